@@ -1,0 +1,233 @@
+"""Many rows of one grammar, decoded together after one prompt.
+
+The decoder knows token ids, logits and a grammar; what the text of a row means is
+somebody else's business. In each forward pass every row in flight takes the token
+that was drawn for it and all tokens that the grammar then forces; logits are asked
+for where a token is drawn and nowhere else. The head that all rows share belongs to
+the prefix, a finished row's last tokens are never evaluated, and its slot is given to
+the next row before the next pass.
+
+What happens depends on the job and the row numbers alone, never on timing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import llguidance.numpy as lln
+import numpy as np
+from llguidance import LLMatcher
+
+from ..errors import DecodingError
+from .model import Context, Logits, Model, Step
+from .sampling import allowed_tokens, draw, row_stream
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all rows of a run share.
+
+    `prompt` is token ids; `grammar` is llguidance's serialised grammar; `longest` is
+    the most tokens that one row can take; `temperature` 0 takes the likeliest token.
+    """
+
+    prompt: tuple[int, ...]
+    grammar: str
+    longest: int
+    seed: int = 0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A row to decode; `rejections` says why its earlier attempts were turned down."""
+
+    row: int
+    rejections: tuple[str, ...] = ()
+
+    def again(self, reason: str) -> Ticket:
+        """The same row for a fresh attempt, with its own random stream."""
+        return Ticket(self.row, (*self.rejections, reason))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A finished row.
+
+    `tokens` counts all of the row, `drawn` those that were not forced. `log_weight` is
+    the sum over drawn tokens of the log of the mass that the grammar left to the model:
+    0 means that the grammar never got in the model's way.
+    """
+
+    ticket: Ticket
+    text: str
+    tokens: int
+    drawn: int
+    log_weight: float
+
+
+class RowQueue:
+    """Rows still to decode, in order; rows to be decoded again come first."""
+
+    def __init__(self, rows: Iterable[int]) -> None:
+        self._fresh = iter(rows)
+        self._again: deque[Ticket] = deque()
+
+    def pop(self) -> Ticket | None:
+        """The next row, or None when there is none left."""
+        if self._again:
+            return self._again.popleft()
+        row = next(self._fresh, None)
+        return None if row is None else Ticket(row)
+
+    def put_back(self, ticket: Ticket) -> None:
+        """Decode this one next."""
+        self._again.appendleft(ticket)
+
+
+@dataclass
+class _Row:
+    """A row in flight. `pending` tokens are drawn or forced but not yet evaluated."""
+
+    ticket: Ticket
+    slot: int
+    matcher: LLMatcher
+    stream: np.random.Generator
+    tokens: list[int]
+    pending: list[int] = field(default_factory=list)
+    cells: int = 0
+    drawn: int = 0
+    log_weight: float = 0.0
+
+
+class Decoder:
+    """Decodes rows of one job in one context.
+
+    Raises DecodingError if the grammar cannot be used, if it leaves no token, or if one
+    row of the greatest length does not fit the context.
+
+    Example: `for row in Decoder(model, context, job).run(RowQueue(range(10))): print(row.text)`
+    """
+
+    def __init__(self, model: Model, context: Context, job: Job) -> None:
+        self._model = model
+        self._context = context
+        self._job = job
+        self._matchers: dict[int, LLMatcher] = {}
+        self._mask = lln.allocate_token_bitmask(1, model.tokenizer.vocab_size)
+        self._head = self._matcher(0).compute_ff_tokens()
+        prefix = [*job.prompt, *self._head]
+        if len(prefix) + job.longest - len(self._head) > context.size.cells:
+            raise DecodingError(
+                f"A row of {job.longest} tokens does not fit beside a prompt of {len(job.prompt)} "
+                f"in a context of {context.size.cells}.",
+                hint="Give the longest fields a smaller max_length, or use fewer examples.",
+            )
+        self._first_logits = context.prefill(prefix).copy()
+        self._free_cells = context.size.cells - len(prefix)
+
+    def run(
+        self, queue: RowQueue, cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Decoded]:
+        """Yield rows as they finish, until the queue is empty or `cancelled()` is true.
+
+        The consumer may put a row back between two yields.
+        """
+        active: list[_Row] = []
+        slots = list(range(self._context.size.slots))
+        while not cancelled():
+            while slots and (ticket := queue.pop()) is not None:
+                row = self._start(ticket, slots.pop())
+                if row.matcher.is_stopped():
+                    slots.append(row.slot)
+                    yield self._finish(row)
+                else:
+                    active.append(row)
+            if not active:
+                return
+            self._make_room(active, slots, queue)
+            self._pass(active)
+            finished = [row for row in active if row.matcher.is_stopped()]
+            active = [row for row in active if not row.matcher.is_stopped()]
+            for row in finished:
+                slots.append(row.slot)
+                yield self._finish(row)
+
+    def _start(self, ticket: Ticket, slot: int) -> _Row:
+        """Begin a row: its first token is drawn from the prefix's own logits."""
+        job, matcher = self._job, self._matcher(slot)
+        stream = row_stream(job.seed, ticket.row, len(ticket.rejections))
+        if not matcher.consume_tokens(self._head):
+            raise DecodingError(f"The grammar refuses its own head: {matcher.get_error()}")
+        row = _Row(ticket, slot, matcher, stream, tokens=list(self._head))
+        if not matcher.is_stopped():
+            self._context.fork(slot)
+            self._draw(row, self._first_logits)
+        return row
+
+    def _pass(self, active: list[_Row]) -> None:
+        """One forward pass over all rows in flight, and a draw for each."""
+        logits = self._context.decode([Step(row.slot, row.pending) for row in active])
+        for row, row_logits in zip(active, logits, strict=True):
+            row.cells += len(row.pending)
+            self._free_cells -= len(row.pending)
+            self._draw(row, row_logits)
+
+    def _draw(self, row: _Row, logits: Logits) -> None:
+        """Draw a token, take what the grammar then forces, and leave both pending."""
+        matcher = row.matcher
+        lln.fill_next_token_bitmask(matcher, self._mask)
+        allowed = allowed_tokens(self._mask[0], self._model.tokenizer.vocab_size)
+        if matcher.is_error() or not len(allowed):
+            reason = matcher.get_error() or "no token is allowed"
+            raise DecodingError(
+                f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
+            )
+        drawn = draw(
+            logits, allowed, temperature=self._job.temperature, uniform=row.stream.random()
+        )
+        matcher.consume_token(drawn.token)
+        forced = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
+        if forced:
+            matcher.consume_tokens(forced)
+        row.pending = [drawn.token, *forced]
+        row.tokens += row.pending
+        row.drawn += 1
+        row.log_weight += drawn.log_allowed
+
+    def _make_room(self, active: list[_Row], slots: list[int], queue: RowQueue) -> None:
+        """Put back the youngest rows until the next pass fits.
+
+        A row that is put back starts over with the same random stream, so it comes out
+        as it would have; the oldest always goes on, because one row of the greatest
+        length fits.
+        """
+        while sum(len(row.pending) for row in active) > self._free_cells:
+            row = active.pop()
+            self._context.release(row.slot)
+            self._free_cells += row.cells
+            slots.append(row.slot)
+            queue.put_back(row.ticket)
+
+    def _finish(self, row: _Row) -> Decoded:
+        self._context.release(row.slot)
+        self._free_cells += row.cells
+        tokenizer = self._model.tokenizer
+        ends = set(tokenizer.eos_tokens)
+        tokens = [token for token in row.tokens if token not in ends]
+        text = tokenizer.decode_bytes(tokens).decode()
+        return Decoded(row.ticket, text, len(row.tokens), row.drawn, row.log_weight)
+
+    def _matcher(self, slot: int) -> LLMatcher:
+        """The slot's own matcher, at the start of the grammar. LLMatcher never raises: ask it."""
+        matcher = self._matchers.get(slot)
+        if matcher is None:
+            matcher = LLMatcher(self._model.tokenizer, self._job.grammar)
+            self._matchers[slot] = matcher
+        else:
+            matcher.reset()
+        if matcher.is_error():
+            raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
+        return matcher

@@ -1,0 +1,328 @@
+"""llama.cpp through llama-cpp-python's low-level API.
+
+The only module that imports `llama_cpp`. It knows GGUF files, batches and sequence
+ids, and nothing of grammars, rows or sampling.
+
+One unified key-value cache holds the prefix as sequence 0; slot `s` is sequence
+`s + 1`, forked by tagging the prefix's cells (no copy). Flash attention is always
+on: without it, rows of one batch that are equal do not get equal logits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
+from numpy.typing import NDArray
+
+from ..errors import DecodingError, ModelError
+from .model import ContextSize, Logits, Step
+
+MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
+"""Rows that one context can hold beside the prefix."""
+
+_BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
+_GGUF_MAGIC = b"GGUF"
+_ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR
+
+
+class _Log:
+    """Keeps llama.cpp's messages off the terminal and remembers its last error."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+        self._callback: Callable[..., None] = llama_cpp.llama_log_callback(self._receive)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _user_data: Any) -> None:
+        if level == _ERROR_LEVEL and not self.last_error:
+            self.last_error = text.decode(errors="replace").strip()
+
+    def clear(self) -> None:
+        self.last_error = ""
+
+
+_log = _Log()
+
+
+class LlamaModel:
+    """The weights of a GGUF file.
+
+    Raises ModelError if the file is not a whole GGUF model. `gpu_layers` of None
+    offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU.
+
+    Example: `with LlamaModel(Path("model.gguf")) as model: model.tokenize("Hello")`
+    """
+
+    def __init__(self, path: Path, *, name: str = "", gpu_layers: int | None = None) -> None:
+        _check_magic(path)
+        self.name = name or path.stem
+        self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
+        if gpu_layers and not self.on_gpu:
+            raise ModelError(
+                "This build of llama.cpp cannot offload layers to a GPU.",
+                hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
+            )
+        self._model = _load(path, gpu_layers)
+        vocab = llama_cpp.llama_model_get_vocab(self._model)
+        assert vocab is not None
+        self._vocab = vocab
+        self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
+        self.tokenizer: LLTokenizer = lltokenizer_from_vocab(vocab, eos_token=_end_tokens(vocab))
+        self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        self.chat_template = template.decode() if template else None
+        self.special_tokens = {
+            "bos_token": self._text(llama_cpp.llama_vocab_bos(vocab)),
+            "eos_token": self._text(llama_cpp.llama_vocab_eos(vocab)),
+        }
+
+    def tokenize(self, text: str) -> list[int]:
+        """Prompt text to tokens; a leading token that the text already spells is not added twice."""
+        bos = self.special_tokens["bos_token"]
+        add_special = not (bos and text.startswith(bos))
+        data = text.encode()
+        room = len(data) + 8
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(
+            self._vocab, data, len(data), tokens, room, add_special, True
+        )
+        if count < 0:
+            raise DecodingError("The prompt cannot be tokenized.", hint="Is it valid Unicode?")
+        return list(tokens[:count])
+
+    def open_context(self, size: ContextSize) -> LlamaContext:
+        """Allocate a context on these weights; several may be open at once."""
+        return LlamaContext(self._model, self.vocabulary, size)
+
+    def close(self) -> None:
+        """Free the weights. Contexts must be closed before."""
+        if self._model is not None:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> LlamaModel:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text = llama_cpp.llama_vocab_get_text(self._vocab, token)
+        return text.decode(errors="replace") if text else ""
+
+
+class LlamaContext:
+    """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row."""
+
+    def __init__(self, model: Any, vocabulary: int, size: ContextSize) -> None:
+        if not 0 < size.slots <= MAX_SLOTS:
+            raise DecodingError(
+                f"A context holds 1 to {MAX_SLOTS} rows, not {size.slots}.",
+                hint="Choose a smaller --batch.",
+            )
+        self.size = size
+        self._vocabulary = vocabulary
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = size.cells
+        params.n_batch = params.n_ubatch = _BATCH
+        params.n_seq_max = size.slots + 1
+        params.n_outputs_max = size.slots + 1  # llama.cpp wants one for each sequence
+        params.kv_unified = True
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.n_threads = params.n_threads_batch = size.threads
+        params.no_perf = True
+        _log.clear()
+        self._context = llama_cpp.llama_init_from_model(model, params)
+        if self._context is None:
+            raise DecodingError(
+                f"llama.cpp cannot allocate a context of {size.cells} tokens: {_reason()}",
+                hint="Choose a smaller --batch, or free memory.",
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = _Batch()
+        self._lengths = [0] * (size.slots + 1)
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Evaluate the prefix as sequence 0."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+        self._lengths[0] = 0
+        return self._evaluate([(0, tokens)])[0]
+
+    def fork(self, slot: int) -> None:
+        """Tag the prefix's cells with the slot's sequence."""
+        sequence = slot + 1
+        llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        self._lengths[sequence] = self._lengths[0]
+
+    def release(self, slot: int) -> None:
+        """Free the cells that the slot does not share, and untag the prefix's."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot + 1, -1, -1)
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """One forward pass, or more if the steps exceed a batch."""
+        return self._evaluate([(step.slot + 1, step.tokens) for step in steps])
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+    def _evaluate(self, work: Sequence[tuple[int, Sequence[int]]]) -> Logits:
+        passes: list[Logits] = []
+        for sequence, tokens in work:
+            last = len(tokens) - 1
+            for index, token in enumerate(tokens):
+                if self._batch.full:
+                    passes.append(self._forward().copy())
+                self._batch.add(token, self._lengths[sequence], sequence, wanted=index == last)
+                self._lengths[sequence] += 1
+        final = self._forward()
+        return np.concatenate([*passes, final]) if passes else final
+
+    def _forward(self) -> Logits:
+        _log.clear()
+        status = llama_cpp.llama_decode(self._context, self._batch.struct())
+        outputs = self._batch.clear()
+        if status != 0:
+            raise DecodingError(
+                f"llama.cpp stopped with status {status}: {_reason()}",
+                hint="Choose a smaller --batch; if that does not help, the model file may be damaged.",
+            )
+        if outputs == 0:
+            return np.empty((0, self._vocabulary), dtype=np.float32)
+        pointer = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, shape=(outputs, self._vocabulary))
+
+
+class _Batch:
+    """A `llama_batch` over numpy arrays, filled token by token."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._outputs = 0
+        self._token = np.zeros(_BATCH, dtype=np.int32)
+        self._position = np.zeros(_BATCH, dtype=np.int32)
+        self._sequence = np.zeros(_BATCH, dtype=np.int32)
+        self._wanted = np.zeros(_BATCH, dtype=np.int8)
+        self._ones = np.ones(_BATCH, dtype=np.int32)
+        stride = self._sequence.itemsize
+        self._pointers = (
+            self._sequence.ctypes.data + stride * np.arange(_BATCH, dtype=np.uintp)
+        ).astype(np.uintp)
+        self._struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._token, llama_cpp.llama_token),
+            embd=None,
+            pos=_pointer(self._position, llama_cpp.llama_pos),
+            n_seq_id=_pointer(self._ones, ctypes.c_int32),
+            seq_id=_pointer(self._pointers, ctypes.POINTER(llama_cpp.llama_seq_id)),
+            logits=_pointer(self._wanted, ctypes.c_int8),
+        )
+
+    @property
+    def full(self) -> bool:
+        return self._count == _BATCH
+
+    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> None:
+        index = self._count
+        self._token[index] = token
+        self._position[index] = position
+        self._sequence[index] = sequence
+        self._wanted[index] = wanted
+        self._count += 1
+        self._outputs += wanted
+
+    def struct(self) -> llama_cpp.llama_batch:
+        self._struct.n_tokens = self._count
+        return self._struct
+
+    def clear(self) -> int:
+        """Empty the batch; return how many rows of logits it asked for."""
+        outputs = self._outputs
+        self._count = self._outputs = 0
+        return outputs
+
+
+def gpu_offload() -> bool:
+    """Whether this build of llama.cpp can run layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def system_info() -> dict[str, str]:
+    """The build's features as llama.cpp prints them, such as {"AVX512": "1"}."""
+    text = llama_cpp.llama_print_system_info().decode()
+    return dict(re.findall(r"(\w+) = (\w+)", text))
+
+
+def expand(source: Path, target: Path, *, threads: int) -> None:
+    """Write the weights of `source` as BF16 to `target`: the same values to 8 bits of mantissa.
+
+    Raises ModelError if llama.cpp cannot.
+    """
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
+    params.allow_requantize = True
+    params.nthread = threads
+    _log.clear()
+    status = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(params)
+    )
+    if status != 0:
+        raise ModelError(f"{source.name} cannot be expanded: {_reason()}", hint="Use --weights as-shipped.")
+
+
+def _load(path: Path, gpu_layers: int | None) -> Any:
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
+    _log.clear()
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if model is None:
+        raise ModelError(
+            f"{path} cannot be loaded: {_reason()}",
+            hint="The file may be cut short or made for another version; fetch it again.",
+        )
+    return model
+
+
+def _check_magic(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+    if magic != _GGUF_MAGIC:
+        raise ModelError(f"{path} is not a GGUF file.", hint="-m takes weights in GGUF format.")
+
+
+def _end_tokens(vocab: Any) -> list[int]:
+    """All tokens that end a generation; the vocabulary's own end token comes first."""
+    eos = int(llama_cpp.llama_vocab_eos(vocab))
+    count = llama_cpp.llama_vocab_n_tokens(vocab)
+    others = [t for t in range(count) if t != eos and llama_cpp.llama_vocab_is_eog(vocab, t)]
+    return [eos, *others] if eos >= 0 else others
+
+
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def _reason() -> str:
+    return _log.last_error or "no reason given"

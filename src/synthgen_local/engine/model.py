@@ -1,0 +1,117 @@
+"""What the decoder asks of a language model: a tokenizer, and contexts that turn tokens into logits.
+
+A context holds one shared prefix and a number of slots. Each slot continues the
+prefix with tokens of its own, and `decode` advances many slots in one forward pass.
+This module knows no backend: `llama.py` and `random_model.py` implement it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from llguidance import LLTokenizer
+from numpy.typing import NDArray
+
+Logits: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tokens that one slot takes in the next forward pass."""
+
+    slot: int
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ContextSize:
+    """What a context must hold.
+
+    `slots` rows in flight, `cells` tokens of key-value cache for the prefix and all
+    rows together, evaluated by `threads` CPU threads.
+    """
+
+    slots: int
+    cells: int
+    threads: int
+
+
+class Context(Protocol):
+    """Key-value cache of one prefix and its slots. Used by one thread at a time."""
+
+    @property
+    def size(self) -> ContextSize:
+        """What this context was opened for."""
+        ...
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Evaluate the shared prefix; return the logits after its last token, shape (vocabulary,)."""
+        ...
+
+    def fork(self, slot: int) -> None:
+        """Let a released slot start from the end of the prefix."""
+        ...
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """Advance slots; return the logits after each step's last token, shape (len(steps), vocabulary).
+
+        The array is overwritten by the next call.
+        """
+        ...
+
+    def release(self, slot: int) -> None:
+        """Free what a slot holds beside the prefix."""
+        ...
+
+    def close(self) -> None:
+        """Free the cache."""
+        ...
+
+
+class Model(Protocol):
+    """A causal language model with its tokenizer."""
+
+    @property
+    def name(self) -> str:
+        """The name to show: a catalog name, a file name, or `random`."""
+        ...
+
+    @property
+    def tokenizer(self) -> LLTokenizer:
+        """llguidance's view of the vocabulary."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence, in tokens, that the model can attend to."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template that came with the weights, or None for a base model."""
+        ...
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """`bos_token` and `eos_token` as text, for chat templates."""
+        ...
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether layers run on a GPU, where one wide context is better than one for each core."""
+        ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """Turn prompt text into tokens: special tokens are recognised, a leading one is added if the model wants it."""
+        ...
+
+    def open_context(self, size: ContextSize) -> Context:
+        """Allocate a context."""
+        ...
+
+    def close(self) -> None:
+        """Free the weights."""
+        ...

@@ -1,0 +1,19 @@
+"""From a schema to a grammar, and who guarantees each constraint.
+
+Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes the grammar.
+"""
+
+from .certificate import Certificate, Constraint
+from .compiler import RowGrammar, compile_schema
+from .shapes import Bounds
+from .source import RowSchema, load_schema
+
+__all__ = [
+    "Bounds",
+    "Certificate",
+    "Constraint",
+    "RowGrammar",
+    "RowSchema",
+    "compile_schema",
+    "load_schema",
+]

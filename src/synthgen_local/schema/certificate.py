@@ -1,0 +1,46 @@
+"""Which constraint holds, and by whom.
+
+Knows nothing of how constraints are enforced; the compiler fills it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Enforcer: TypeAlias = Literal["grammar", "check", "bound"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One keyword at one path of the schema.
+
+    `enforced_by` is `grammar` (no row can break it), `check` (the validated row is drawn
+    anew if it breaks it) or `bound` (a limit that was added so that every row ends).
+
+    Example: `Constraint("$.age", "minimum", 0, "grammar")`
+    """
+
+    path: str
+    keyword: str
+    value: Any
+    enforced_by: Enforcer
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All constraints of a schema, in the order of its fields."""
+
+    constraints: Sequence[Constraint]
+
+    @property
+    def guarantee(self) -> Literal["construction", "checked"]:
+        """`construction` if the grammar alone makes every row valid."""
+        checked = any(c.enforced_by == "check" for c in self.constraints)
+        return "checked" if checked else "construction"
+
+    @property
+    def bounds(self) -> list[Constraint]:
+        """The limits that were added."""
+        return [c for c in self.constraints if c.enforced_by == "bound"]
