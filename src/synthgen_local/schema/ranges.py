@@ -136,7 +136,7 @@ def _ending(low: str, high: str) -> str:
 
 
 def _at_least(text: str) -> str:
-    if not text.strip("0:-T."):
+    if not set(text) & set("123456789"):
         return _any(text)
     head, tail = text[0], text[1:]
     if not head.isdigit():
@@ -148,7 +148,7 @@ def _at_least(text: str) -> str:
 
 
 def _at_most(text: str) -> str:
-    if not text.strip("9:-T."):
+    if not set(text) & set("012345678"):
         return _any(text)
     head, tail = text[0], text[1:]
     if not head.isdigit():

@@ -1,0 +1,243 @@
+r"""A shape as a Lark grammar for llguidance, and a row's values as the text of that grammar.
+
+Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
+
+A row is one line of JSON with ", " and ": " between its parts. Each value has one text
+(see `ranges.py`), strings escape only quote and backslash, and leaves are terminals:
+regular expressions that may be intersected. `write_value` writes examples in the same
+text, so that the records a model imitates look exactly like the rows it may write.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from .ranges import decimal_range, integer_range
+from .shapes import (
+    Array,
+    Choice,
+    Formatted,
+    Integer,
+    Mapping,
+    Number,
+    Record,
+    Shape,
+    Text,
+    Union,
+)
+
+_CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_UTF8 = 4  # bytes of the longest character
+
+
+def write_grammar(shape: Shape) -> str:
+    """Return the Lark grammar of a shape's texts; its start rule is `start`.
+
+    Example: `write_grammar(Record((("n", Integer(0, 9)),)))`
+    """
+    writer = _Writer()
+    start = writer.rule(shape)
+    return "\n".join([f"start: {start}", *writer.lines]) + "\n"
+
+
+def longest_text(shape: Shape) -> int:
+    """Return a bound on the length of a shape's texts, in bytes of UTF-8.
+
+    A token is at least one byte, so this also bounds a row in tokens.
+    """
+    match shape:
+        case Choice(values):
+            return max(len(write_value(value).encode()) for value in values)
+        case Integer(minimum, maximum):
+            return max(len(str(minimum)), len(str(maximum)))
+        case Number(minimum, maximum, places):
+            whole = max(len(str(int(bound))) for bound in (minimum, maximum))
+            return whole + places + len('-.""')
+        case Text(_, maximum):
+            return _UTF8 * maximum + 2
+        case Formatted(_, length):
+            return length + 2
+        case Array(items, _, maximum, prefix):
+            free = (longest_text(items) + 2) * (maximum - len(prefix)) if items is not None else 0
+            return sum(longest_text(item) + 2 for item in prefix) + free + 2
+        case Record(fields):
+            names = sum(len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields)
+            return names + sum(longest_text(field) for _, field in fields) + 2
+        case Mapping(keys, values, _, maximum):
+            return (longest_text(keys) + longest_text(values) + 6) * maximum + 2
+        case Union(options):
+            return max(longest_text(option) for option in options)
+
+
+def write_value(value: Any) -> str:
+    """Return JSON values (dict, list, str, int, float, bool, None) in the text of the grammar.
+
+    Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a": 0.00001, "b": "é"}'`
+    """
+    match value:
+        case float():
+            return f"{Decimal(repr(value)):f}"
+        case dict():
+            pairs = (f"{_string(str(k))}: {write_value(v)}" for k, v in value.items())
+            return "{" + ", ".join(pairs) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(write_value, value)) + "]"
+        case str():
+            return _string(value)
+    return json.dumps(value)
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+class _Writer:
+    """Names each distinct terminal and rule once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._names: dict[str, str] = {}
+
+    def rule(self, shape: Shape) -> str:
+        """An expression for a shape, of literals and names."""
+        match shape:
+            case Choice(values):
+                return self._choice([write_value(value) for value in values])
+            case Integer():
+                return self._integer(shape)
+            case Number():
+                return self._number(shape)
+            case Text():
+                return self._text(shape)
+            case Formatted(regexes):
+                return f'"\\"" {self._terminal(*regexes)} "\\""'
+            case Array():
+                return self._named("r", self._array(shape))
+            case Record(fields):
+                return self._named("r", self._record(fields))
+            case Mapping():
+                pair = f'{self._key(shape.keys)} ": " {self.rule(shape.values)}'
+                pairs = _repeat(self._named("r", pair), shape.minimum, shape.maximum)
+                return self._named("r", f'"{{" {pairs} "}}"')
+            case Union(options):
+                return self._named("r", " | ".join(self.rule(option) for option in options))
+
+    def _choice(self, texts: list[str]) -> str:
+        literals = [_literal(text) for text in texts]
+        return literals[0] if len(literals) == 1 else self._named("T", " | ".join(literals))
+
+    def _integer(self, shape: Integer) -> str:
+        if shape.multiple_of == 1:
+            return self._terminal(integer_range(shape.minimum, shape.maximum))
+        return self._json(
+            type="integer",
+            minimum=shape.minimum,
+            maximum=shape.maximum,
+            multipleOf=shape.multiple_of,
+        )
+
+    def _number(self, shape: Number) -> str:
+        low, high = shape.minimum, shape.maximum
+        if shape.multiple_of is not None:
+            number = self._json(
+                type="number",
+                minimum=float(low),
+                maximum=float(high),
+                multipleOf=float(shape.multiple_of),
+            )
+        elif shape.places:
+            number = self._terminal(decimal_range(low, high, shape.places))
+        else:
+            number = self._terminal(integer_range(int(low), int(high)))
+        return f'"\\"" {number} "\\""' if shape.quoted else number
+
+    def _text(self, shape: Text) -> str:
+        if not shape.patterns:
+            return self._terminal(f'"{_CHARACTER}{{{shape.min_length},{shape.max_length}}}"')
+        patterns = [{"pattern": pattern} for pattern in (*shape.patterns, _NO_CONTROLS)]
+        return self._json(
+            type="string",
+            minLength=shape.min_length,
+            maxLength=shape.max_length,
+            allOf=patterns,
+        )
+
+    def _key(self, shape: Shape) -> str:
+        """Keys are strings: a number or a constant that is none is quoted."""
+        match shape:
+            case Choice(values):
+                return self._choice([write_value(_key_text(value)) for value in values])
+            case Integer():
+                return f'"\\"" {self._integer(shape)} "\\""'
+            case Number():
+                return f'"\\"" {self.rule(Number(shape.minimum, shape.maximum, shape.places))} "\\""'
+            case Union(options):
+                return self._named("r", " | ".join(self._key(option) for option in options))
+        return self.rule(shape)
+
+    def _array(self, shape: Array) -> str:
+        """Items beyond the prefix repeat; a prefix item may be the last from `minimum` on."""
+        items = [self.rule(item) for item in shape.prefix]
+        if shape.items is not None:
+            least = max(0, shape.minimum - len(items))
+            rest = shape.maximum - len(items)
+            item = self.rule(shape.items)
+            if not items:
+                return f'"[" {_repeat(item, least, rest)} "]"'.replace("  ", " ")
+            tail = f'(", " {item}){{{least},{rest}}}'
+        else:
+            tail = ""
+        return f'"[" {self._prefix(items, shape.minimum, tail)} "]"'.replace("  ", " ")
+
+    def _prefix(self, items: list[str], minimum: int, tail: str) -> str:
+        text = tail
+        for index in range(len(items) - 1, -1, -1):
+            separator = '", " ' if index else ""
+            text = f"{separator}{items[index]} {text}".rstrip()
+            if index >= minimum:
+                text = f"({text})?"
+        return text
+
+    def _record(self, fields: Any) -> str:
+        if not fields:
+            return '"{}"'
+        parts = []
+        for index, (name, shape) in enumerate(fields):
+            opening = ", " if index else "{"
+            parts += [_literal(f"{opening}{_string(name)}: "), self.rule(shape)]
+        return " ".join([*parts, '"}"'])
+
+    def _terminal(self, *regexes: str) -> str:
+        return self._named("T", " & ".join(f"/{regex.replace('/', '[/]')}/" for regex in regexes))
+
+    def _json(self, **schema: Any) -> str:
+        schema["x-guidance"] = {"whitespace_flexible": False}
+        return self._named("r", f"%json {json.dumps(schema)}")
+
+    def _named(self, kind: str, body: str) -> str:
+        name = self._names.get(body)
+        if name is None:
+            name = f"{kind}{len(self._names)}"
+            self._names[body] = name
+            self.lines.append(f"{name}: {body}")
+        return name
+
+
+def _repeat(item: str, minimum: int, maximum: int) -> str:
+    """Between `minimum` and `maximum` items with ", " between them."""
+    if maximum == 0:
+        return ""
+    more = f'{item} (", " {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
+    return more if minimum else f"({more})?"
+
+
+def _key_text(value: Any) -> str:
+    return value if isinstance(value, str) else write_value(value)
+
+
+def _literal(text: str) -> str:
+    """A Lark string. Lark knows JSON's escapes."""
+    return json.dumps(text, ensure_ascii=False)

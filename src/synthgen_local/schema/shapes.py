@@ -1,0 +1,117 @@
+"""What a row may be, as a tree in which everything is bounded.
+
+A shape is what is left of a JSON Schema when it has been tightened: each node has a
+finite set of texts. Knows neither JSON Schema nor grammars; `tighten.py` makes shapes
+and `grammar.py` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits for what a schema leaves open; a limit that the schema sets wins.
+
+    Lengths are in characters, `whole_digits` before the decimal point and `places` after
+    it, `depth` in levels of a recursive model.
+
+    Example: `Bounds(max_length=400)`
+    """
+
+    max_length: int = 100
+    max_items: int = 8
+    integer_digits: int = 15
+    whole_digits: int = 9
+    places: int = 6
+    first_year: int = 1900
+    last_year: int = 2099
+    depth: int = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of these JSON values."""
+
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number; `multiple_of` 1 allows all."""
+
+    minimum: int
+    maximum: int
+    multiple_of: int = 1
+
+
+@dataclass(frozen=True)
+class Number:
+    """A decimal fraction with 1 to `places` decimals, or a multiple of `multiple_of`.
+
+    `quoted` writes it as a JSON string, as pydantic writes Decimal.
+    """
+
+    minimum: Decimal
+    maximum: Decimal
+    places: int
+    multiple_of: Decimal | None = None
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string without control characters. `patterns` are searched for, not anchored."""
+
+    min_length: int
+    max_length: int
+    patterns: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Formatted:
+    """A string that matches all of `regexes` as a whole, of ASCII without quotes and backslashes."""
+
+    regexes: Sequence[str]
+    length: int
+
+
+@dataclass(frozen=True)
+class Array:
+    """`prefix` items first, then `items`; `minimum` to `maximum` of them in all."""
+
+    items: Shape | None
+    minimum: int
+    maximum: int
+    prefix: Sequence[Shape] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object with exactly these fields, in this order."""
+
+    fields: Sequence[tuple[str, Shape]]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """An object with free keys. Nothing here keeps two keys from being equal."""
+
+    keys: Shape
+    values: Shape
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Union:
+    """Any of these."""
+
+    options: Sequence[Shape]
+
+
+Shape: TypeAlias = Choice | Integer | Number | Text | Formatted | Array | Record | Mapping | Union
