@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
 from ..errors import SchemaError
 from .certificate import Certificate
-from .grammar import longest_text, write_grammar
+from .grammar import longest_text, refusal, write_grammar
 from .shapes import Bounds, Shape
 from .source import RowSchema
 from .tighten import tighten
@@ -35,15 +35,8 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
     """
     shape, certificate = tighten(schema.json_schema, bounds or Bounds())
     lark = write_grammar(shape)
+    if reason := refusal(lark):
+        raise SchemaError(f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it.")
     serialised = LLMatcher.grammar_from_lark(lark)
-    refused, messages = LLMatcher.validate_grammar_with_warnings(serialised, LLTokenizer("byte"))
-    if refused:
-        raise SchemaError(
-            f"The schema of {schema.name} cannot be compiled: {_first_line(messages)}",
-            hint="A pattern may be impossible within its length, or use look-around.",
-        )
     return RowGrammar(schema, shape, lark, serialised, longest_text(shape), certificate)
 
-
-def _first_line(messages: list[str]) -> str:
-    return " ".join(messages[0].splitlines()[:1]) if messages else "no reason given"

@@ -2,10 +2,10 @@ r"""A shape as a Lark grammar for llguidance, and a row's values as the text of 
 
 Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
 
-A row is one line of JSON with ", " and ": " between its parts. Each value has one text
-(see `ranges.py`), strings escape only quote and backslash, and leaves are terminals:
-regular expressions that may be intersected. `write_value` writes examples in the same
-text, so that the records a model imitates look exactly like the rows it may write.
+A row is one line of JSON with ", " and ": " between its parts. Strings escape only quote
+and backslash, numbers have no exponent, and leaves are terminals: regular expressions that
+may be intersected. `write_value` writes examples as the same text, so that the records a
+model imitates look exactly like the rows it may write.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from typing import Any
+
+from llguidance import LLMatcher, LLTokenizer
 
 from .ranges import decimal_range, integer_range
 from .shapes import (
@@ -41,6 +43,36 @@ def write_grammar(shape: Shape) -> str:
     writer = _Writer()
     start = writer.rule(shape)
     return "\n".join([f"start: {start}", *writer.lines]) + "\n"
+
+
+def refusal(lark: str) -> str:
+    """Return why llguidance cannot use a grammar, in one line, or nothing if it can.
+
+    Example: `refusal("start: /a/") == ""`
+    """
+    grammar = LLMatcher.grammar_from_lark(lark)
+    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, LLTokenizer("byte"))
+    if not refused:
+        return ""
+    reason = messages[0].split("\n   1 |")[0]  # what follows repeats the grammar
+    return " ".join(reason.rpartition("JSON schema:")[2].split())
+
+
+def arrange(value: Any, shape: Shape) -> Any:
+    """Return a value with the keys of its objects in the shape's order.
+
+    Example: `arrange({"b": 1, "a": 2}, Record((("a", ...), ("b", ...)))) == {"a": 2, "b": 1}`
+    """
+    match shape, value:
+        case Record(fields), dict():
+            known = {name: arrange(value[name], field) for name, field in fields if name in value}
+            return known | {name: item for name, item in value.items() if name not in known}
+        case Array(items, _, _, prefix), list():
+            shapes = [*prefix, *[items] * len(value)]
+            return [arrange(v, s) if s is not None else v for v, s in zip(value, shapes, strict=False)]
+        case Mapping(_, values, _, _), dict():
+            return {key: arrange(item, values) for key, item in value.items()}
+    return value
 
 
 def longest_text(shape: Shape) -> int:

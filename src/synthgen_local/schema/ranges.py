@@ -1,7 +1,8 @@
 r"""Regular expressions for ranges: whole numbers, decimal fractions, and texts of digits.
 
-Knows numbers and regex syntax only. Each number has exactly one text: no leading zeros,
-no "-0", no exponent, and no zeros at the end of a fraction beyond its first digit.
+Knows numbers and regex syntax only. No number has leading zeros or an exponent, and no
+whole number is "-0". A fraction has at least one decimal and may end in zeros: models write
+prices as 12.50, and a grammar that refused the 0 would push them to 12.500001.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def decimal_range(low: Decimal, high: Decimal, places: int) -> str:
 
     Raises ValueError if there is none.
 
-    Example: `decimal_range(Decimal(0), Decimal("1.5"), 2)` matches "0.0", "0.25" and "1.5".
+    Example: `decimal_range(Decimal(0), Decimal("1.5"), 2)` matches "0.0", "0.25" and "1.50".
     """
     first, last = grid(low, high, places)
     if first > last:
@@ -93,45 +94,35 @@ def _natural(low: int, high: int) -> str:
 
 def _fixed_point(first: int, last: int, places: int) -> str:
     """0 <= first <= last on the grid: whole parts that allow any fraction stay together."""
-    scale = 10**places
-    (whole_low, low), (whole_high, high) = divmod(first, scale), divmod(last, scale)
+    (whole_low, low), (whole_high, high) = (divmod(k, 10**places) for k in (first, last))
+    zeros, nines = "0" * places, "9" * places
+    lowest, highest = f"{low:0{places}d}", f"{high:0{places}d}"
     if whole_low == whole_high:
-        return f"{whole_low}\\.{_fraction(low, high, places)}"
+        return f"{whole_low}\\.{_fraction(lowest, highest)}"
     options = []
-    if low > 0:
-        options.append(f"{whole_low}\\.{_fraction(low, scale - 1, places)}")
+    if lowest != zeros:
+        options.append(f"{whole_low}\\.{_fraction(lowest, nines)}")
         whole_low += 1
-    if high < scale - 1:
-        options.append(f"{whole_high}\\.{_fraction(0, high, places)}")
+    if highest != nines:
+        options.append(f"{whole_high}\\.{_fraction(zeros, highest)}")
         whole_high -= 1
     if whole_low <= whole_high:
-        whole = _natural(whole_low, whole_high)
-        options.append(f"{whole}\\.{_fraction(0, scale - 1, places)}")
+        options.append(f"{_natural(whole_low, whole_high)}\\.{_fraction(zeros, nines)}")
     return _either(options)
 
 
-def _fraction(low: int, high: int, places: int) -> str:
-    """Fractions from low to high in units of 10**-places, without zeros at the end."""
-    options = ["0"] if low == 0 else []
-    if high > 0:
-        options.append(_ending(f"{max(low, 1):0{places}d}", f"{high:0{places}d}"))
-    return _either(options)
-
-
-def _ending(low: str, high: str) -> str:
-    """Digits that end in 1-9 and, padded with zeros to the length of `low`, lie in the range."""
+def _fraction(low: str, high: str) -> str:
+    """Digits that, padded with zeros to the length of `low`, lie between `low` and `high`."""
     length = len(low)
-    if int(low) <= 1 and high == "9" * length:
-        return f"[0-9]{{0,{length - 1}}}[1-9]" if length > 1 else "[1-9]"
+    if not low.strip("0") and not high.strip("9"):
+        return f"[0-9]{{1,{length}}}"
     by_tail: dict[str, list[int]] = {}
     for digit in range(int(low[0]), int(high[0]) + 1):
         tail_low = low[1:] if digit == int(low[0]) else "0" * (length - 1)
         tail_high = high[1:] if digit == int(high[0]) else "9" * (length - 1)
-        may_stop = digit > 0 and int(tail_low or 0) == 0
-        goes_on = length > 1 and int(tail_high) > 0
-        tail = _ending(tail_low, tail_high) if goes_on else ""
-        if tail or may_stop:
-            by_tail.setdefault(f"(?:{tail})?" if tail and may_stop else tail, []).append(digit)
+        tail = f"(?:{_fraction(tail_low, tail_high)})" if length > 1 else ""
+        may_stop = not tail_low.strip("0")
+        by_tail.setdefault(f"{tail}?" if tail and may_stop else tail, []).append(digit)
     return _either(["[" + "".join(map(str, d)) + "]" + tail for tail, d in by_tail.items()])
 
 

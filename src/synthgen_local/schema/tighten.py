@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import SchemaError
 from .certificate import Certificate, Constraint, Enforcer
+from .grammar import refusal, write_grammar
 from .ranges import DATE, TIME, grid, lexical_range
 from .shapes import (
     Array,
@@ -204,11 +205,12 @@ class _Tightening:
         return Integer(first, last, int(step))
 
     def _number(self, schema: Schema, path: str) -> Shape:
-        limit = Decimal(10**self._bounds.whole_digits - 1)
+        bounds = self._bounds
+        limit = Decimal(10**bounds.whole_digits) - Decimal(1).scaleb(-bounds.places)
         low, high = self._limits(schema, path, limit, _float_above, _float_below)
         whole = max(len(str(int(abs(bound)))) for bound in (low, high))
         most = max(1, _FLOAT_DIGITS - whole)
-        places = min(self._bounds.places, most)
+        places = min(bounds.places, most)
         step = Decimal(str(schema["multipleOf"])) if "multipleOf" in schema else None
         self._note_given(schema, path, "multipleOf")
         if step is not None:
@@ -313,8 +315,15 @@ class _Tightening:
             self._note(path, "maxLength", longest, "bound")
         if shortest > longest:
             raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {longest}")
-        patterns = (schema["pattern"],) if "pattern" in schema else ()
-        return Text(shortest, longest, patterns)
+        if "pattern" not in schema:
+            return Text(shortest, longest)
+        shape = Text(shortest, longest, (schema["pattern"],))
+        if reason := refusal(write_grammar(shape)):
+            raise SchemaError(
+                f"{path}: 'pattern' cannot be honoured within {longest} characters: {reason}",
+                hint="Write it without look-around, or change maxLength.",
+            )
+        return shape
 
     def _date(self, schema: Schema, path: str) -> Shape:
         low, high = self._moments(schema, path, date.fromisoformat, timedelta(days=1), self._years())

@@ -1,0 +1,121 @@
+"""Prompts: few-shot text with two variables, inside the chat template that the model came with.
+
+Knows text only. Chat templates come out of model files that somebody else made, so they
+run in Jinja's immutable sandbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import PromptError
+from .examples import Example
+
+PREFIX = "Synthetic data about {subject}. Each record is one line of JSON."
+SUFFIX = "Write a new record. Its subject is {subject}. Make sure of this: {extra}."
+
+_VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
+
+
+@dataclass(frozen=True)
+class FewShotPrompt:
+    """A prompt of a prefix, examples and a suffix.
+
+    `prefix` and `suffix` may name `{subject}` and `{extra}`; a sentence that names a
+    variable that is not given is left out. Write `{{` for a brace. `examples` are
+    instances, mappings, text, or `{"example": text}`.
+
+    Example: `FewShotPrompt(examples=[{"name": "Ada", "age": 36}])`
+    """
+
+    examples: Sequence[Example] = field(default=())
+    prefix: str = PREFIX
+    suffix: str = SUFFIX
+
+    def render(
+        self,
+        examples: Iterable[str],
+        *,
+        subject: str = "",
+        extra: str = "",
+        fields: Iterable[tuple[str, str]] = (),
+    ) -> str:
+        """Return the prompt: prefix, described fields, one example a line, suffix.
+
+        `examples` are texts of the grammar, `fields` pairs of path and description. Raises
+        PromptError for a variable that is neither subject nor extra.
+
+        Example: `FewShotPrompt(prefix="About {subject}.").render([], subject="cats")`
+        """
+        variables = {"subject": subject, "extra": extra}
+        described = "\n".join(f"- {path}: {text}" for path, text in fields)
+        parts = [
+            fill(self.prefix, variables),
+            f"Fields:\n{described}" if described else "",
+            "\n".join(examples),
+            fill(self.suffix, variables),
+        ]
+        return "\n".join(part for part in parts if part)
+
+
+def fill(template: str, variables: dict[str, str]) -> str:
+    """Put variables into a template; leave out each sentence that names an empty one.
+
+    Example: `fill("About {subject}. Be {extra}.", {"subject": "cats", "extra": ""}) == "About cats."`
+    """
+    kept = [part for part in _sentences(template) if all(variables.get(n, n) for n in _names(part))]
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            if match[0] in ("{{", "}}"):
+                return match[0][0]
+            raise PromptError(f"A lone '{match[0]}' stands in the prompt.", hint="Write it twice.")
+        if name not in variables:
+            known = " and ".join(f"{{{known}}}" for known in variables)
+            raise PromptError(f"The prompt names {{{name}}}.", hint=f"It may name {known}; write {{{{ for a brace.")
+        return variables[name].rstrip(".") if _ends_sentence(match) else variables[name]
+
+    return _VARIABLE.sub(value, "".join(kept)).strip()
+
+
+def chat(template: str, content: str, special_tokens: dict[str, str]) -> str:
+    """Render one user message with a Jinja chat template, up to the model's answer.
+
+    Raises PromptError if the template fails or does what the sandbox forbids.
+
+    Example: `chat("{{ messages[0].content }}", "Hello", {}) == "Hello"`
+    """
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = _raise
+    try:
+        return environment.from_string(template).render(
+            messages=[{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            **special_tokens,
+        )
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise PromptError(f"The model's chat template fails: {reason}", hint="Use another model.") from error
+
+
+def _raise(message: Any) -> None:
+    raise PromptError(f"The model's chat template refuses the prompt: {message}", hint="Use another model.")
+
+
+def _sentences(template: str) -> list[str]:
+    return re.findall(r"[^\n]*?(?:[.!?]+(?=\s)[^\S\n]*|\n|$)", template)
+
+
+def _names(part: str) -> list[str]:
+    return [match[1] for match in _VARIABLE.finditer(part) if match[1]]
+
+
+def _ends_sentence(match: re.Match[str]) -> bool:
+    return match.string[match.end() : match.end() + 1] == "."

@@ -1,0 +1,220 @@
+"""Few-shot tabular generation: a schema, some examples and a subject in, rows out.
+
+Joins the schema's grammar, the prompt and the decoder; each row is parsed by the schema
+before it is handed over, and one that its checks refuse is drawn anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from .engine.decoder import Decoded, Job
+from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
+from .errors import SynthgenError, TooFewRowsError
+from .examples import example_texts
+from .local_model import LocalModel
+from .prompts import FewShotPrompt, chat
+from .schema import Bounds, RowGrammar, RowSchema, compile_schema
+from .schema.tighten import describe
+
+ATTEMPTS = 100
+"""How often a row is drawn before it is given up."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row and how it came about.
+
+    `value` is None if every attempt was turned down; `rejections` says why, attempt by
+    attempt. `tokens`, `drawn` and `log_weight` are the last attempt's (see `Decoded`).
+    """
+
+    number: int
+    value: Any
+    rejections: tuple[str, ...]
+    tokens: int
+    drawn: int
+    log_weight: float
+
+
+class TabularGenerator:
+    """Makes rows of a schema with a local model.
+
+    `schema` is a pydantic model, a JSON Schema as a dict, or a list such as
+    "name, age int"; rows are instances of the model, or dicts for a JSON Schema. `batch` is
+    the number of rows decoded together; None lets the machine decide. `temperature` 1 is
+    the model's own distribution.
+
+    Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
+
+    Example: `TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=examples))`
+    """
+
+    def __init__(
+        self,
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
+        model: LocalModel,
+        *,
+        prompt: FewShotPrompt | None = None,
+        bounds: Bounds | None = None,
+        temperature: float = 1.0,
+        batch: int | None = None,
+    ) -> None:
+        if temperature < 0:
+            raise SynthgenError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+        if batch is not None and batch < 1:
+            raise SynthgenError(f"A batch of {batch} rows is none.", hint="Leave it out.")
+        self.grammar: RowGrammar = compile_schema(RowSchema.of(schema), bounds)
+        self.prompt = prompt or FewShotPrompt()
+        self._model = model
+        self._temperature = temperature
+        self._batch = batch
+        self._examples = example_texts(self.prompt.examples, self.grammar)
+
+    def generate(
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+    ) -> list[Any]:
+        """Return `runs` instances in row order. The same seed gives the same rows.
+
+        Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
+
+        Example: `generator.generate(subject="medical_billing", runs=10, seed=0)`
+        """
+        return self._collect(subject, runs, extra, seed, threading.Event())
+
+    async def agenerate(
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+    ) -> list[Any]:
+        """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(self._collect, subject, runs, extra, seed, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def stream(
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+    ) -> Iterator[Any]:
+        """Yield instances as they finish, in row order.
+
+        Raises TooFewRowsError after the last one if some are missing.
+
+        Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
+        """
+        missing = _Missing(runs)
+        for row in self.rows(subject, runs, extra=extra, seed=seed):
+            if row.value is None:
+                missing.add(row)
+            else:
+                yield row.value
+        missing.raise_if_any([])
+
+    def rows(
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+    ) -> Iterator[Row]:
+        """Yield every row with its account, in row order; a row that was given up has no value."""
+        if runs < 0:
+            raise SynthgenError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
+        return self._rows(Job(
+            prompt=tuple(self._prompt_tokens(subject, extra)),
+            grammar=self.grammar.serialised,
+            longest=self.grammar.longest,
+            seed=seed,
+            temperature=self._temperature,
+        ), runs)  # fmt: skip
+
+    def prompt_text(self, subject: str = "", extra: str = "") -> str:
+        """Return the whole prompt as the model sees it, chat template included."""
+        content = self.prompt.render(
+            self._examples,
+            subject=subject,
+            extra=extra,
+            fields=describe(self.grammar.schema.json_schema),
+        )
+        engine = self._model.engine
+        if engine.chat_template is None:
+            return f"{content}\n"
+        return chat(engine.chat_template, content, engine.special_tokens)
+
+    def _prompt_tokens(self, subject: str, extra: str) -> list[int]:
+        return self._model.engine.tokenize(self.prompt_text(subject, extra))
+
+    def _rows(self, job: Job, runs: int) -> Iterator[Row]:
+        engine, threads = self._model.engine, self._model.threads
+        if runs == 0:
+            return
+        layout = plan(engine, runs, batch=self._batch, threads=threads)
+        outcomes = decode_rows(engine, job, range(runs), layout, self._check, attempts=ATTEMPTS)
+        waiting: dict[int, Outcome[Any]] = {}
+        following = 0
+        try:
+            for outcome in outcomes:
+                waiting[outcome.row] = outcome
+                while following in waiting:
+                    yield _row(waiting.pop(following))
+                    following += 1
+        finally:
+            outcomes.close()
+
+    def _check(self, decoded: Decoded) -> Accepted[Any] | Rejected:
+        try:
+            return Accepted(self.grammar.schema.parse(decoded.text))
+        except ValueError as error:
+            return Rejected(str(error))
+
+    def _collect(
+        self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
+    ) -> list[Any]:
+        missing, values = _Missing(runs), []
+        for row in self.rows(subject, runs, extra=extra, seed=seed):
+            if cancelled.is_set():
+                break
+            if row.value is None:
+                missing.add(row)
+            else:
+                values.append(row.value)
+        missing.raise_if_any(values)
+        return values
+
+
+class _Missing:
+    """Rows that were given up, and what turned them down most."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs = runs
+        self._count = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, row: Row) -> None:
+        self._count += 1
+        self._reasons.update(row.rejections)
+
+    def raise_if_any(self, made: list[Any]) -> None:
+        if self._count:
+            reason, times = self._reasons.most_common(1)[0]
+            raise TooFewRowsError(
+                f"{self._runs - self._count} of {self._runs} rows: {self._count} were turned down "
+                f"{ATTEMPTS} times each, most often ({times} times) by: {reason}",
+                hint="Loosen that check, or give examples that pass it.",
+                rows=made,
+            )
+
+
+def _row(outcome: Outcome[Any]) -> Row:
+    decoded = outcome.decoded
+    return Row(
+        number=outcome.row,
+        value=outcome.value,
+        rejections=outcome.rejections,
+        tokens=decoded.tokens,
+        drawn=decoded.drawn,
+        log_weight=decoded.log_weight,
+    )
