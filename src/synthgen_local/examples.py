@@ -34,7 +34,7 @@ def example_texts(examples: Sequence[Example], grammar: RowGrammar) -> list[str]
     text stands as it is, with a warning. Raises PromptError, with the number of the
     example, for a record that the schema refuses.
 
-    Example: `example_texts([{"name": "Ada"}], grammar) == ['{"name": "Ada"}']`
+    Example: `example_texts([{"name": "Ada"}], grammar) == ['{"name":"Ada"}']`
     """
     return [_text(example, grammar, f"Example {i}") for i, example in enumerate(examples, 1)]
 

@@ -2,7 +2,7 @@ r"""A shape as a Lark grammar for llguidance, and a row's values as the text of 
 
 Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
 
-A row is one line of JSON with ", " and ": " between its parts. Strings escape only quote
+A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings escape only quote
 and backslash, numbers have no exponent, and leaves are terminals: regular expressions that
 may be intersected. `write_value` writes examples as the same text, so that the records a
 model imitates look exactly like the rows it may write.
@@ -107,16 +107,16 @@ def longest_text(shape: Shape) -> int:
 def write_value(value: Any) -> str:
     """Return JSON values (dict, list, str, int, float, bool, None) in the text of the grammar.
 
-    Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a": 0.00001, "b": "é"}'`
+    Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a":0.00001,"b":"é"}'`
     """
     match value:
         case float():
             return f"{Decimal(repr(value)):f}"
         case dict():
-            pairs = (f"{_string(str(k))}: {write_value(v)}" for k, v in value.items())
-            return "{" + ", ".join(pairs) + "}"
+            pairs = (f"{_string(str(k))}:{write_value(v)}" for k, v in value.items())
+            return "{" + ",".join(pairs) + "}"
         case list() | tuple():
-            return "[" + ", ".join(map(write_value, value)) + "]"
+            return "[" + ",".join(map(write_value, value)) + "]"
         case str():
             return _string(value)
     return json.dumps(value)
@@ -151,7 +151,7 @@ class _Writer:
             case Record(fields):
                 return self._named("r", self._record(fields))
             case Mapping():
-                pair = f'{self._key(shape.keys)} ": " {self.rule(shape.values)}'
+                pair = f'{self._key(shape.keys)} ":" {self.rule(shape.values)}'
                 pairs = _repeat(self._named("r", pair), shape.minimum, shape.maximum)
                 return self._named("r", f'"{{" {pairs} "}}"')
             case Union(options):
@@ -219,7 +219,7 @@ class _Writer:
             item = self.rule(shape.items)
             if not items:
                 return f'"[" {_repeat(item, least, rest)} "]"'.replace("  ", " ")
-            tail = f'(", " {item}){{{least},{rest}}}'
+            tail = f'("," {item}){{{least},{rest}}}'
         else:
             tail = ""
         return f'"[" {self._prefix(items, shape.minimum, tail)} "]"'.replace("  ", " ")
@@ -227,7 +227,7 @@ class _Writer:
     def _prefix(self, items: list[str], minimum: int, tail: str) -> str:
         text = tail
         for index in range(len(items) - 1, -1, -1):
-            separator = '", " ' if index else ""
+            separator = '"," ' if index else ""
             text = f"{separator}{items[index]} {text}".rstrip()
             if index >= minimum:
                 text = f"({text})?"
@@ -238,8 +238,8 @@ class _Writer:
             return '"{}"'
         parts = []
         for index, (name, shape) in enumerate(fields):
-            opening = ", " if index else "{"
-            parts += [_literal(f"{opening}{_string(name)}: "), self.rule(shape)]
+            opening = "," if index else "{"
+            parts += [_literal(f"{opening}{_string(name)}:"), self.rule(shape)]
         return " ".join([*parts, '"}"'])
 
     def _terminal(self, *regexes: str) -> str:
@@ -259,10 +259,10 @@ class _Writer:
 
 
 def _repeat(item: str, minimum: int, maximum: int) -> str:
-    """Between `minimum` and `maximum` items with ", " between them."""
+    """Between `minimum` and `maximum` items with commas between them."""
     if maximum == 0:
         return ""
-    more = f'{item} (", " {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
+    more = f'{item} ("," {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
     return more if minimum else f"({more})?"
 
 
