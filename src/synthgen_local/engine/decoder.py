@@ -180,7 +180,7 @@ class Decoder:
         matcher = row.matcher
         lln.fill_next_token_bitmask(matcher, self._mask)
         allowed = allowed_tokens(self._mask[0], self._model.tokenizer.vocab_size)
-        if matcher.is_error() or not len(allowed):
+        if matcher.is_error() or not allowed.any():
             reason = matcher.get_error() or "no token is allowed"
             raise DecodingError(
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from .model import Logits
 
 
+_BLOCK = 256  # tokens
+
+
 @dataclass(frozen=True)
 class Draw:
     """A token, and the log of the probability mass that the mask left to the model."""
@@ -33,42 +36,61 @@ def row_stream(seed: int, row: int, attempt: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(row, attempt)))
 
 
-def allowed_tokens(bitmask: NDArray[np.int32], vocabulary: int) -> NDArray[np.intp]:
-    """Return the ids whose bit is set, ascending. `bitmask` has shape (ceil(vocabulary / 32),)."""
-    bits = np.unpackbits(bitmask.view(np.uint8), bitorder="little", count=vocabulary)
-    return np.flatnonzero(bits)
+def allowed_tokens(bitmask: NDArray[np.int32], vocabulary: int) -> NDArray[np.uint8]:
+    """Return 1 for each token whose bit is set and 0 for the others, shape (vocabulary,).
+
+    `bitmask` is llguidance's: bit i of word i // 32, shape (ceil(vocabulary / 32),).
+    """
+    return np.unpackbits(bitmask.view(np.uint8), bitorder="little", count=vocabulary)
 
 
 def draw(
     logits: Logits,
-    allowed: NDArray[np.intp],
+    allowed: NDArray[np.uint8],
     *,
     temperature: float,
     uniform: float,
 ) -> Draw:
-    """Draw one of the `allowed` ids by inverting the distribution function at `uniform` in [0, 1).
+    """Draw an allowed token by inverting the distribution function at `uniform` in [0, 1).
 
-    `logits` has shape (vocabulary,). Temperature 0 takes the likeliest token.
-    `log_allowed` is the log of the mass of the allowed tokens in the unmasked
-    distribution at the same temperature (at temperature 1 when it is 0).
+    `logits` and `allowed` have shape (vocabulary,); at least one token is allowed.
+    Temperature 0 takes the likeliest token. `log_allowed` is the log of the mass of the
+    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0).
 
-    Example: `draw(logits, np.array([3]), temperature=1, uniform=0.5).token == 3`
+    Example: `draw(logits, allowed, temperature=1.0, uniform=0.5).token`
     """
     scaled = logits if temperature in (0, 1) else logits / np.float32(temperature)
     peak = float(scaled.max())
-    total = float(np.exp(scaled - peak).sum(dtype=np.float64))
-    weights = np.exp(scaled[allowed] - peak, dtype=np.float32).astype(np.float64)
-    cumulative = np.cumsum(weights)
-    mass = float(cumulative[-1])
-    if mass == 0.0:  # every allowed token is below float32's reach: compare among themselves
-        within = scaled[allowed].astype(np.float64)
-        shift = float(within.max())
-        cumulative = np.cumsum(np.exp(within - shift))
-        log_allowed = shift - peak + float(np.log(cumulative[-1] / total))
-    else:
+    weights = np.exp(scaled - np.float32(peak))
+    total = float(weights.sum())
+    weights *= allowed
+    mass = float(weights.sum())
+    if mass > 0:
         log_allowed = min(0.0, float(np.log(mass / total)))
-    if temperature == 0:
-        index = int(scaled[allowed].argmax())
-    else:
-        index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return Draw(int(allowed[min(index, len(allowed) - 1)]), log_allowed)
+    else:  # every allowed token is below float32's reach: weigh them among themselves
+        summit = float(scaled[allowed != 0].max())
+        weights = np.exp(scaled - np.float32(summit)).clip(max=1) * allowed
+        log_allowed = summit - peak + float(np.log(weights.sum() / total))
+    token = _likeliest(scaled, allowed) if temperature == 0 else _invert(weights, uniform)
+    return Draw(token, log_allowed)
+
+
+def _likeliest(logits: Logits, allowed: NDArray[np.uint8]) -> int:
+    return int(np.where(allowed != 0, logits, -np.inf).argmax())
+
+
+def _invert(weights: Logits, uniform: float) -> int:
+    """The first index at which the cumulative weight passes `uniform` of the whole.
+
+    Sums by blocks first: a cumulative sum over the whole vocabulary costs more than the
+    softmax.
+    """
+    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
+    target = uniform * float(blocks[-1])
+    block = int(np.searchsorted(blocks, target, side="right"))
+    start = block * _BLOCK
+    before = float(blocks[block - 1]) if block else 0.0
+    within = np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
+    index = int(np.searchsorted(within, target - before, side="right"))
+    last = int(np.flatnonzero(weights[start : start + _BLOCK])[-1])  # the sums round differently
+    return start + min(index, last)

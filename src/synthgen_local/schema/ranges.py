@@ -1,8 +1,8 @@
 r"""Regular expressions for ranges: whole numbers, decimal fractions, and texts of digits.
 
 Knows numbers and regex syntax only. No number has leading zeros or an exponent, and no
-whole number is "-0". A fraction has at least one decimal and may end in zeros: models write
-prices as 12.50, and a grammar that refused the 0 would push them to 12.500001.
+number is "-0". Fractions may end in zeros or be left out: models write prices as 12.50 and
+500, and a grammar that insisted on one text for each value would push them elsewhere.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def integer_range(low: int, high: int) -> str:
 
 
 def decimal_range(low: Decimal, high: Decimal, places: int) -> str:
-    """All multiples of 10**-places from `low` to `high`, with 1 to `places` (>= 1) decimals.
+    """All multiples of 10**-places from `low` to `high`, with up to `places` (>= 1) decimals.
 
     Raises ValueError if there is none.
 
-    Example: `decimal_range(Decimal(0), Decimal("1.5"), 2)` matches "0.0", "0.25" and "1.50".
+    Example: `decimal_range(Decimal(0), Decimal("1.5"), 2)` matches "0", "0.25" and "1.50".
     """
     first, last = grid(low, high, places)
     if first > last:
@@ -98,17 +98,23 @@ def _fixed_point(first: int, last: int, places: int) -> str:
     zeros, nines = "0" * places, "9" * places
     lowest, highest = f"{low:0{places}d}", f"{high:0{places}d}"
     if whole_low == whole_high:
-        return f"{whole_low}\\.{_fraction(lowest, highest)}"
+        return _with_fraction(str(whole_low), lowest, highest)
     options = []
     if lowest != zeros:
-        options.append(f"{whole_low}\\.{_fraction(lowest, nines)}")
+        options.append(_with_fraction(str(whole_low), lowest, nines))
         whole_low += 1
     if highest != nines:
-        options.append(f"{whole_high}\\.{_fraction(zeros, highest)}")
+        options.append(_with_fraction(str(whole_high), zeros, highest))
         whole_high -= 1
     if whole_low <= whole_high:
-        options.append(f"{_natural(whole_low, whole_high)}\\.{_fraction(zeros, nines)}")
+        options.append(_with_fraction(_natural(whole_low, whole_high), zeros, nines))
     return _either(options)
+
+
+def _with_fraction(whole: str, low: str, high: str) -> str:
+    """A whole part and a fraction, which may be left out where it may be 0."""
+    fraction = f"\\.{_fraction(low, high)}"
+    return f"{whole}(?:{fraction})?" if not low.strip("0") else whole + fraction
 
 
 def _fraction(low: str, high: str) -> str:

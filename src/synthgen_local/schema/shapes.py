@@ -51,7 +51,7 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A decimal fraction with 1 to `places` decimals, or a multiple of `multiple_of`.
+    """A decimal fraction with up to `places` decimals, or a multiple of `multiple_of`.
 
     `quoted` writes it as a JSON string, as pydantic writes Decimal.
     """
