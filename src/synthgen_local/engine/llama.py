@@ -24,13 +24,14 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ..errors import DecodingError, ModelError
-from .model import ContextSize, Logits, Step
+from .model import MASK_SLICES, ContextSize, Logits, Step
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
 _GGUF_MAGIC = b"GGUF"
+_SLOW_FILE_TYPES = {"3"}  # Q4_1: llama.cpp has no kernel for it that gains from a batch
 _ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR
 
 
@@ -76,7 +77,11 @@ class LlamaModel:
         assert vocab is not None
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self.tokenizer: LLTokenizer = lltokenizer_from_vocab(vocab, eos_token=_end_tokens(vocab))
+        self.tokenizer: LLTokenizer = lltokenizer_from_vocab(
+            vocab, eos_token=_end_tokens(vocab), slices=MASK_SLICES
+        )
+        self.parameters = int(llama_cpp.llama_model_n_params(self._model))
+        self.slow_in_batches = self._metadata("general.file_type") in _SLOW_FILE_TYPES
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode() if template else None
@@ -119,6 +124,11 @@ class LlamaModel:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(64)
+        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace") if length >= 0 else ""
 
     def _text(self, token: int) -> str:
         if token < 0:
@@ -272,12 +282,14 @@ def system_info() -> dict[str, str]:
 
 
 def expand(source: Path, target: Path, *, threads: int) -> None:
-    """Write the weights of `source` as BF16 to `target`: the same values to 8 bits of mantissa.
+    """Write the weights of `source` to `target` as 16-bit floats, the kind that this CPU multiplies fastest.
 
-    Raises ModelError if llama.cpp cannot.
+    The values stay those of the quantised weights, to 8 (BF16, with AVX-512) or 11 (F16)
+    bits of mantissa. Raises ModelError if llama.cpp cannot.
     """
+    bf16 = "AVX512" in system_info()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
+    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16 if bf16 else llama_cpp.LLAMA_FTYPE_MOSTLY_F16
     params.allow_requantize = True
     params.nthread = threads
     _log.clear()
@@ -285,7 +297,9 @@ def expand(source: Path, target: Path, *, threads: int) -> None:
         str(source).encode(), str(target).encode(), ctypes.byref(params)
     )
     if status != 0:
-        raise ModelError(f"{source.name} cannot be expanded: {_reason()}", hint="Use --weights as-shipped.")
+        raise ModelError(
+            f"{source.name} cannot be expanded: {_reason()}", hint="Use the weights as shipped."
+        )
 
 
 def _load(path: Path, gpu_layers: int | None) -> Any:
