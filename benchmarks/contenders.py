@@ -71,7 +71,7 @@ def llama_cpp_python(seed: int) -> tuple[Rows, Callable[[], None]]:
 
 
 def outlines(seed: int) -> tuple[Rows, Callable[[], None]]:
-    """outlines with llama.cpp and its default back end, the generator kept between rows."""
+    """Outlines with llama.cpp and its default back end, the generator kept between rows."""
     import outlines as package
     from llama_cpp import Llama
 
@@ -119,7 +119,13 @@ def main(name: str, count: int, seed: int) -> None:
     seconds = time.perf_counter() - start
     close()
     valid = sum(map(_is_valid, texts))
-    figures = {"rows": len(texts), "valid": valid, "seconds": seconds, "loaded": loaded, "peak": _peak()}
+    figures = {
+        "rows": len(texts),
+        "valid": valid,
+        "seconds": seconds,
+        "loaded": loaded,
+        "peak": _peak(),
+    }
     print(json.dumps(figures))
 
 

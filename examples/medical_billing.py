@@ -37,9 +37,7 @@ if __name__ == "__main__":
     from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator
 
     with LocalModel.load("smollm2-135m-instruct") as model:
-        generator = TabularGenerator(
-            MedicalBilling, model, prompt=FewShotPrompt(examples=EXAMPLES)
-        )
+        generator = TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=EXAMPLES))
         for row in generator.stream(
             subject="medical_billing", extra="the name must be chosen at random", runs=10, seed=0
         ):

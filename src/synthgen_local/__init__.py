@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         SchemaError,
         SynthgenError,
         TooFewRowsError,
+        UsageError,
     )
     from .local_model import LocalModel
     from .prompts import FewShotPrompt
@@ -35,6 +36,7 @@ __all__ = [
     "SynthgenError",
     "TabularGenerator",
     "TooFewRowsError",
+    "UsageError",
 ]
 
 _HOMES = {

@@ -1,6 +1,7 @@
 """Every error that synthgen-local raises on purpose.
 
 SynthgenError                   exit code 1
+├── UsageError                  2   an option has a value that makes no sense
 ├── SchemaError                 1   the schema cannot be read or cannot be honoured
 ├── PromptError                 1   a template or an example cannot be used
 ├── ModelError                  1   a model file or a catalog entry is not what it should be
@@ -29,6 +30,12 @@ class SynthgenError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class UsageError(SynthgenError):
+    """An argument or an option has a value that makes no sense."""
+
+    exit_code = 2
 
 
 class SchemaError(SynthgenError):

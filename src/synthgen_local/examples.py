@@ -30,8 +30,8 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 def example_texts(examples: Sequence[Example], grammar: RowGrammar) -> list[str]:
     """Return each example as the grammar would write it.
 
-    Text such as "Name: Ada, Age: 36" that names every field is read as a record; other
-    text stands as it is, with a warning. Raises PromptError, with the number of the
+    Text that is a JSON object, or such as "Name: Ada, Age: 36" names every field, is read as
+    a record; other text stands as it is, with a warning. Raises PromptError, with the number of the
     example, for a record that the schema refuses.
 
     Example: `example_texts([{"name": "Ada"}], grammar) == ['{"name":"Ada"}']`
@@ -49,23 +49,37 @@ def load_examples(path: Path, grammar: RowGrammar) -> list[str]:
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise PromptError(f"{path} is not a kind of examples file.", hint="Use .jsonl, .json or .csv.")
+        raise PromptError(
+            f"{path} is not a kind of examples file.", hint="Use .jsonl, .json or .csv."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+        raise PromptError(
+            f"{path} cannot be read: {error.strerror}.", hint="Check the path."
+        ) from error
     except UnicodeDecodeError as error:
         raise PromptError(f"{path} is not UTF-8.", hint="Save it as UTF-8.") from error
-    return [_text(example, grammar, f"{path}, {where}") for where, example in reader(path, text, grammar)]
+    return [
+        _text(example, grammar, f"{path}, {where}")
+        for where, example in reader(path, text, grammar)
+    ]
 
 
 def _text(example: Any, grammar: RowGrammar, where: str) -> str:
-    if isinstance(example, Mapping) and example.keys() == {"example"} and "example" not in _labels(grammar):
+    if (
+        isinstance(example, Mapping)
+        and example.keys() == {"example"}
+        and "example" not in _labels(grammar)
+    ):
         example = example["example"]
     if isinstance(example, str):
-        record = _labelled(example, grammar)
+        record = _json_record(example) or _labelled(example, grammar)
         if record is None:
-            warnings.warn(f"{where} is not a record of {grammar.schema.name}; it stands as text.", stacklevel=4)
+            warnings.warn(
+                f"{where} is not a record of {grammar.schema.name}; it stands as text.",
+                stacklevel=4,
+            )
             return example.strip()
         example = record
     try:
@@ -77,12 +91,24 @@ def _text(example: Any, grammar: RowGrammar, where: str) -> str:
     return write_value(arrange(grammar.schema.dump(instance), grammar.shape))
 
 
+def _json_record(text: str) -> dict[str, Any] | None:
+    """Read text that is a JSON object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _labelled(text: str, grammar: RowGrammar) -> dict[str, Any] | None:
     """Read "Label: value, Label: value" if every field is there once and the schema takes the values."""
     labels = _labels(grammar)
     if not labels:
         return None
-    names = "|".join(re.escape(label).replace(r"\ ", r"[\s_]+") for label in sorted(labels, key=len, reverse=True))
+    names = "|".join(
+        re.escape(label).replace(r"\ ", r"[\s_]+")
+        for label in sorted(labels, key=len, reverse=True)
+    )
     found = list(re.finditer(rf"(?:^|(?<=[\s,;]))({names})\s*:\s*", text, re.IGNORECASE))
     fields = [labels[" ".join(re.split(r"[\s_]+", match[1])).lower()] for match in found]
     if sorted(fields) != sorted(set(labels.values())):
@@ -140,7 +166,9 @@ def _jsonl(path: Path, text: str, _grammar: RowGrammar) -> list[tuple[str, Any]]
 def _json(path: Path, text: str, _grammar: RowGrammar) -> list[tuple[str, Any]]:
     items = _loads(text, str(path))
     if not isinstance(items, list):
-        raise PromptError(f"{path} does not hold a list of records.", hint="Use .jsonl for one a line.")
+        raise PromptError(
+            f"{path} does not hold a list of records.", hint="Use .jsonl for one a line."
+        )
     return [(f"item {number}", item) for number, item in enumerate(items, 1)]
 
 
@@ -151,10 +179,15 @@ def _csv(path: Path, text: str, grammar: RowGrammar) -> list[tuple[str, Any]]:
         for record in reader:
             where = f"line {reader.line_num}"
             if None in record or None in record.values():
-                raise PromptError(f"{path}, {where} has not {len(reader.fieldnames or [])} cells.", hint="Correct it.")
+                raise PromptError(
+                    f"{path}, {where} has not {len(reader.fieldnames or [])} cells.",
+                    hint="Correct it.",
+                )
             examples.append((where, _typed(record, grammar)))
     except csv.Error as error:
-        raise PromptError(f"{path}, line {reader.line_num}: {error}.", hint="Correct it.") from error
+        raise PromptError(
+            f"{path}, line {reader.line_num}: {error}.", hint="Correct it."
+        ) from error
     return examples
 
 

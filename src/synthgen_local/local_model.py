@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 import warnings
+import weakref
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .engine.model import Model
 from .engine.random_model import RandomModel
@@ -36,6 +39,7 @@ class LocalModel:
     def __init__(self, engine: Model, *, threads: int | None = None) -> None:
         self.engine = engine
         self.threads = threads or available_cores()
+        self._running: weakref.WeakSet[Generator[Any]] = weakref.WeakSet()
 
     @classmethod
     def load(
@@ -75,8 +79,19 @@ class LocalModel:
         """The name it was loaded by."""
         return self.engine.name
 
+    def stop_before_closing(self, run: Generator[Any]) -> None:
+        """Remember a run that decodes in threads of its own: weights in use cannot be freed."""
+        self._running.add(run)
+
     def close(self) -> None:
-        """Free the weights."""
+        """Stop what still runs and free the weights."""
+        for run in list(self._running):
+            while True:
+                try:
+                    run.close()
+                    break
+                except ValueError:  # another thread is inside it: it will be out after this pass
+                    time.sleep(0.01)
         self.engine.close()
 
     def __enter__(self) -> LocalModel:

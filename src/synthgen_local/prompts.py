@@ -76,7 +76,10 @@ def fill(template: str, variables: dict[str, str]) -> str:
             raise PromptError(f"A lone '{match[0]}' stands in the prompt.", hint="Write it twice.")
         if name not in variables:
             known = " and ".join(f"{{{known}}}" for known in variables)
-            raise PromptError(f"The prompt names {{{name}}}.", hint=f"It may name {known}; write {{{{ for a brace.")
+            raise PromptError(
+                f"The prompt names {{{name}}}.",
+                hint=f"It may name {known}; write {{{{ for a brace.",
+            )
         return variables[name].rstrip(".") if _ends_sentence(match) else variables[name]
 
     return _VARIABLE.sub(value, "".join(kept)).strip()
@@ -102,11 +105,15 @@ def chat(template: str, content: str, special_tokens: dict[str, str]) -> str:
         )
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         reason = " ".join(str(error).split())
-        raise PromptError(f"The model's chat template fails: {reason}", hint="Use another model.") from error
+        raise PromptError(
+            f"The model's chat template fails: {reason}", hint="Use another model."
+        ) from error
 
 
 def _raise(message: Any) -> None:
-    raise PromptError(f"The model's chat template refuses the prompt: {message}", hint="Use another model.")
+    raise PromptError(
+        f"The model's chat template refuses the prompt: {message}", hint="Use another model."
+    )
 
 
 def _sentences(template: str) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 
 from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
-from .errors import SynthgenError, TooFewRowsError
+from .errors import TooFewRowsError, UsageError
 from .examples import example_texts
 from .local_model import LocalModel
 from .prompts import FewShotPrompt, chat
@@ -68,9 +69,9 @@ class TabularGenerator:
         batch: int | None = None,
     ) -> None:
         if temperature < 0:
-            raise SynthgenError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
         if batch is not None and batch < 1:
-            raise SynthgenError(f"A batch of {batch} rows is none.", hint="Leave it out.")
+            raise UsageError(f"A batch of {batch} rows is none.", hint="Leave it out.")
         self.grammar: RowGrammar = compile_schema(RowSchema.of(schema), bounds)
         self.prompt = prompt or FewShotPrompt()
         self._model = model
@@ -102,27 +103,28 @@ class TabularGenerator:
 
     def stream(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         """Yield instances as they finish, in row order.
 
         Raises TooFewRowsError after the last one if some are missing.
 
         Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
         """
-        missing = _Missing(runs)
-        for row in self.rows(subject, runs, extra=extra, seed=seed):
-            if row.value is None:
-                missing.add(row)
-            else:
-                yield row.value
+        missing = Missing(runs)
+        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
+            for row in rows:
+                if row.value is None:
+                    missing.add(row)
+                else:
+                    yield row.value
         missing.raise_if_any([])
 
     def rows(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> Iterator[Row]:
+    ) -> Generator[Row]:
         """Yield every row with its account, in row order; a row that was given up has no value."""
         if runs < 0:
-            raise SynthgenError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
+            raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
         return self._rows(Job(
             prompt=tuple(self._prompt_tokens(subject, extra)),
             grammar=self.grammar.serialised,
@@ -147,12 +149,13 @@ class TabularGenerator:
     def _prompt_tokens(self, subject: str, extra: str) -> list[int]:
         return self._model.engine.tokenize(self.prompt_text(subject, extra))
 
-    def _rows(self, job: Job, runs: int) -> Iterator[Row]:
+    def _rows(self, job: Job, runs: int) -> Generator[Row]:
         engine, threads = self._model.engine, self._model.threads
         if runs == 0:
             return
         layout = plan(engine, runs, batch=self._batch, threads=threads)
         outcomes = decode_rows(engine, job, range(runs), layout, self._check, attempts=ATTEMPTS)
+        self._model.stop_before_closing(outcomes)
         waiting: dict[int, Outcome[Any]] = {}
         following = 0
         try:
@@ -173,20 +176,21 @@ class TabularGenerator:
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
     ) -> list[Any]:
-        missing, values = _Missing(runs), []
-        for row in self.rows(subject, runs, extra=extra, seed=seed):
-            if cancelled.is_set():
-                break
-            if row.value is None:
-                missing.add(row)
-            else:
-                values.append(row.value)
+        missing, values = Missing(runs), []
+        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
+            for row in rows:
+                if cancelled.is_set():
+                    break
+                if row.value is None:
+                    missing.add(row)
+                else:
+                    values.append(row.value)
         missing.raise_if_any(values)
         return values
 
 
-class _Missing:
-    """Rows that were given up, and what turned them down most."""
+class Missing:
+    """Rows of a run that were given up, and what turned them down most."""
 
     def __init__(self, runs: int) -> None:
         self._runs = runs

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -77,9 +78,7 @@ class LlamaModel:
         assert vocab is not None
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self.tokenizer: LLTokenizer = lltokenizer_from_vocab(
-            vocab, eos_token=_end_tokens(vocab), slices=MASK_SLICES
-        )
+        self.tokenizer = _tokenizer(vocab)
         self.parameters = int(llama_cpp.llama_model_n_params(self._model))
         self.slow_in_batches = self._metadata("general.file_type") in _SLOW_FILE_TYPES
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
@@ -321,9 +320,17 @@ def _check_magic(path: Path) -> None:
         with path.open("rb") as file:
             magic = file.read(len(_GGUF_MAGIC))
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}.", hint="Check the path."
+        ) from error
     if magic != _GGUF_MAGIC:
         raise ModelError(f"{path} is not a GGUF file.", hint="-m takes weights in GGUF format.")
+
+
+def _tokenizer(vocab: Any) -> LLTokenizer:
+    with warnings.catch_warnings():  # llguidance asks for each token's attributes by an old name
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return lltokenizer_from_vocab(vocab, eos_token=_end_tokens(vocab), slices=MASK_SLICES)
 
 
 def _end_tokens(vocab: Any) -> list[int]:

@@ -85,7 +85,7 @@ class Model(Protocol):
 
     @property
     def tokenizer(self) -> LLTokenizer:
-        """llguidance's view of the vocabulary."""
+        """Llguidance's view of the vocabulary."""
         ...
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -82,7 +82,7 @@ def decode_rows(
     check: Callable[[Decoded], Accepted[Value] | Rejected],
     *,
     attempts: int,
-) -> Iterator[Outcome[Value]]:
+) -> Generator[Outcome[Value]]:
     """Yield an outcome for each of `rows`, in the order in which they finish.
 
     `check` runs in the thread that decoded the row. A row that it rejects is drawn anew

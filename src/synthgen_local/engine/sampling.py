@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from .model import Logits
 
-
 _BLOCK = 256  # tokens
 
 
@@ -85,7 +84,9 @@ def _invert(weights: Logits, uniform: float) -> int:
     Sums by blocks first: a cumulative sum over the whole vocabulary costs more than the
     softmax.
     """
-    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
+    blocks = np.cumsum(
+        np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64
+    )
     target = uniform * float(blocks[-1])
     block = int(np.searchsorted(blocks, target, side="right"))
     start = block * _BLOCK

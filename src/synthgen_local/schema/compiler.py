@@ -36,7 +36,8 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
     shape, certificate = tighten(schema.json_schema, bounds or Bounds())
     lark = write_grammar(shape)
     if reason := refusal(lark):
-        raise SchemaError(f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it.")
+        raise SchemaError(
+            f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it."
+        )
     serialised = LLMatcher.grammar_from_lark(lark)
     return RowGrammar(schema, shape, lark, serialised, longest_text(shape), certificate)
-

@@ -69,7 +69,9 @@ def arrange(value: Any, shape: Shape) -> Any:
             return known | {name: item for name, item in value.items() if name not in known}
         case Array(items, _, _, prefix), list():
             shapes = [*prefix, *[items] * len(value)]
-            return [arrange(v, s) if s is not None else v for v, s in zip(value, shapes, strict=False)]
+            return [
+                arrange(v, s) if s is not None else v for v, s in zip(value, shapes, strict=False)
+            ]
         case Mapping(_, values, _, _), dict():
             return {key: arrange(item, values) for key, item in value.items()}
     return value
@@ -96,7 +98,9 @@ def longest_text(shape: Shape) -> int:
             free = (longest_text(items) + 2) * (maximum - len(prefix)) if items is not None else 0
             return sum(longest_text(item) + 2 for item in prefix) + free + 2
         case Record(fields):
-            names = sum(len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields)
+            names = sum(
+                len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
+            )
             return names + sum(longest_text(field) for _, field in fields) + 2
         case Mapping(keys, values, _, maximum):
             return (longest_text(keys) + longest_text(values) + 6) * maximum + 2
@@ -205,7 +209,9 @@ class _Writer:
             case Integer():
                 return f'"\\"" {self._integer(shape)} "\\""'
             case Number():
-                return f'"\\"" {self.rule(Number(shape.minimum, shape.maximum, shape.places))} "\\""'
+                return (
+                    f'"\\"" {self.rule(Number(shape.minimum, shape.maximum, shape.places))} "\\""'
+                )
             case Union(options):
                 return self._named("r", " | ".join(self._key(option) for option in options))
         return self.rule(shape)

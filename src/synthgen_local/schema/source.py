@@ -74,7 +74,9 @@ class RowSchema:
             return _from_json_schema(schema, schema.get("title", "Row"))
         if isinstance(schema, type) and issubclass(schema, BaseModel):
             return _from_model(schema)
-        raise SchemaError(f"{_name(schema)} is not a pydantic model.", hint="Derive it from pydantic.BaseModel.")
+        raise SchemaError(
+            f"{_name(schema)} is not a pydantic model.", hint="Derive it from pydantic.BaseModel."
+        )
 
 
 def load_schema(source: str) -> RowSchema:
@@ -208,7 +210,9 @@ def _import_errors(name: str) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        raise SchemaError(f"{name}, line {error.lineno}: {error.msg}.", hint="Correct the file.") from error
+        raise SchemaError(
+            f"{name}, line {error.lineno}: {error.msg}.", hint="Correct the file."
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())
         raise SchemaError(
@@ -245,10 +249,13 @@ def _model_of_fields(text: str) -> type[BaseModel]:
             raise SchemaError(f"'{name}' is not a field name.", hint=_HINT)
         if kind not in FIELD_TYPES:
             raise SchemaError(
-                f"Field '{name}' has an unknown type '{kind}'.", hint=f"Types: {', '.join(FIELD_TYPES)}."
+                f"Field '{name}' has an unknown type '{kind}'.",
+                hint=f"Types: {', '.join(FIELD_TYPES)}.",
             )
         if name in fields:
-            raise SchemaError(f"Field '{name}' is there twice.", hint="Give each field its own name.")
+            raise SchemaError(
+                f"Field '{name}' is there twice.", hint="Give each field its own name."
+            )
         fields[name] = (FIELD_TYPES[kind], Field(description=description.strip() or None))
     if not fields:
         raise SchemaError("The schema has no fields.", hint=_HINT)

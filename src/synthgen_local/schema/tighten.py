@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping as AnyMapping
-from datetime import date, datetime, time, timedelta, timezone
+from collections.abc import Iterator
+from collections.abc import Mapping as AnyMapping
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
 from typing import Any, TypeVar
 
@@ -76,7 +77,9 @@ def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certif
     work = _Tightening(schema, bounds)
     shape = work.shape(dict(schema), "$")
     if shape is None:
-        raise SchemaError("The schema has no finite row: it contains itself.", hint="Make a field optional.")
+        raise SchemaError(
+            "The schema has no finite row: it contains itself.", hint="Make a field optional."
+        )
     return shape, Certificate(tuple(work.constraints))
 
 
@@ -153,7 +156,9 @@ class _Tightening:
         for part in filter(None, ref[1:].split("/")):
             key = part.replace("~1", "/").replace("~0", "~")
             if not isinstance(found, dict) or key not in found:
-                raise SchemaError(f"{path} refers to '{ref}', which is not there.", hint="Check $defs.")
+                raise SchemaError(
+                    f"{path} refers to '{ref}', which is not there.", hint="Check $defs."
+                )
             found = found[key]
         return found
 
@@ -171,7 +176,9 @@ class _Tightening:
         if others:
             from jsonschema.validators import Draft202012Validator
 
-            check = Draft202012Validator({k: schema[k] for k in others} | {"$defs": self._root.get("$defs", {})})
+            check = Draft202012Validator(
+                {k: schema[k] for k in others} | {"$defs": self._root.get("$defs", {})}
+            )
             values = [value for value in values if check.is_valid(value)]
         if not values:
             raise _unsatisfiable(keyword, path, "no value is allowed")
@@ -225,7 +232,9 @@ class _Tightening:
     def _decimal(self, schema: Schema, path: str) -> Shape:
         digits, places = schema.get("maxDigits"), schema.get("decimalPlaces")
         if places is None:
-            places = self._bounds.places if digits is None else min(self._bounds.places, digits // 2)
+            places = (
+                self._bounds.places if digits is None else min(self._bounds.places, digits // 2)
+            )
             self._note(path, "decimalPlaces", places, "bound")
         whole = self._bounds.whole_digits if digits is None else digits - places
         limit = Decimal(10**whole) - Decimal(1).scaleb(-places)
@@ -237,7 +246,9 @@ class _Tightening:
         if "multipleOf" in schema:
             return self._multiples(low, high, Decimal(schema["multipleOf"]), path, quoted=True)
         if low > high or _steps(low, high, places) <= 0:
-            raise _unsatisfiable("minimum", path, f"no decimal of {places} places from {low} to {high}")
+            raise _unsatisfiable(
+                "minimum", path, f"no decimal of {places} places from {low} to {high}"
+            )
         return Number(low, high, places, quoted=True)
 
     def _multiples(
@@ -287,7 +298,9 @@ class _Tightening:
         self._note(path, "format", kind)
         shape = self._formatted(kind, schema, path)
         shortest = longest = shape.length if isinstance(shape, Formatted) else 0
-        if longest and not schema.get("minLength", 0) <= shortest <= schema.get("maxLength", longest):
+        if longest and not schema.get("minLength", 0) <= shortest <= schema.get(
+            "maxLength", longest
+        ):
             raise _unsatisfiable("maxLength", path, f"a {kind} has {longest} characters")
         return shape
 
@@ -326,7 +339,9 @@ class _Tightening:
         return shape
 
     def _date(self, schema: Schema, path: str) -> Shape:
-        low, high = self._moments(schema, path, date.fromisoformat, timedelta(days=1), self._years())
+        low, high = self._moments(
+            schema, path, date.fromisoformat, timedelta(days=1), self._years()
+        )
         return Formatted((DATE, lexical_range(low.isoformat(), high.isoformat())), 10)
 
     def _datetime(self, schema: Schema, path: str) -> Shape:
@@ -352,7 +367,9 @@ class _Tightening:
         return self._clock(TIME, low.time().isoformat(), high.time().isoformat(), zone)
 
     def _clock(self, regex: str, low: str, high: str, zone: str) -> Shape:
-        return Formatted((f"(?:{regex}){zone}", lexical_range(low + zone, high + zone)), len(low + zone))
+        return Formatted(
+            (f"(?:{regex}){zone}", lexical_range(low + zone, high + zone)), len(low + zone)
+        )
 
     def _years(self) -> tuple[date, date]:
         return date(self._bounds.first_year, 1, 1), date(self._bounds.last_year, 12, 31)
@@ -361,8 +378,12 @@ class _Tightening:
         self, schema: Schema, path: str, read: Any, step: timedelta, default: tuple[Moment, Moment]
     ) -> tuple[Moment, Moment]:
         """The first and the last moment, in whole steps."""
-        lows: list[Moment] = [_up(read(schema["formatMinimum"]))] if "formatMinimum" in schema else []
-        highs: list[Moment] = [_down(read(schema["formatMaximum"]))] if "formatMaximum" in schema else []
+        lows: list[Moment] = (
+            [_up(read(schema["formatMinimum"]))] if "formatMinimum" in schema else []
+        )
+        highs: list[Moment] = (
+            [_down(read(schema["formatMaximum"]))] if "formatMaximum" in schema else []
+        )
         if "formatExclusiveMinimum" in schema:
             lows.append(_down(read(schema["formatExclusiveMinimum"])) + step)
         if "formatExclusiveMaximum" in schema:
@@ -425,7 +446,11 @@ class _Tightening:
             elif name in required:
                 return None
         self._note_given(schema, path, "minProperties", "maxProperties")
-        if not schema.get("minProperties", 0) <= len(fields) <= schema.get("maxProperties", len(fields)):
+        if (
+            not schema.get("minProperties", 0)
+            <= len(fields)
+            <= schema.get("maxProperties", len(fields))
+        ):
             raise _refusal("maxProperties", path, f"while all {len(fields)} properties are written")
         self._note(path, "required", [name for name, _ in fields])
         return Record(tuple(fields))
@@ -517,7 +542,7 @@ def _float_below(value: Decimal) -> Decimal:
 def _utc(text: str) -> datetime:
     """A bound with an offset is compared in UTC, in which rows with an offset are written."""
     moment = datetime.fromisoformat(text)
-    return moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def _down(moment: Moment) -> Moment:
@@ -531,7 +556,9 @@ def _up(moment: Moment) -> Moment:
 
 def _refusal(keyword: str, path: str, detail: str = "") -> SchemaError:
     what = f"keyword '{keyword}' {detail}".rstrip()
-    return SchemaError(f"{path}: {what} cannot be honoured.", hint="Remove it, or say it in another way.")
+    return SchemaError(
+        f"{path}: {what} cannot be honoured.", hint="Remove it, or say it in another way."
+    )
 
 
 def _unsatisfiable(keyword: str, path: str, why: str) -> SchemaError:

@@ -1,0 +1,67 @@
+"""The command line: one module a command, typer and rich here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import SynthgenError
+from . import console, doctor, generate, models
+
+EPILOG = (
+    "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "
+    "4 fewer rows than asked; 130 interrupted."
+)
+
+app = typer.Typer(
+    help="Make synthetic data with a language model that runs on your own machine.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=generate.EPILOG)(generate.generate)
+app.add_typer(models.app, name="models")
+app.command()(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.data(f"synthgen-local {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Run the program and leave with its documented exit code."""
+    try:
+        app()
+    except SynthgenError as error:
+        if {"-v", "--verbose"} & set(sys.argv):
+            traceback.print_exc()
+        console.report(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.note("Interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of stdout has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,101 @@
+"""Where the program speaks: data on stdout, all else on stderr.
+
+Knows terminals, not schemas or models.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ..errors import SynthgenError
+
+Item = TypeVar("Item")
+
+
+def data(line: str) -> None:
+    """Write a line of data and let a reader on the other side of a pipe have it at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def data_json(value: Any) -> None:
+    """Write a value as indented JSON."""
+    data(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(line: str) -> None:
+    """Tell the user something that is not data."""
+    print(line, file=sys.stderr)
+
+
+def report(error: SynthgenError) -> None:
+    """Show an error: what is wrong, and what to do about it."""
+    note(f"Error: {error}")
+    if error.hint:
+        note(f"Hint: {error.hint}")
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table for people on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(*columns, box=box.SIMPLE, pad_edge=False)
+    for row in rows:
+        shown.add_row(*row)
+    Console(soft_wrap=True).print(shown)
+
+
+@contextmanager
+def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
+    """Show what the library warns of as one line each, and no other package's warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not quiet:
+            warnings.filterwarnings("always", category=UserWarning)
+        warnings.showwarning = lambda message, *_args, **_kwargs: note(f"Note: {message}")
+        yield
+
+
+def tracked(items: Generator[Item], total: int, *, quiet: bool) -> Generator[Item]:
+    """Yield items and show how many are done, how fast and how long it will take.
+
+    Only a terminal sees it: not a file, not a pipe, and nobody with `quiet`.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    speed = TextColumn("{task.fields[speed]}")
+    columns = BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("rows", total=total, speed="")
+        for done, item in enumerate(items, 1):
+            yield item
+            rate = done / max(time.monotonic() - start, 1e-9)
+            progress.update(task, completed=done, speed=f"{rate:.1f} rows/s")
+
+
+def seconds(value: float) -> str:
+    """Return a duration for people.
+
+    Example: `seconds(372) == "6m 12s"`
+    """
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}m {rest}s" if minutes else f"{value:.1f}s"
