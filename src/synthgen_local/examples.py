@@ -101,7 +101,7 @@ def _json_record(text: str) -> dict[str, Any] | None:
 
 
 def _labelled(text: str, grammar: RowGrammar) -> dict[str, Any] | None:
-    """Read "Label: value, Label: value" if every field is there once and the schema takes the values."""
+    """Read "Label: value, Label: value" if each field is there once and takes its value."""
     labels = _labels(grammar)
     if not labels:
         return None
@@ -129,7 +129,7 @@ def _labelled(text: str, grammar: RowGrammar) -> dict[str, Any] | None:
 
 
 def _labels(grammar: RowGrammar) -> dict[str, str]:
-    """Lower-case label to field: a field goes by its name, with spaces for underscores, and its title."""
+    """Label in lower case, with spaces for underscores, to field: its name and its title."""
     labels = {}
     for name, field in grammar.schema.json_schema.get("properties", {}).items():
         title = field.get("title", name) if isinstance(field, dict) else name

@@ -68,10 +68,11 @@ class LocalModel:
         from .engine.llama import LlamaModel  # llama.cpp takes a quarter of a second to import
 
         engine = LlamaModel(path, name=name, gpu_layers=gpu_layers)
-        if weights == "fast" and not engine.on_gpu and engine.slow_in_batches:
-            if engine.parameters <= _MOST_EXPANDED and (expanded := _expanded(path, threads)):
-                engine.close()
-                engine = LlamaModel(expanded, name=name, gpu_layers=gpu_layers)
+        slow = engine.slow_in_batches and not engine.on_gpu
+        small = engine.parameters <= _MOST_EXPANDED
+        if weights == "fast" and slow and small and (expanded := _expanded(path, threads)):
+            engine.close()
+            engine = LlamaModel(expanded, name=name, gpu_layers=gpu_layers)
         return cls(engine, threads=threads)
 
     @property
@@ -107,7 +108,7 @@ class LocalModel:
 
 
 def _expanded(path: Path, threads: int) -> Path | None:
-    """The file with 16-bit weights, made at first use; None, with a warning, if it cannot be written."""
+    """The file with 16-bit weights, made at first use; None and a warning if it cannot be."""
     from .engine.llama import expand
 
     status = path.stat()

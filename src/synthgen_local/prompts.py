@@ -64,7 +64,7 @@ class FewShotPrompt:
 def fill(template: str, variables: dict[str, str]) -> str:
     """Put variables into a template; leave out each sentence that names an empty one.
 
-    Example: `fill("About {subject}. Be {extra}.", {"subject": "cats", "extra": ""}) == "About cats."`
+    Example: `fill("About {subject}. Be {extra}.", {"subject": "cats", "extra": ""})`
     """
     kept = [part for part in _sentences(template) if all(variables.get(n, n) for n in _names(part))]
 

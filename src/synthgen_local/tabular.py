@@ -23,7 +23,7 @@ from .examples import example_texts
 from .local_model import LocalModel
 from .prompts import FewShotPrompt, chat
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
-from .schema.tighten import describe
+from .schema.descriptions import describe
 
 ATTEMPTS = 100
 """How often a row is drawn before it is given up."""
@@ -198,10 +198,12 @@ class Missing:
         self._reasons: Counter[str] = Counter()
 
     def add(self, row: Row) -> None:
+        """Count a row that has no value."""
         self._count += 1
         self._reasons.update(row.rejections)
 
     def raise_if_any(self, made: list[Any]) -> None:
+        """Raise TooFewRowsError with the rows that were made, if any other was given up."""
         if self._count:
             reason, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(

@@ -20,7 +20,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what this machine can run, what is missing, and how to get it."""
-    facts, problems = _machine(), []
+    facts = _machine()
+    problems: list[dict[str, Any]] = []
     for look in (_llama, _models):
         try:
             facts |= look()

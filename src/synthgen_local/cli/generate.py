@@ -31,7 +31,7 @@ def generate(
     schema: Annotated[
         str,
         typer.Argument(
-            help="file.py:Class, package.module:Class, a JSON Schema file, or fields: 'name, age int'."
+            help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."
         ),
     ],
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to make.")] = 10,
@@ -66,7 +66,7 @@ def generate(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")
     ] = False,
-    verbose: Annotated[
+    verbose: Annotated[  # noqa: ARG001 main() looks for it, after the command has failed
         bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")
     ] = False,
 ) -> None:

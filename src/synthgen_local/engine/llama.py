@@ -90,7 +90,7 @@ class LlamaModel:
         }
 
     def tokenize(self, text: str) -> list[int]:
-        """Prompt text to tokens; a leading token that the text already spells is not added twice."""
+        """Prompt text to tokens; a leading token that the text spells is not added twice."""
         bos = self.special_tokens["bos_token"]
         add_special = not (bos and text.startswith(bos))
         data = text.encode()
@@ -171,7 +171,8 @@ class LlamaContext:
         """Evaluate the prefix as sequence 0."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
-        return self._evaluate([(0, tokens)])[0]
+        logits: Logits = self._evaluate([(0, tokens)])[0]
+        return logits
 
     def fork(self, slot: int) -> None:
         """Tag the prefix's cells with the slot's sequence."""
@@ -212,7 +213,7 @@ class LlamaContext:
         if status != 0:
             raise DecodingError(
                 f"llama.cpp stopped with status {status}: {_reason()}",
-                hint="Choose a smaller --batch; if that does not help, the model file may be damaged.",
+                hint="Choose a smaller --batch, or fetch the model again.",
             )
         if outputs == 0:
             return np.empty((0, self._vocabulary), dtype=np.float32)
@@ -281,7 +282,7 @@ def system_info() -> dict[str, str]:
 
 
 def expand(source: Path, target: Path, *, threads: int) -> None:
-    """Write the weights of `source` to `target` as 16-bit floats, the kind that this CPU multiplies fastest.
+    """Write the weights of `source` to `target` as 16-bit floats, of the kind fastest here.
 
     The values stay those of the quantised weights, to 8 (BF16, with AVX-512) or 11 (F16)
     bits of mantissa. Raises ModelError if llama.cpp cannot.

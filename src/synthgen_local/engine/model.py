@@ -1,4 +1,4 @@
-"""What the decoder asks of a language model: a tokenizer, and contexts that turn tokens into logits.
+"""What the decoder asks of a language model: a tokenizer, and contexts from tokens to logits.
 
 A context holds one shared prefix and a number of slots. Each slot continues the
 prefix with tokens of its own, and `decode` advances many slots in one forward pass.
@@ -52,7 +52,7 @@ class Context(Protocol):
         ...
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """Evaluate the shared prefix; return the logits after its last token, shape (vocabulary,)."""
+        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,)."""
         ...
 
     def fork(self, slot: int) -> None:
@@ -60,9 +60,9 @@ class Context(Protocol):
         ...
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """Advance slots; return the logits after each step's last token, shape (len(steps), vocabulary).
+        """Advance slots; return the logits after each step's last token.
 
-        The array is overwritten by the next call.
+        The array has shape (len(steps), vocabulary) and is overwritten by the next call.
         """
         ...
 
@@ -109,7 +109,7 @@ class Model(Protocol):
         ...
 
     def tokenize(self, text: str) -> list[int]:
-        """Turn prompt text into tokens: special tokens are recognised, a leading one is added if the model wants it."""
+        """Turn prompt text into tokens; special tokens are recognised and added as trained."""
         ...
 
     def open_context(self, size: ContextSize) -> Context:

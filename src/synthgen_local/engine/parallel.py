@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -94,8 +95,10 @@ def decode_rows(
 
     def work(part: range) -> None:
         try:
-            for outcome in _decode_part(model, job, part, layout, check, attempts, stop):
-                outcomes.put(outcome)
+            with closing(model.open_context(_size(model, job, layout, len(part)))) as context:
+                decoder = Decoder(model, context, job)
+                for outcome in _outcomes(decoder, part, check, attempts, stop):
+                    outcomes.put(outcome)
         except BaseException as error:  # handed to the caller's thread below
             outcomes.put(error)
         finally:
@@ -123,30 +126,24 @@ def decode_rows(
             thread.join()
 
 
-def _decode_part(
-    model: Model,
-    job: Job,
-    part: range,
-    layout: Layout,
+def _outcomes(
+    decoder: Decoder,
+    rows: range,
     check: Callable[[Decoded], Accepted[Value] | Rejected],
     attempts: int,
     stop: threading.Event,
 ) -> Iterator[Outcome[Value]]:
     """The rows of one context."""
-    context = model.open_context(_size(model, job, layout, len(part)))
-    try:
-        pending = RowQueue(part)
-        for decoded in Decoder(model, context, job).run(pending, stop.is_set):
-            verdict = check(decoded)
-            ticket = decoded.ticket
-            if isinstance(verdict, Accepted):
-                yield Outcome(ticket.row, verdict.value, ticket.rejections, decoded)
-            elif len(ticket.rejections) + 1 < attempts:
-                pending.put_back(ticket.again(verdict.reason))
-            else:
-                yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)
-    finally:
-        context.close()
+    pending = RowQueue(rows)
+    for decoded in decoder.run(pending, stop.is_set):
+        verdict = check(decoded)
+        ticket = decoded.ticket
+        if isinstance(verdict, Accepted):
+            yield Outcome(ticket.row, verdict.value, ticket.rejections, decoded)
+        elif len(ticket.rejections) + 1 < attempts:
+            pending.put_back(ticket.again(verdict.reason))
+        else:
+            yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)
 
 
 def _size(model: Model, job: Job, layout: Layout, rows: int) -> ContextSize:

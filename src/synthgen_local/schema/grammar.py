@@ -2,10 +2,10 @@ r"""A shape as a Lark grammar for llguidance, and a row's values as the text of 
 
 Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
 
-A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings escape only quote
-and backslash, numbers have no exponent, and leaves are terminals: regular expressions that
-may be intersected. `write_value` writes examples as the same text, so that the records a
-model imitates look exactly like the rows it may write.
+A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings
+escape only quote and backslash, numbers have no exponent, and leaves are terminals: regular
+expressions that may be intersected. `write_value` writes examples as the same text, so that
+the records a model imitates look exactly like the rows it may write.
 """
 
 from __future__ import annotations

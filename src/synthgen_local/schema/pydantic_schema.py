@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
 _BOUNDS = {
@@ -34,7 +34,10 @@ def model_json_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 class _ExactJsonSchema(GenerateJsonSchema):
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 pydantic's own form
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 pydantic's own form
+        "skipped-choice",
+        "non-serializable-default",
+    }
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {

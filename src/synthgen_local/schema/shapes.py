@@ -74,7 +74,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Formatted:
-    """A string that matches all of `regexes` as a whole, of ASCII without quotes and backslashes."""
+    """A string that matches all of `regexes`, of ASCII without quotes and backslashes."""
 
     regexes: Sequence[str]
     length: int

@@ -72,6 +72,10 @@ class RowSchema:
             return _from_model(_model_of_fields(schema))
         if isinstance(schema, dict):
             return _from_json_schema(schema, schema.get("title", "Row"))
+        return cls._of_class(schema)
+
+    @classmethod
+    def _of_class(cls, schema: Any) -> RowSchema:
         if isinstance(schema, type) and issubclass(schema, BaseModel):
             return _from_model(schema)
         raise SchemaError(

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from collections.abc import Mapping as AnyMapping
-from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import SchemaError
 from .certificate import Certificate, Constraint, Enforcer
 from .grammar import refusal, write_grammar
+from .moments import FORMAT_BOUNDS, moment_range, write_moment
 from .ranges import DATE, TIME, grid, lexical_range
 from .shapes import (
     Array,
@@ -36,7 +35,6 @@ from .shapes import (
 )
 
 Schema = dict[str, Any]
-Moment = TypeVar("Moment", date, datetime)
 
 _ANNOTATIONS = {
     "$anchor", "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated",
@@ -84,7 +82,7 @@ def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certif
 
 
 class _Tightening:
-    """One walk over one schema. A method returns None for what only an endless row could satisfy."""
+    """One walk over one schema. None stands for what only an endless row could satisfy."""
 
     def __init__(self, root: AnyMapping[str, Any], bounds: Bounds) -> None:
         self._root = root
@@ -238,7 +236,9 @@ class _Tightening:
             self._note(path, "decimalPlaces", places, "bound")
         whole = self._bounds.whole_digits if digits is None else digits - places
         limit = Decimal(10**whole) - Decimal(1).scaleb(-places)
-        renamed = {_PLAIN[k]: Decimal(v) for k, v in schema.items() if k in _PLAIN}
+        renamed = {
+            _DECIMAL_BOUNDS[k]: Decimal(v) for k, v in schema.items() if k in _DECIMAL_BOUNDS
+        }
         low, high = self._limits(renamed, path, limit, _EXACT.next_plus, _EXACT.next_minus)
         if digits is not None:
             low, high = max(low, -limit), min(high, limit)
@@ -308,12 +308,8 @@ class _Tightening:
         match kind:
             case "decimal":
                 return self._decimal(schema, path)
-            case "date":
-                return self._date(schema, path)
-            case "date-time":
-                return self._datetime(schema, path)
-            case "time":
-                return self._time(schema, path)
+            case "date" | "date-time" | "time":
+                return self._moment(kind, schema, path)
             case "uuid" | "uuid1" | "uuid3" | "uuid4" | "uuid5" | "uuid6" | "uuid7" | "uuid8":
                 version = kind.removeprefix("uuid") or schema.get("version") or 4
                 return Formatted((_UUID.format(version=version),), 36)
@@ -338,66 +334,19 @@ class _Tightening:
             )
         return shape
 
-    def _date(self, schema: Schema, path: str) -> Shape:
-        low, high = self._moments(
-            schema, path, date.fromisoformat, timedelta(days=1), self._years()
-        )
-        return Formatted((DATE, lexical_range(low.isoformat(), high.isoformat())), 10)
-
-    def _datetime(self, schema: Schema, path: str) -> Shape:
-        years = self._years()
-        whole = (
-            datetime.combine(years[0], time.min),
-            datetime.combine(years[1], time(23, 59, 59)),
-        )
-        low, high = self._moments(schema, path, _utc, timedelta(seconds=1), whole)
-        zone = "Z" if schema.get("timezone", "aware") == "aware" else ""
-        return self._clock(f"(?:{DATE})T{TIME}", low.isoformat(), high.isoformat(), zone)
-
-    def _time(self, schema: Schema, path: str) -> Shape:
-        """Bounds of a time are bounds of that time on one day."""
-        day = date(2000, 1, 1)
-        whole = datetime.combine(day, time.min), datetime.combine(day, time(23, 59, 59))
-
-        def on_day(text: str) -> datetime:
-            return datetime.combine(day, time.fromisoformat(text).replace(tzinfo=None))
-
-        low, high = self._moments(schema, path, on_day, timedelta(seconds=1), whole)
-        zone = "Z" if schema.get("timezone", "aware") == "aware" else ""
-        return self._clock(TIME, low.time().isoformat(), high.time().isoformat(), zone)
-
-    def _clock(self, regex: str, low: str, high: str, zone: str) -> Shape:
-        return Formatted(
-            (f"(?:{regex}){zone}", lexical_range(low + zone, high + zone)), len(low + zone)
-        )
-
-    def _years(self) -> tuple[date, date]:
-        return date(self._bounds.first_year, 1, 1), date(self._bounds.last_year, 12, 31)
-
-    def _moments(
-        self, schema: Schema, path: str, read: Any, step: timedelta, default: tuple[Moment, Moment]
-    ) -> tuple[Moment, Moment]:
-        """The first and the last moment, in whole steps."""
-        lows: list[Moment] = (
-            [_up(read(schema["formatMinimum"]))] if "formatMinimum" in schema else []
-        )
-        highs: list[Moment] = (
-            [_down(read(schema["formatMaximum"]))] if "formatMaximum" in schema else []
-        )
-        if "formatExclusiveMinimum" in schema:
-            lows.append(_down(read(schema["formatExclusiveMinimum"])) + step)
-        if "formatExclusiveMaximum" in schema:
-            highs.append(_up(read(schema["formatExclusiveMaximum"])) - step)
-        self._note_given(schema, path, *_PLAIN)
-        low = max(lows) if lows else min([default[0], *highs])
-        high = min(highs) if highs else max([default[1], *lows])
-        if not lows:
-            self._note(path, "formatMinimum", low.isoformat(), "bound")
-        if not highs:
-            self._note(path, "formatMaximum", high.isoformat(), "bound")
+    def _moment(self, kind: str, schema: Schema, path: str) -> Shape:
+        low, high = moment_range(kind, schema, self._bounds)
+        self._note_given(schema, path, *FORMAT_BOUNDS)
+        first, last = (write_moment(kind, moment, schema) for moment in (low, high))
+        if not {"formatMinimum", "formatExclusiveMinimum"} & schema.keys():
+            self._note(path, "formatMinimum", first, "bound")
+        if not {"formatMaximum", "formatExclusiveMaximum"} & schema.keys():
+            self._note(path, "formatMaximum", last, "bound")
         if low > high:
-            raise _unsatisfiable("formatMinimum", path, f"{low} is after {high}")
-        return low, high
+            raise _unsatisfiable("formatMinimum", path, f"{first} is after {last}")
+        layout = {"date": DATE, "time": TIME, "date-time": f"(?:{DATE})T{TIME}"}[kind]
+        zone = "Z" if last.endswith("Z") else ""
+        return Formatted((f"(?:{layout}){zone}", lexical_range(first, last)), len(last))
 
     # Containers
 
@@ -491,11 +440,8 @@ class _Tightening:
                 raise _refusal(keyword, path)
 
 
-_PLAIN = {
-    "formatMinimum": "minimum",
-    "formatExclusiveMinimum": "exclusiveMinimum",
-    "formatMaximum": "maximum",
-    "formatExclusiveMaximum": "exclusiveMaximum",
+_DECIMAL_BOUNDS = {
+    name: name.replace("formatE", "e").replace("formatM", "m") for name in FORMAT_BOUNDS
 }
 
 
@@ -539,21 +485,6 @@ def _float_below(value: Decimal) -> Decimal:
     return Decimal(repr(math.nextafter(float(value), -math.inf)))
 
 
-def _utc(text: str) -> datetime:
-    """A bound with an offset is compared in UTC, in which rows with an offset are written."""
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _down(moment: Moment) -> Moment:
-    return moment.replace(microsecond=0) if isinstance(moment, datetime) else moment
-
-
-def _up(moment: Moment) -> Moment:
-    down = _down(moment)
-    return down if down == moment else down + timedelta(seconds=1)
-
-
 def _refusal(keyword: str, path: str, detail: str = "") -> SchemaError:
     what = f"keyword '{keyword}' {detail}".rstrip()
     return SchemaError(
@@ -563,32 +494,3 @@ def _refusal(keyword: str, path: str, detail: str = "") -> SchemaError:
 
 def _unsatisfiable(keyword: str, path: str, why: str) -> SchemaError:
     return SchemaError(f"{path}: '{keyword}' leaves no value: {why}.", hint="Loosen the bounds.")
-
-
-def describe(schema: AnyMapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (path, description) of each described field, nested ones included, in order.
-
-    Example: `list(describe({"properties": {"city": {"description": "a town"}}})) == [("city", "a town")]`
-    """
-    yield from _describe(dict(schema), schema, "", frozenset())
-
-
-def _describe(
-    schema: Schema, root: AnyMapping[str, Any], path: str, seen: frozenset[str]
-) -> Iterator[tuple[str, str]]:
-    if "$ref" in schema:
-        ref = schema["$ref"]
-        if ref in seen:
-            return
-        target = root.get("$defs", root.get("definitions", {})).get(ref.rpartition("/")[2], {})
-        yield from _describe(target, root, path, seen | {ref})
-    for name, field in schema.get("properties", {}).items():
-        if isinstance(field, dict):
-            where = f"{path}.{name}" if path else name
-            if text := field.get("description"):
-                yield where, " ".join(str(text).split())
-            yield from _describe(field, root, where, seen)
-    for part in (*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])):
-        yield from _describe(part, root, path, seen)
-    if isinstance(schema.get("items"), dict):
-        yield from _describe(schema["items"], root, path, seen)
