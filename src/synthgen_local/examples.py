@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from .errors import PromptError
 from .schema import RowGrammar
+from .schema.certificate import join_path
 from .schema.grammar import arrange, write_value
 
 Example: TypeAlias = str | Mapping[str, Any] | BaseModel
@@ -64,6 +65,36 @@ def load_examples(path: Path, grammar: RowGrammar) -> list[str]:
         _text(example, grammar, f"{path}, {where}")
         for where, example in reader(path, text, grammar)
     ]
+
+
+def longest_strings(texts: Iterable[str]) -> dict[str, int]:
+    """Return the length in characters of the longest string at each path of some records.
+
+    Texts that are no JSON objects are passed over. A path leads through every key by its name
+    and by `*`, and through every item by `[*]` and its number, as the certificate writes them.
+
+    Example: `longest_strings(['{"name":"Ada"}'])["$.name"] == 3`
+    """
+    longest: dict[str, int] = {}
+    for record in filter(None, map(_json_record, texts)):
+        for path, text in _strings(record, "$"):
+            longest[path] = max(longest.get(path, 0), len(text))
+    return longest
+
+
+def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for key, item in value.items():
+                yield f"{path}.*~", key
+                yield from _strings(item, join_path(path, key))
+                yield from _strings(item, f"{path}.*")
+        case list():
+            for index, item in enumerate(value):
+                yield from _strings(item, f"{path}[*]")
+                yield from _strings(item, f"{path}[{index}]")
 
 
 def _text(example: Any, grammar: RowGrammar, where: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,14 @@ from pydantic import BaseModel
 from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
 from .errors import TooFewRowsError, UsageError
-from .examples import example_texts
+from .examples import Example, example_texts, longest_strings
 from .local_model import LocalModel
 from .prompts import FewShotPrompt, chat
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
+
+_LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
+_ROOM = 4  # times the longest example
 
 ATTEMPTS = 100
 """How often a row is drawn before it is given up."""
@@ -72,12 +75,11 @@ class TabularGenerator:
             raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
         if batch is not None and batch < 1:
             raise UsageError(f"A batch of {batch} rows is none.", hint="Leave it out.")
-        self.grammar: RowGrammar = compile_schema(RowSchema.of(schema), bounds)
         self.prompt = prompt or FewShotPrompt()
+        self.grammar, self._examples = _fit(RowSchema.of(schema), self.prompt.examples, bounds)
         self._model = model
         self._temperature = temperature
         self._batch = batch
-        self._examples = example_texts(self.prompt.examples, self.grammar)
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -187,6 +189,25 @@ class TabularGenerator:
                     values.append(row.value)
         missing.raise_if_any(values)
         return values
+
+
+def _fit(
+    schema: RowSchema, examples: Sequence[Example], bounds: Bounds | None
+) -> tuple[RowGrammar, list[str]]:
+    """The grammar and the examples' texts.
+
+    Where neither the schema nor the user limits a string, the examples do: rows like them
+    have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`.
+    """
+    grammar = compile_schema(schema, bounds)
+    texts = example_texts(examples, grammar)
+    if bounds is not None or not texts:
+        return grammar, texts
+    lengths = {
+        path: max(_LEAST_LENGTH, _ROOM * longest)
+        for path, longest in longest_strings(texts).items()
+    }
+    return compile_schema(schema, Bounds(lengths=lengths)), texts
 
 
 class Missing:

@@ -28,6 +28,14 @@ class Constraint:
     enforced_by: Enforcer
 
 
+def join_path(path: str, name: str) -> str:
+    """Return the path of a field, in the manner of JSONPath (RFC 9535).
+
+    Example: `join_path("$.patient", "first name") == "$.patient['first name']"`
+    """
+    return f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """All constraints of a schema, in the order of its fields."""

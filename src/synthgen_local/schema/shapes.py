@@ -7,8 +7,9 @@ and `grammar.py` writes them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -18,12 +19,14 @@ class Bounds:
     """Limits for what a schema leaves open; a limit that the schema sets wins.
 
     Lengths are in characters, `whole_digits` before the decimal point and `places` after
-    it, `depth` in levels of a recursive model.
+    it, `depth` in levels of a recursive model. `lengths` gives a limit of its own to the
+    string at a path, such as "$.address.street".
 
     Example: `Bounds(max_length=400)`
     """
 
-    max_length: int = 100
+    max_length: int = 200
+    lengths: AnyMapping[str, int] = field(default_factory=dict)
     max_items: int = 8
     integer_digits: int = 15
     whole_digits: int = 9

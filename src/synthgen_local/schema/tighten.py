@@ -16,7 +16,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from ..errors import SchemaError
-from .certificate import Certificate, Constraint, Enforcer
+from .certificate import Certificate, Constraint, Enforcer, join_path
 from .grammar import refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
 from .ranges import DATE, TIME, grid, lexical_range
@@ -320,7 +320,8 @@ class _Tightening:
         longest = schema.get("maxLength")
         self._note_given(schema, path, "minLength", "maxLength", "pattern")
         if longest is None:
-            longest = max(self._bounds.max_length, 2 * shortest)
+            usual = self._bounds.lengths.get(path, self._bounds.max_length)
+            longest = max(usual, 2 * shortest)
             self._note(path, "maxLength", longest, "bound")
         if shortest > longest:
             raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {longest}")
@@ -389,7 +390,7 @@ class _Tightening:
             self._note(path, "additionalProperties", False, "bound")
         fields: list[tuple[str, Shape]] = []
         for name, field in schema["properties"].items():
-            shape = self.shape(field, _join(path, name))
+            shape = self.shape(field, join_path(path, name))
             if shape is not None:
                 fields.append((name, shape))
             elif name in required:
@@ -450,10 +451,6 @@ def _implied_type(schema: Schema, path: str) -> str:
         if kind != "integer" and schema.keys() & keywords:
             return kind
     raise SchemaError(f"{path} allows any value.", hint="Give it a type.")
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]"
 
 
 def _exact(value: Any) -> Decimal:

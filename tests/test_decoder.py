@@ -1,0 +1,174 @@
+"""The decoding loop, on random logits: what it promises holds for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from llguidance import LLMatcher
+
+from synthgen_local import DecodingError
+from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue
+from synthgen_local.engine.model import ContextSize, Step
+from synthgen_local.engine.parallel import Accepted, Layout, Outcome, Rejected, decode_rows, plan
+from synthgen_local.engine.random_model import RandomModel
+
+GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
+LONGEST = 32
+Check = Callable[[Decoded], Accepted[str] | Rejected]
+
+
+def job(seed: int = 0, grammar: str = GRAMMAR, longest: int = LONGEST) -> Job:
+    return Job((1, 2, 3), grammar, longest, seed=seed)
+
+
+def texts(seed: int, layout: Layout, rows: int = 24, cells: int = 0) -> list[str]:
+    model = RandomModel()
+    if cells:
+        context = model.open_context(ContextSize(layout.slots, cells, 1))
+        decoded = Decoder(model, context, job(seed)).run(RowQueue(range(rows)))
+        return [row.text for row in sorted(decoded, key=lambda row: row.ticket.row)]
+    outcomes = decode_rows(model, job(seed), range(rows), layout, accept, attempts=1)
+    return [outcome.decoded.text for outcome in sorted(outcomes, key=lambda o: o.row)]
+
+
+def accept(decoded: Decoded) -> Accepted[str]:
+    return Accepted(decoded.text)
+
+
+def test_same_seed_same_rows() -> None:
+    """The same seed gives the same rows, another seed others."""
+    layout = Layout(2, 4, 1)
+
+    assert texts(7, layout) == texts(7, layout)
+    assert texts(7, layout) != texts(8, layout)
+
+
+@pytest.mark.parametrize("layout", [Layout(1, 1, 1), Layout(1, 5, 1), Layout(3, 2, 1)])
+def test_a_row_does_not_depend_on_its_company(layout: Layout) -> None:
+    """A row's stream comes from (seed, row number): batch and contexts do not change it."""
+    assert texts(7, layout) == texts(7, Layout(1, 24, 1))
+
+
+def test_rows_differ_within_a_run() -> None:
+    """Each row has a random stream of its own."""
+    assert len(set(texts(7, Layout(1, 8, 1)))) > 20
+
+
+def test_rows_put_back_for_want_of_room_come_out_the_same() -> None:
+    """With room for one row of the greatest length, more slots wait and lose nothing."""
+    scarce = texts(7, Layout(1, 8, 1), cells=3 + LONGEST)
+
+    assert scarce == texts(7, Layout(1, 8, 1))
+
+
+def test_a_context_too_small_for_one_row_is_refused() -> None:
+    """A row that may not fit is refused before it starts, not cut."""
+    model = RandomModel()
+    context = model.open_context(ContextSize(1, LONGEST, 1))
+
+    with pytest.raises(DecodingError, match="does not fit"):
+        Decoder(model, context, job())
+
+
+def test_a_rejected_row_is_drawn_anew() -> None:
+    """A rejected row gets a fresh stream, and its rejections are reported."""
+    seen: list[str] = []
+
+    def second_time(decoded: Decoded) -> Accepted[str] | Rejected:
+        seen.append(decoded.text)
+        return Accepted(decoded.text) if decoded.ticket.rejections else Rejected("too soon")
+
+    outcomes = list(
+        decode_rows(RandomModel(), job(), range(5), Layout(1, 2, 1), second_time, attempts=3)
+    )
+
+    assert [outcome.rejections for outcome in outcomes] == [("too soon",)] * 5
+    assert len(set(seen)) == 10
+
+
+def test_a_row_is_given_up_after_its_attempts() -> None:
+    """No row is tried for ever: after the bound it has no value."""
+    outcomes: list[Outcome[str]] = list(
+        decode_rows(
+            RandomModel(), job(), range(3), Layout(1, 2, 1), lambda _: Rejected("no"), attempts=4
+        )
+    )
+
+    assert [(outcome.value, len(outcome.rejections)) for outcome in outcomes] == [(None, 4)] * 3
+
+
+def test_an_error_in_a_thread_reaches_the_caller() -> None:
+    """What the check raises ends the run."""
+
+    def broken(decoded: Decoded) -> Accepted[str]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(decode_rows(RandomModel(), job(), range(50), Layout(2, 2, 1), broken, attempts=1))
+
+
+def test_closing_stops_the_threads() -> None:
+    """A run that is left early leaves no thread behind."""
+    rows = decode_rows(RandomModel(), job(), range(10**6), Layout(2, 4, 1), accept, attempts=1)
+    next(rows)
+
+    rows.close()
+
+    assert list(rows) == []
+
+
+def test_a_constant_row_needs_no_draw() -> None:
+    """A grammar of one text is all forced."""
+    constant = job(grammar=LLMatcher.grammar_from_lark('start: "same"'), longest=4)
+    outcomes = list(
+        decode_rows(RandomModel(), constant, range(3), Layout(1, 2, 1), accept, attempts=1)
+    )
+
+    assert [(o.decoded.text, o.decoded.drawn) for o in outcomes] == [("same", 0)] * 3
+
+
+def test_a_row_may_end_by_the_end_token() -> None:
+    """Where the grammar may stop or go on, the end token decides and is not part of the text."""
+    grammar = LLMatcher.grammar_from_lark("start: /[ab]+/")
+    model = RandomModel()
+    context = model.open_context(ContextSize(4, 4000, 1))
+    rows = list(Decoder(model, context, job(grammar=grammar, longest=500)).run(RowQueue(range(9))))
+
+    assert all(set(row.text) <= {"a", "b"} and row.text for row in rows)
+
+
+def test_log_weight_is_what_the_mask_left() -> None:
+    """The reported weight is the log of the allowed mass, summed over drawn tokens."""
+    row = next(Decoder(
+        RandomModel(), RandomModel().open_context(ContextSize(1, 99, 1)), job()
+    ).run(RowQueue([0])))  # fmt: skip
+
+    assert row.drawn <= row.tokens
+    assert row.log_weight < -row.drawn  # random logits leave a letter in 262 tokens little
+
+
+def test_a_fork_is_the_prefix_evaluated_again() -> None:
+    """Tokens after a fork see what they would see after the whole text."""
+    model = RandomModel()
+    whole, forked = (model.open_context(ContextSize(2, 99, 1)) for _ in range(2))
+    expected = whole.prefill([1, 2, 3, 4])
+    forked.prefill([1, 2])
+    forked.fork(1)
+
+    assert (forked.decode([Step(1, [3, 4])])[0] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "threads", "layout"),
+    [
+        (64, None, 2, Layout(2, 16, 1)),
+        (1, None, 2, Layout(1, 1, 2)),
+        (10, None, 2, Layout(2, 5, 1)),
+        (1000, 20, 2, Layout(2, 10, 1)),
+        (1000, 1, 8, Layout(1, 1, 8)),
+    ],
+)
+def test_plan(rows: int, batch: int | None, threads: int, layout: Layout) -> None:
+    """One context for each core, unless there are too few rows for it."""
+    assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout

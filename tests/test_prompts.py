@@ -1,0 +1,74 @@
+"""Prompts: variables, sentences that name none, and chat templates in a sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from synthgen_local import FewShotPrompt, PromptError
+from synthgen_local.prompts import chat, fill
+
+LANGCHAIN_SHAPE = "Rows about {subject}. Some examples:"
+
+
+@pytest.mark.parametrize(
+    ("template", "subject", "extra", "expected"),
+    [
+        ("About {subject}. Be {extra}.", "cats", "kind", "About cats. Be kind."),
+        ("About {subject}. Be {extra}.", "cats", "", "About cats."),
+        ("About {subject}. Be {extra}.", "", "", ""),
+        (LANGCHAIN_SHAPE, "", "", "Some examples:"),
+        ("See to this: {extra}.", "", "be kind.", "See to this: be kind."),
+        ("A {{brace}} about v1.5 of {subject}", "x", "", "A {brace} about v1.5 of x"),
+        ("First {subject}\nSecond {extra}\nThird", "a", "", "First a\nThird"),
+    ],
+)
+def test_fill(template: str, subject: str, extra: str, expected: str) -> None:
+    """A sentence that names a variable that is not given is left out, and no other."""
+    assert fill(template, {"subject": subject, "extra": extra}) == expected
+
+
+@pytest.mark.parametrize("template", ["{topic}", "a { b", "}"])
+def test_fill_refuses_what_it_cannot_fill(template: str) -> None:
+    """An unknown variable and a lone brace are errors with a hint."""
+    with pytest.raises(PromptError) as caught:
+        fill(template, {"subject": "x", "extra": "y"})
+
+    assert caught.value.hint
+
+
+def test_values_are_not_templates() -> None:
+    """Braces in a value stay as they are."""
+    assert fill("{subject}", {"subject": "{extra}", "extra": "x"}) == "{extra}"
+
+
+def test_render_puts_examples_between_prefix_and_suffix() -> None:
+    """Prefix, described fields, one example a line, suffix."""
+    prompt = FewShotPrompt(prefix="P {subject}", suffix="S {extra}")
+
+    assert prompt.render(["1", "2"], subject="a", extra="b", fields=[("city", "a town")]) == (
+        "P a\nFields:\n- city: a town\n1\n2\nS b"
+    )
+
+
+def test_chat_renders_one_user_message() -> None:
+    """The template gets the message, the special tokens and the wish for an answer."""
+    template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m['content'] }}{% endfor %}"
+
+    assert chat(template, "hello", {"bos_token": "<s>"}) == "<s>[user]hello"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('no') }}",
+        "{% for %}",
+        "{{ 1 / 0 }}",
+        "{{ nothing.at.all }}",
+    ],
+)
+def test_chat_templates_run_in_a_sandbox(template: str) -> None:
+    """A template out of a model file can neither reach Python nor break the program."""
+    with pytest.raises(PromptError):
+        chat(template, "hello", {})

@@ -1,0 +1,213 @@
+"""What the compiler honours, bounds, checks or refuses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Union
+
+import pytest
+from pydantic import BaseModel, EmailStr, Field, PastDate
+
+from synthgen_local import SchemaError
+from synthgen_local.schema import Bounds, RowSchema, compile_schema
+from synthgen_local.schema.shapes import Integer, Record, Text
+from synthgen_local.schema.tighten import tighten
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "contains": ({"type": "array", "items": {"type": "integer"}, "contains": {"const": 1}}, "$.x"),
+    "not": ({"type": "integer", "not": {"const": 3}}, "$.x"),
+    "if": ({"if": {"type": "integer"}, "then": {"minimum": 3}}, "$.x"),
+    "format": ({"type": "string", "format": "email"}, "$.x"),
+    "patternProperties": ({"type": "object", "patternProperties": {"a": True}}, "$.x"),
+    "propertyNames": (
+        {
+            "type": "object",
+            "properties": {"a": {"type": "null"}},
+            "propertyNames": {"maxLength": 3},
+        },
+        "$.x",
+    ),
+    "allOf": ({"allOf": [{"type": "integer"}, {"minimum": 3}]}, "$.x"),
+    "anyOf": ({"anyOf": [{"type": "integer"}], "properties": {}}, "$.x"),
+    "$ref": ({"$ref": "https://example.org/schema"}, "$.x"),
+    "required": ({"type": "object", "properties": {}, "required": ["gone"]}, "$.x"),
+    "pattern": ({"type": "string", "pattern": "^(?=a)b$"}, "$.x"),
+    "unheardOf": ({"type": "string", "unheardOf": 1}, "$.x"),
+}
+
+UNSATISFIABLE: dict[str, dict[str, Any]] = {
+    "minimum": {"type": "integer", "minimum": 5, "maximum": 4},
+    "minLength": {"type": "string", "minLength": 5, "maxLength": 4},
+    "minItems": {"type": "array", "items": {"type": "null"}, "minItems": 5, "maxItems": 4},
+    "multipleOf": {"type": "number", "minimum": 0.1, "maximum": 0.2, "multipleOf": 0.5},
+    "enum": {"enum": []},
+    "maxLength": {"type": "string", "format": "date", "maxLength": 9},
+    "pattern": {"type": "string", "pattern": "^a{20}$", "maxLength": 6},
+    "minProperties": {
+        "type": "object",
+        "additionalProperties": {"type": "null"},
+        "minProperties": 3,
+        "maxProperties": 2,
+    },
+    "formatMinimum": {
+        "type": "string",
+        "format": "date",
+        "formatMinimum": "2020-01-02",
+        "formatMaximum": "2020-01-01",
+    },
+}
+
+
+@pytest.mark.parametrize("keyword", REFUSED)
+def test_refuses_by_name_and_path(keyword: str) -> None:
+    """What the grammar cannot honour is refused, and the error names keyword and path."""
+    field, path = REFUSED[keyword]
+
+    with pytest.raises(SchemaError) as caught:
+        tighten({"type": "object", "properties": {"x": field}}, Bounds())
+
+    assert f"'{keyword}'" in str(caught.value)
+    assert str(caught.value).startswith(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("keyword", UNSATISFIABLE)
+def test_refuses_what_nothing_satisfies(keyword: str) -> None:
+    """A schema without a valid row is refused at once, naming keyword and path."""
+    schema = {"type": "object", "properties": {"x": UNSATISFIABLE[keyword]}}
+
+    with pytest.raises(SchemaError, match=rf"^\$\.x: '{keyword}'"):
+        tighten(schema, Bounds())
+
+
+@pytest.mark.parametrize("schema", [True, {}, False, {"type": "object", "properties": {"x": {}}}])
+def test_refuses_any_value_and_no_value(schema: Any) -> None:
+    """A schema that says nothing of a value, or allows none, cannot be bounded."""
+    with pytest.raises(SchemaError, match="allows"):
+        tighten({"properties": {"x": schema}}, Bounds())
+
+
+@pytest.mark.parametrize("kind", [EmailStr, PastDate, bytes, Any], ids=str)
+def test_refuses_types_that_are_not_there_yet(kind: Any) -> None:
+    """A pydantic type that the grammar does not know is refused, never written as free text."""
+    pytest.importorskip("email_validator") if kind is EmailStr else None
+
+    class Model(BaseModel):
+        field: kind
+
+    with pytest.raises(SchemaError, match="field"):
+        compile_schema(RowSchema.of(Model))
+
+
+def test_bounds_everything_and_says_so() -> None:
+    """Each string, number and list without a limit gets one, and the certificate names it."""
+
+    class Model(BaseModel):
+        text: str
+        whole: int
+        part: float
+        many: list[bool]
+
+    certificate = compile_schema(RowSchema.of(Model)).certificate
+    bounds = {(c.path, c.keyword): c.value for c in certificate.bounds}
+
+    assert bounds[("$.text", "maxLength")] == 200
+    assert bounds[("$.whole", "maximum")] == 999_999_999_999_999
+    assert bounds[("$.part", "minimum")] == -999_999_999.999999
+    assert bounds[("$.many", "maxItems")] == 8
+    assert certificate.guarantee == "construction"
+
+
+def test_limits_of_the_schema_win_over_bounds() -> None:
+    """A field's own limit is kept, above or below the default one."""
+    schema = {
+        "properties": {
+            "text": {"type": "string", "maxLength": 500},
+            "huge": {"type": "integer", "minimum": 10**20},
+        }
+    }
+    shape, _ = tighten(schema, Bounds())
+
+    assert isinstance(shape, Record)
+    assert shape.fields[0][1] == Text(0, 500)
+    assert shape.fields[1][1] == Integer(10**20, 10**20 + 10**15 - 1)
+
+
+def test_bounds_can_be_raised() -> None:
+    """The limits that are added are a default."""
+    grammar = compile_schema(RowSchema.of("note"), Bounds(max_length=400))
+
+    assert [c.value for c in grammar.certificate.bounds if c.keyword == "maxLength"] == [400]
+
+
+def test_exclusive_bounds_of_numbers() -> None:
+    """gt and lt exclude their value, for integers and for floats."""
+
+    class Model(BaseModel):
+        whole: Annotated[int, Field(gt=2, lt=4)]
+        part: Annotated[float, Field(gt=0, lt=1)]
+
+    lark = compile_schema(RowSchema.of(Model)).lark
+
+    assert "/3/" in lark
+    assert "/0\\." in lark
+
+
+def test_recursion_is_unfolded_to_a_depth() -> None:
+    """A model that contains itself ends after the levels that the bounds allow."""
+
+    class Node(BaseModel):
+        children: list["Node"] = []
+
+    shallow = compile_schema(RowSchema.of(Node), Bounds(depth=1)).longest
+    deep = compile_schema(RowSchema.of(Node), Bounds(depth=2)).longest
+
+    assert shallow < deep
+
+
+def test_recursion_without_an_end_is_refused() -> None:
+    """A model that cannot stop containing itself has no finite row."""
+
+    class Endless(BaseModel):
+        inner: "Endless"
+
+    with pytest.raises(SchemaError, match="contains itself"):
+        compile_schema(RowSchema.of(Endless))
+
+
+def test_what_is_checked_is_marked() -> None:
+    """uniqueItems and an open oneOf are left to the check of the row, and the certificate says so."""
+    schema = {
+        "properties": {
+            "set": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},
+            "one": {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+        }
+    }
+    _, certificate = tighten(schema, Bounds())
+
+    assert certificate.guarantee == "checked"
+    assert {c.keyword for c in certificate.constraints if c.enforced_by == "check"} == {
+        "uniqueItems",
+        "oneOf",
+    }
+
+
+def test_a_discriminated_union_is_exact() -> None:
+    """Options told apart by a constant need no check."""
+
+    class Cat(BaseModel):
+        kind: Literal["cat"]
+
+    class Dog(BaseModel):
+        kind: Literal["dog"]
+
+    class Owner(BaseModel):
+        pet: Annotated[Union[Cat, Dog], Field(discriminator="kind")]
+
+    assert compile_schema(RowSchema.of(Owner)).certificate.guarantee == "construction"
+
+
+def test_enum_values_of_the_wrong_type_are_left_out() -> None:
+    """An enum beside a type allows only what both allow."""
+    shape, _ = tighten({"enum": [1, "a", None], "type": ["integer", "null"]}, Bounds())
+
+    assert shape.values == (1, None)  # type: ignore[union-attr]
