@@ -105,18 +105,15 @@ DAYS = st.dates(date(1000, 1, 1), date(3000, 1, 1))
 MOMENTS = st.datetimes(datetime(1000, 1, 1), datetime(3000, 1, 1))
 
 scalars = st.one_of(
-    st.sampled_from(
-        [int, float, bool, str, Decimal, date, datetime, time, UUID, UUID4, AwareDatetime]
-        + [Colour, Level, Address, Tree, Literal["a", 1, None, True], Literal["é\U0001f600"]]
-    ),
+    st.sampled_from([int, float, bool, str, Decimal, date, datetime, time, UUID]),
+    st.sampled_from([UUID4, AwareDatetime, Colour, Level, Address, Tree]),
+    st.sampled_from([Literal["a", 1, None, True], Literal["é\U0001f600"]]),
     bounded(int, st.integers(-(10**25), 10**25), st.integers(-99, 99)),
-    bounded(
-        float, st.floats(-1e12, 1e12, allow_subnormal=False), st.integers(-9, 9).map(float)
-    ).filter(lambda kind: True),
+    bounded(float, st.floats(-1e12, 1e12, allow_subnormal=False), st.integers(-9, 9).map(float)),
     bounded(date, DAYS, DAYS),
     bounded(datetime, MOMENTS, MOMENTS),
     bounded(time, st.times(), st.times()),
-    st.integers(1, 10**6).map(lambda step: Annotated[int, Field(multiple_of=step)]),
+    st.integers(1, 20_000).map(lambda step: Annotated[int, Field(multiple_of=step)]),
     st.sampled_from([0.5, 0.25, 0.1, 0.01, 5.0]).map(
         lambda step: Annotated[float, Field(multiple_of=step, ge=-100, le=100)]
     ),
@@ -135,7 +132,7 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         inner.map(lambda kind: Optional[kind]),
         st.tuples(inner, inner).map(lambda kinds: Union[kinds]),
         st.tuples(inner, LENGTHS).map(lambda pair: Annotated[list[pair[0]], Field(**pair[1])]),
-        st.lists(inner, min_size=1, max_size=3).map(lambda kinds: tuple[tuple(kinds)]),  # type: ignore[misc]
+        st.lists(inner, min_size=1, max_size=3).map(lambda kinds: tuple[tuple(kinds)]),
         inner.map(lambda kind: tuple[kind, ...]),
         inner.map(lambda kind: dict[str, kind]),
         inner.map(lambda kind: dict[int, kind]),
@@ -157,19 +154,20 @@ def test_rows_of_any_model_validate(kinds: list[Any], salt: int) -> None:
         assert isinstance(model.model_validate_json(text), BaseModel)
 
 
+NODE = {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}
+NUMBER = {"type": "number", "multipleOf": 0.25, "minimum": 0, "maximum": 2}
 JSON_SCHEMAS: list[dict[str, Any]] = [
-    {"type": "object", "properties": {"a": {"type": ["integer", "null"]}, "b": {"const": {"c": []}}}},
+    {"properties": {"a": {"type": ["integer", "null"]}, "b": {"const": {"c": []}}}},
     {"properties": {"n": {"exclusiveMinimum": 0, "exclusiveMaximum": 1e-7, "type": "number"}}},
     {"type": "array", "prefixItems": [{"type": "boolean"}, {"enum": ["x"]}], "items": False},
-    {"type": "array", "prefixItems": [{"type": "null"}], "items": {"type": "integer"}, "minItems": 3},
+    {"prefixItems": [{"type": "null"}], "items": {"type": "integer"}, "minItems": 3},
     {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 2},
-    {"properties": {"when": {"type": "string", "format": "date-time"}, "t": {"format": "time"}}},
-    {"$ref": "#/$defs/node", "$defs": {"node": {"properties": {"next": {
-        "anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}}},
+    {"properties": {"w": {"type": "string", "format": "date-time"}, "t": {"format": "time"}}},
+    {"$ref": "#/$defs/node", "$defs": {"node": {"properties": {"next": NODE}}}},
     {"type": "integer", "minimum": 3.5, "maximum": 1e3},
     {"type": "string", "pattern": "^[a-z]{2,5}$", "minLength": 3},
-    {"properties": {'odd "key"/\\': {"type": "number", "multipleOf": 0.05, "minimum": 0, "maximum": 2}}},
-]  # fmt: skip
+    {"properties": {'odd "key"/\\': NUMBER}},
+]
 
 
 @pytest.mark.parametrize("schema", JSON_SCHEMAS, ids=[str(i) for i in range(len(JSON_SCHEMAS))])

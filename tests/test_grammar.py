@@ -67,8 +67,9 @@ def test_write_value(value: Any, text: str) -> None:
 
 def test_arrange_follows_the_schema() -> None:
     """Keys of nested objects come in the schema's order, unknown ones last."""
-    schema = {"properties": {"a": {"type": "integer"}, "b": {
-        "type": "array", "items": {"properties": {"c": {"type": "null"}, "d": {"type": "null"}}}}}}  # fmt: skip
+    inner = {"properties": {"c": {"type": "null"}, "d": {"type": "null"}}}
+    items = {"type": "array", "items": inner}
+    schema = {"properties": {"a": {"type": "integer"}, "b": items}}
     shape = compile_schema(RowSchema.of(schema)).shape
 
     assert write_value(arrange({"z": 0, "b": [{"d": None, "c": None}], "a": 1}, shape)) == (

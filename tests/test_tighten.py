@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Union
 
 import pytest
-from pydantic import BaseModel, EmailStr, Field, PastDate
+from pydantic import BaseModel, Field, PastDate
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import Bounds, RowSchema, compile_schema
@@ -31,6 +31,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "$ref": ({"$ref": "https://example.org/schema"}, "$.x"),
     "required": ({"type": "object", "properties": {}, "required": ["gone"]}, "$.x"),
     "pattern": ({"type": "string", "pattern": "^(?=a)b$"}, "$.x"),
+    "multipleOf": ({"type": "integer", "multipleOf": 999_983}, "$.x"),
     "unheardOf": ({"type": "string", "unheardOf": 1}, "$.x"),
 }
 
@@ -86,10 +87,9 @@ def test_refuses_any_value_and_no_value(schema: Any) -> None:
         tighten({"properties": {"x": schema}}, Bounds())
 
 
-@pytest.mark.parametrize("kind", [EmailStr, PastDate, bytes, Any], ids=str)
+@pytest.mark.parametrize("kind", [PastDate, bytes, Any], ids=str)
 def test_refuses_types_that_are_not_there_yet(kind: Any) -> None:
     """A pydantic type that the grammar does not know is refused, never written as free text."""
-    pytest.importorskip("email_validator") if kind is EmailStr else None
 
     class Model(BaseModel):
         field: kind
@@ -175,7 +175,7 @@ def test_recursion_without_an_end_is_refused() -> None:
 
 
 def test_what_is_checked_is_marked() -> None:
-    """uniqueItems and an open oneOf are left to the check of the row, and the certificate says so."""
+    """uniqueItems and an open oneOf are left to the check, and the certificate says so."""
     schema = {
         "properties": {
             "set": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
-from .errors import TooFewRowsError, UsageError
+from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
 from .local_model import LocalModel
 from .prompts import FewShotPrompt, chat
@@ -168,6 +168,11 @@ class TabularGenerator:
                     following += 1
         finally:
             outcomes.close()
+        if following < runs:
+            raise DecodingError(
+                f"The model was closed when {following} of {runs} rows were made.",
+                hint="Take all rows before closing it.",
+            )
 
     def _check(self, decoded: Decoded) -> Accepted[Any] | Rejected:
         try:

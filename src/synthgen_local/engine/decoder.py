@@ -18,11 +18,14 @@ from dataclasses import dataclass, field
 
 import llguidance.numpy as lln
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 
 from ..errors import DecodingError
 from .model import Context, Logits, Model, Step
 from .sampling import allowed_tokens, draw, row_stream
+
+_LIMITS = LLParserLimits(step_lexer_fuel=20_000_000, max_lexer_states=1_000_000)
+"""Room for regular expressions with many states, such as the multiples of 13753."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,9 @@ class Decoder:
         """The slot's own matcher, at the start of the grammar. LLMatcher never raises: ask it."""
         matcher = self._matchers.get(slot)
         if matcher is None:
-            matcher = LLMatcher(self._model.tokenizer, self._job.grammar)
+            matcher = LLMatcher(
+                self._model.tokenizer, self._job.grammar, log_level=0, limits=_LIMITS
+            )
             self._matchers[slot] = matcher
         else:
             matcher.reset()

@@ -68,7 +68,7 @@ def draw(
         log_allowed = min(0.0, float(np.log(mass / total)))
     else:  # every allowed token is below float32's reach: weigh them among themselves
         summit = float(scaled[allowed != 0].max())
-        weights = np.exp(scaled - np.float32(summit)).clip(max=1) * allowed
+        weights = np.exp(np.minimum(scaled - np.float32(summit), 0)) * allowed
         log_allowed = summit - peak + float(np.log(weights.sum() / total))
     token = _likeliest(scaled, allowed) if temperature == 0 else _invert(weights, uniform)
     return Draw(token, log_allowed)

@@ -225,7 +225,7 @@ class _Writer:
             item = self.rule(shape.items)
             if not items:
                 return f'"[" {_repeat(item, least, rest)} "]"'.replace("  ", " ")
-            tail = f'("," {item}){{{least},{rest}}}'
+            tail = f'("," {item}){{{least},{rest}}}' if rest else ""
         else:
             tail = ""
         return f'"[" {self._prefix(items, shape.minimum, tail)} "]"'.replace("  ", " ")
@@ -265,9 +265,11 @@ class _Writer:
 
 
 def _repeat(item: str, minimum: int, maximum: int) -> str:
-    """Between `minimum` and `maximum` items with commas between them."""
+    """Between `minimum` and `maximum` items with commas between them. Lark has no {0,0}."""
     if maximum == 0:
         return ""
+    if maximum == 1:
+        return item if minimum else f"({item})?"
     more = f'{item} ("," {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
     return more if minimum else f"({more})?"
 

@@ -61,6 +61,7 @@ _KNOWN = set().union(
 )
 _FLOAT_DIGITS = 15  # every decimal of so many digits survives the way through a float
 _FEWEST_STEPS = 100  # a narrow range of floats gets more places until it has so many values
+_WIDEST_STEP = 50_000
 _EXACT = Context(prec=60)
 _UUID = "[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
 
@@ -207,6 +208,7 @@ class _Tightening:
         if first > last or -(-first // int(step)) * int(step) > last:
             raise _unsatisfiable("minimum", path, f"no integer from {low} to {high}")
         self._note_given(schema, path, "multipleOf")
+        self._refuse_wide_steps(Decimal(step), path)
         return Integer(first, last, int(step))
 
     def _number(self, schema: Schema, path: str) -> Shape:
@@ -260,7 +262,13 @@ class _Tightening:
         places = max(0, -int(exponent.exponent))
         if exponent.digits == (1,) and places >= 1:
             return Number(low, high, places, quoted=quoted)
+        self._refuse_wide_steps(step.scaleb(places), path)
         return Number(low, high, places, step, quoted)
+
+    def _refuse_wide_steps(self, step: Decimal, path: str) -> None:
+        """The automaton that knows multiples has as many states as the step has units."""
+        if step > _WIDEST_STEP:
+            raise _refusal("multipleOf", path, f"of {step} units, more than {_WIDEST_STEP},")
 
     def _limits(
         self, schema: AnyMapping[str, Any], path: str, limit: Decimal, above: Any, below: Any

@@ -1,0 +1,135 @@
+"""Where schemas come from, and what is said when they cannot be read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field
+
+from synthgen_local import SchemaError
+from synthgen_local.schema import RowSchema, load_schema
+
+MODULE = """
+from pydantic import BaseModel
+from neighbour import Base
+
+class Person(Base):
+    name: str
+
+class Outer:
+    class Inner(BaseModel):
+        x: int
+
+not_a_model = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "people.py").write_text(MODULE)
+    (tmp_path / "neighbour.py").write_text(
+        "from pydantic import BaseModel\nclass Base(BaseModel):\n    id: int\n"
+    )
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "failing.py").write_text("raise RuntimeError('on purpose')\n")
+    (tmp_path / "schema.json").write_text(json.dumps({"title": "T", "type": "integer"}))
+    (tmp_path / "half.json").write_text('{"type":')
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "wrong.json").write_text('{"type": "no such type"}')
+    monkeypatch.chdir(tmp_path)
+    for name in ("people", "neighbour", "broken", "failing"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("people.py:Person", "Person"),
+        ("./people.py:Outer.Inner", "Inner"),
+        ("people:Person", "Person"),
+        ("schema.json", "T"),
+        ("name, age int", "Row"),
+        ("name: who it is\nage int: how old, in years", "Row"),
+    ],
+)
+def test_finds(source: str, name: str, folder: Path) -> None:
+    """A class by file or module, a JSON Schema file, and a list of fields are all schemas."""
+    assert load_schema(source).name == name
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("gone.py:Person", "gone.py does not exist"),
+        ("people.py:Nobody", "people.py has no class Nobody"),
+        ("people.py:not_a_model", "is not a pydantic model"),
+        ("people.py", "does not name a class"),
+        ("gone.module:Person", "gone.module cannot be imported: ModuleNotFoundError"),
+        ("broken.py:X", "broken.py, line 1: invalid syntax"),
+        ("failing.py:X", "RuntimeError: on purpose"),
+        ("gone.json", "gone.json cannot be read"),
+        ("half.json", "half.json is not JSON"),
+        ("list.json", "not an object"),
+        ("wrong.json", "Not a JSON Schema"),
+        ("name, age number", "unknown type 'number'"),
+        ("name, name", "is there twice"),
+        ("two words int", "is not a field"),
+        ("1st", "is not a field name"),
+        (" , ", "has no fields"),
+    ],
+)
+def test_refuses(source: str, message: str, folder: Path) -> None:
+    """What cannot be read is told in one line, with a hint."""
+    with pytest.raises(SchemaError, match=message) as caught:
+        load_schema(source)
+
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_an_error_lists_the_classes_that_are_there(folder: Path) -> None:
+    """A misspelt class is answered with the names of the file's models."""
+    with pytest.raises(SchemaError) as caught:
+        load_schema("people.py:Persn")
+
+    assert "Person" in caught.value.hint
+
+
+def test_a_list_of_fields_has_types_and_descriptions() -> None:
+    """Each field has a name, a type that is str if left out, and a description."""
+    schema = RowSchema.of("name, born date: day of birth, price decimal, ok bool")
+    row = schema.parse('{"name":"A","born":"2020-02-29","price":"1.50","ok":true}')
+
+    assert (row.born, row.price, row.ok) == (date(2020, 2, 29), Decimal("1.50"), True)
+    assert schema.json_schema["properties"]["born"]["description"] == "day of birth"
+
+
+def test_rows_keep_aliases_and_leave_out_computed_fields() -> None:
+    """What is written can be read again."""
+
+    class Aliased(BaseModel):
+        inner: int = Field(alias="outer")
+
+    schema = RowSchema.of(Aliased)
+
+    assert schema.dump(schema.parse('{"outer":1}')) == {"outer": 1}
+
+
+def test_a_row_of_a_json_schema_is_checked() -> None:
+    """jsonschema checks rows of a JSON Schema; the reason names keyword and path, not the value."""
+    schema = RowSchema.of({"properties": {"a": {"type": "array", "uniqueItems": True}}})
+
+    with pytest.raises(ValueError, match=r"^a: uniqueItems is not satisfied$"):
+        schema.parse('{"a":["secret","secret"]}')
+
+
+def test_what_is_no_schema_is_refused() -> None:
+    """A class that is not a pydantic model is an error with a hint."""
+    with pytest.raises(SchemaError, match="int is not a pydantic model"):
+        RowSchema.of(int)  # type: ignore[arg-type]

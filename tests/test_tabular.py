@@ -1,0 +1,248 @@
+"""The generator: rows on random logits and on real weights."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from typing import Any
+
+import pytest
+from medical_billing import EXAMPLES, MedicalBilling
+from pydantic import BaseModel, Field, field_validator
+
+from synthgen_local import (
+    Bounds,
+    DecodingError,
+    FewShotPrompt,
+    LocalModel,
+    PromptError,
+    Row,
+    SynthgenError,
+    TabularGenerator,
+    TooFewRowsError,
+)
+
+ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
+
+
+class Even(BaseModel):
+    """A model whose validator half of all rows fail."""
+
+    number: int = Field(ge=0, le=99)
+
+    @field_validator("number")
+    @classmethod
+    def is_even(cls, value: int) -> int:
+        """Refuse odd numbers."""
+        if value % 2:
+            raise ValueError("must be even")
+        return value
+
+
+class Never(BaseModel):
+    """A model that no row passes."""
+
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def is_nothing(cls, value: int) -> int:  # noqa: ARG003 it refuses everything
+        """Refuse everything."""
+        raise ValueError("never right")
+
+
+def billing(model: LocalModel, **options: Any) -> TabularGenerator:
+    return TabularGenerator(
+        MedicalBilling, model, prompt=FewShotPrompt(examples=EXAMPLES), **options
+    )
+
+
+def test_rows_are_instances(random_model: LocalModel) -> None:
+    """`generate` returns as many instances of the model as asked for."""
+    rows = billing(random_model).generate(**ASK, runs=20)
+
+    assert len(rows) == 20
+    assert all(isinstance(row, MedicalBilling) for row in rows)
+
+
+def test_rows_of_a_json_schema_are_dicts(random_model: LocalModel) -> None:
+    """A JSON Schema gives dicts."""
+    schema = {"properties": {"a": {"type": "boolean"}}}
+
+    assert {type(row["a"]) for row in TabularGenerator(schema, random_model).generate(runs=5)} == {
+        bool
+    }
+
+
+def test_no_rows(random_model: LocalModel) -> None:
+    """No rows are no error; fewer than none are."""
+    assert billing(random_model).generate(runs=0) == []
+    with pytest.raises(SynthgenError):
+        billing(random_model).generate(runs=-1)
+
+
+def test_a_stream_gives_the_rows_of_generate(random_model: LocalModel) -> None:
+    """`stream` yields the same rows in the same order."""
+    generator = billing(random_model)
+
+    assert list(generator.stream(**ASK, runs=12)) == generator.generate(**ASK, runs=12)
+
+
+def test_a_stream_may_be_left(random_model: LocalModel) -> None:
+    """Leaving a stream early ends its threads."""
+    before = threading.active_count()
+    stream = billing(random_model).stream(**ASK, runs=10**6)
+    next(stream)
+    stream.close()
+
+    assert threading.active_count() == before
+
+
+def test_closing_the_model_stops_its_runs() -> None:
+    """Weights in use are not freed: a run that still goes is stopped first."""
+    before = threading.active_count()
+    with LocalModel.load("random", threads=2) as model:
+        stream = billing(model).stream(runs=10**6)
+        next(stream)
+
+    assert threading.active_count() == before
+    with pytest.raises(DecodingError, match="was closed"):
+        list(stream)
+
+
+def test_agenerate_does_not_block_the_loop(random_model: LocalModel) -> None:
+    """`agenerate` gives the same rows while other coroutines go on, and takes keywords."""
+    generator = billing(random_model)
+    ticks = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0.001)
+
+    async def both() -> list[Any]:
+        ticking = asyncio.create_task(tick())
+        rows = await generator.agenerate(**ASK, runs=30, seed=3)
+        ticking.cancel()
+        return rows
+
+    assert asyncio.run(both()) == generator.generate(**ASK, runs=30, seed=3)
+    assert len(ticks) > 5
+
+
+def test_agenerate_can_be_cancelled(random_model: LocalModel) -> None:
+    """Cancelling the coroutine ends the run."""
+
+    async def cancelled() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(billing(random_model).agenerate(runs=10**6), 0.5)
+
+    asyncio.run(asyncio.wait_for(cancelled(), 30))
+
+
+def test_seeds(random_model: LocalModel) -> None:
+    """The same seed gives the same rows, another seed others."""
+    generator = billing(random_model)
+
+    assert generator.generate(runs=8, seed=1) == generator.generate(runs=8, seed=1)
+    assert generator.generate(runs=8, seed=1) != generator.generate(runs=8, seed=2)
+
+
+def test_validators_are_enforced_by_drawing_anew(random_model: LocalModel) -> None:
+    """A row that a validator refuses is drawn anew, counted, and never dropped."""
+    rows = list(TabularGenerator(Even, random_model).rows(runs=30))
+
+    assert all(row.value.number % 2 == 0 for row in rows)
+    assert [row.number for row in rows] == list(range(30))
+    assert {reason for row in rows for reason in row.rejections} == {
+        "number: Value error, must be even"
+    }
+
+
+def test_too_few_rows(random_model: LocalModel) -> None:
+    """A row that no attempt satisfies is given up, and the error says why; nothing is silent."""
+    with pytest.raises(TooFewRowsError, match=r"0 of 2 rows: .* never right") as caught:
+        TabularGenerator(Never, random_model).generate(runs=2)
+
+    assert caught.value.exit_code == 4
+    assert caught.value.rows == []
+
+
+def test_examples_stand_in_the_prompt_as_rows_are_written(random_model: LocalModel) -> None:
+    """A text example becomes JSON in the grammar's own writing."""
+    prompt = billing(random_model).prompt_text(**ASK)
+
+    assert '{"patient_id":123456,"patient_name":"John Doe","diagnosis_code":"J20.9",' in prompt
+    assert prompt.count("medical_billing") == 2
+    assert "the name must be chosen at random." in prompt
+
+
+def test_the_callers_examples_are_not_changed(random_model: LocalModel) -> None:
+    """Rows that were made do not push the user's examples out of the prompt."""
+    generator = billing(random_model)
+    before = generator.prompt_text(**ASK)
+    generator.generate(**ASK, runs=8)
+
+    assert generator.prompt_text(**ASK) == before
+
+
+def test_descriptions_stand_in_the_prompt(random_model: LocalModel) -> None:
+    """What a field is said to be reaches the model."""
+    generator = TabularGenerator("name, city: a town in Peru", random_model)
+
+    assert "- city: a town in Peru" in generator.prompt_text()
+
+
+def test_examples_bound_free_strings(random_model: LocalModel) -> None:
+    """A string without a limit may be four times as long as the examples', at least 32."""
+    fitted = billing(random_model).grammar.certificate
+    free = TabularGenerator(MedicalBilling, random_model).grammar.certificate
+    chosen = billing(random_model, bounds=Bounds(max_length=7)).grammar.certificate
+
+    def lengths(certificate: Any) -> dict[str, int]:
+        return {c.path[2:]: c.value for c in certificate.bounds if c.keyword == "maxLength"}
+
+    names = {"patient_name", "diagnosis_code", "procedure_code"}
+    assert lengths(fitted) == {"patient_name": 52, "diagnosis_code": 32, "procedure_code": 32}
+    assert lengths(free) == dict.fromkeys(names, 200)
+    assert lengths(chosen) == dict.fromkeys(names, 7)
+
+
+def test_nonsense_is_refused(random_model: LocalModel) -> None:
+    """A temperature below 0, an empty batch and a wrong example are errors at once."""
+    for options in ({"temperature": -1}, {"batch": 0}):
+        with pytest.raises(SynthgenError):
+            billing(random_model, **options)
+    with pytest.raises(PromptError, match="Example 1"):
+        TabularGenerator(Even, random_model, prompt=FewShotPrompt(examples=[{"number": 3}]))
+
+
+@pytest.mark.model
+def test_real_rows(model: LocalModel) -> None:
+    """The default model writes valid rows, the same for the same seed, that are not all alike."""
+    generator = billing(model)
+    rows = list(generator.rows(**ASK, runs=16, seed=5))
+    again = generator.generate(**ASK, runs=16, seed=5)
+
+    assert [row.value for row in rows] == again
+    assert len({row.value.patient_name for row in rows}) > 4
+    assert all(isinstance(row, Row) and not row.rejections for row in rows)
+
+
+@pytest.mark.model
+def test_the_grammar_leaves_the_model_its_mass(model: LocalModel) -> None:
+    """Examples in the grammar's own writing keep the allowed probability near 1 a token."""
+    rows = list(billing(model).rows(**ASK, runs=16, seed=5))
+    drawn = sum(row.drawn for row in rows)
+
+    assert math.exp(sum(row.log_weight for row in rows) / drawn) > 0.9
+    assert drawn < 0.75 * sum(row.tokens for row in rows)
+
+
+@pytest.mark.model
+def test_greedy_rows_are_alike(model: LocalModel) -> None:
+    """At temperature 0 every row is the likeliest one."""
+    rows = billing(model, temperature=0).generate(**ASK, runs=3)
+
+    assert rows[0] == rows[1] == rows[2]
