@@ -9,7 +9,7 @@ from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue
-from synthgen_local.engine.model import ContextSize, Step
+from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.parallel import Accepted, Layout, Outcome, Rejected, decode_rows, plan
 from synthgen_local.engine.random_model import RandomModel
 
@@ -156,13 +156,13 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
     forked.prefill([1, 2])
     forked.fork(1)
 
-    assert (forked.decode([Step(1, [3, 4])])[0] == expected).all()
+    assert (forked.decode([Step([1], [3, 4])])[0] == expected).all()
 
 
 @pytest.mark.parametrize(
     ("rows", "batch", "threads", "layout"),
     [
-        (64, None, 2, Layout(2, 16, 1)),
+        (64, None, 2, Layout(2, 32, 1)),
         (1, None, 2, Layout(1, 1, 2)),
         (10, None, 2, Layout(2, 5, 1)),
         (1000, 20, 2, Layout(2, 10, 1)),
@@ -172,3 +172,26 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
 def test_plan(rows: int, batch: int | None, threads: int, layout: Layout) -> None:
     """One context for each core, unless there are too few rows for it."""
     assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout
+
+
+def test_rows_of_equal_text_are_evaluated_once() -> None:
+    """Rows share a forward pass until they differ, and their cells are free when all are done."""
+    model = RandomModel()
+    context = model.open_context(ContextSize(20, 2000, 1))
+    evaluated = 0
+    decode = context.decode
+
+    def counting(steps: list[Step]) -> Logits:
+        nonlocal evaluated
+        evaluated += sum(len(step.tokens) for step in steps)
+        return decode(steps)
+
+    context.decode = counting  # type: ignore[method-assign, assignment]
+    grammar = LLMatcher.grammar_from_lark('start: /[ab]/ "a long constant middle" /[ab]/ "end"')
+    decoder = Decoder(model, context, job(grammar=grammar))
+    free = decoder._free_cells
+    rows = list(decoder.run(RowQueue(range(20))))
+
+    assert len({row.text for row in rows}) == 4
+    assert evaluated == 2 * len("a" + "a long constant middle")
+    assert decoder._free_cells == free

@@ -53,7 +53,7 @@ def test_a_fork_equals_the_prompt_evaluated_again(engine: LlamaModel, context: C
     context.prefill(prefix)
     for slot in range(4):
         context.fork(slot)
-    forked = context.decode([Step(2, more)])[0]
+    forked = context.decode([Step([2], more)])[0]
 
     assert int(forked.argmax()) == int(expected.argmax())
     assert _distance(forked, expected) < 0.05
@@ -65,7 +65,7 @@ def test_equal_rows_get_equal_logits(engine: LlamaModel, context: Context) -> No
     for slot in range(4):
         context.fork(slot)
     same, other = engine.tokenize(" Paris"), engine.tokenize(" not London but")
-    logits = context.decode([Step(0, same), Step(1, other), Step(2, same), Step(3, same)])
+    logits = context.decode([Step([0], same), Step([1], other), Step([2], same), Step([3], same)])
 
     assert _distance(logits[0], logits[2]) < 1e-3
     assert _distance(logits[0], logits[3]) < 1e-3
@@ -77,12 +77,12 @@ def test_a_released_slot_starts_from_the_prefix(engine: LlamaModel, context: Con
     context.prefill(engine.tokenize(PREFIX))
     more = engine.tokenize(" Paris")
     context.fork(0)
-    first = context.decode([Step(0, more)])[0].copy()
-    context.decode([Step(0, engine.tokenize(" and something else entirely"))])
+    first = context.decode([Step([0], more)])[0].copy()
+    context.decode([Step([0], engine.tokenize(" and something else entirely"))])
     context.release(0)
     context.fork(0)
 
-    assert _distance(context.decode([Step(0, more)])[0], first) < 1e-3
+    assert _distance(context.decode([Step([0], more)])[0], first) < 1e-3
 
 
 def test_a_step_longer_than_a_batch_is_split(engine: LlamaModel) -> None:
@@ -94,7 +94,7 @@ def test_a_step_longer_than_a_batch_is_split(engine: LlamaModel) -> None:
     context.prefill(tokens[:10])
     context.fork(0)
     context.fork(1)
-    logits = context.decode([Step(0, tokens[10:]), Step(1, tokens[10:20])])
+    logits = context.decode([Step([0], tokens[10:]), Step([1], tokens[10:20])])
 
     assert _distance(logits[0], expected) < 0.05
     context.close()

@@ -4,8 +4,8 @@ The decoder knows token ids, logits and a grammar; what the text of a row means 
 somebody else's business. In each forward pass every row in flight takes the token
 that was drawn for it and all tokens that the grammar then forces; logits are asked
 for where a token is drawn and nowhere else. The head that all rows share belongs to
-the prefix, a finished row's last tokens are never evaluated, and its slot is given to
-the next row before the next pass.
+the prefix, rows whose texts are still equal are evaluated as one, a finished row's last
+tokens are never evaluated, and its slot is given to the next row before the next pass.
 
 What happens depends on the job and the row numbers alone, never on timing.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import llguidance.numpy as lln
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
+from numpy.typing import NDArray
 
 from ..errors import DecodingError
 from .model import Context, Logits, Model, Step
@@ -91,6 +92,14 @@ class RowQueue:
 
 
 @dataclass
+class _Segment:
+    """Cells of the cache that several rows share; they are free when no row uses them."""
+
+    cells: int
+    users: int
+
+
+@dataclass
 class _Row:
     """A row in flight. `pending` tokens are drawn or forced but not yet evaluated."""
 
@@ -99,8 +108,9 @@ class _Row:
     matcher: LLMatcher
     stream: np.random.Generator
     tokens: list[int]
-    pending: list[int] = field(default_factory=list)
-    cells: int = 0
+    branch: int = 0  # rows of one branch have equal texts so far; 0 is the bare prefix
+    pending: tuple[int, ...] = ()
+    segments: list[_Segment] = field(default_factory=list)
     drawn: int = 0
     log_weight: float = 0.0
 
@@ -130,6 +140,7 @@ class Decoder:
             )
         self._first_logits = context.prefill(prefix).copy()
         self._free_cells = context.size.cells - len(prefix)
+        self._branches = 0
 
     def run(
         self, queue: RowQueue, cancelled: Callable[[], bool] = lambda: False
@@ -150,8 +161,7 @@ class Decoder:
                     active.append(row)
             if not active:
                 return
-            self._make_room(active, slots, queue)
-            self._pass(active)
+            self._pass(self._fitting(active, slots, queue))
             finished = [row for row in active if row.matcher.is_stopped()]
             active = [row for row in active if not row.matcher.is_stopped()]
             for row in finished:
@@ -167,56 +177,74 @@ class Decoder:
         row = _Row(ticket, slot, matcher, stream, tokens=list(self._head))
         if not matcher.is_stopped():
             self._context.fork(slot)
-            self._draw(row, self._first_logits)
+            self._draw(row, self._first_logits, self._allowed(row))
         return row
 
-    def _pass(self, active: list[_Row]) -> None:
+    def _pass(self, groups: list[list[_Row]]) -> None:
         """One forward pass over all rows in flight, and a draw for each."""
-        logits = self._context.decode([Step(row.slot, row.pending) for row in active])
-        for row, row_logits in zip(active, logits, strict=True):
-            row.cells += len(row.pending)
-            self._free_cells -= len(row.pending)
-            self._draw(row, row_logits)
+        steps = [Step([row.slot for row in rows], rows[0].pending) for rows in groups]
+        logits = self._context.decode(steps)
+        for rows, step, row_logits in zip(groups, steps, logits, strict=True):
+            self._branches += 1
+            self._free_cells -= len(step.tokens)
+            segment = _Segment(len(step.tokens), len(rows))
+            allowed = self._allowed(rows[0])
+            for row in rows:
+                row.branch = self._branches
+                row.segments.append(segment)
+                self._draw(row, row_logits, allowed)
 
-    def _draw(self, row: _Row, logits: Logits) -> None:
-        """Draw a token, take what the grammar then forces, and leave both pending."""
-        matcher = row.matcher
-        lln.fill_next_token_bitmask(matcher, self._mask)
+    def _allowed(self, row: _Row) -> NDArray[np.uint8]:
+        """What the grammar allows next; the same for all rows of a branch."""
+        lln.fill_next_token_bitmask(row.matcher, self._mask)
         allowed = allowed_tokens(self._mask[0], self._model.tokenizer.vocab_size)
-        if matcher.is_error() or not allowed.any():
-            reason = matcher.get_error() or "no token is allowed"
+        if row.matcher.is_error() or not allowed.any():
+            reason = (row.matcher.get_error() or "no token is allowed").splitlines()[0]
             raise DecodingError(
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
             )
-        drawn = draw(
-            logits, allowed, temperature=self._job.temperature, uniform=row.stream.random()
-        )
+        return allowed
+
+    def _draw(self, row: _Row, logits: Logits, allowed: NDArray[np.uint8]) -> None:
+        """Draw a token, take what the grammar then forces, and leave both pending."""
+        matcher, temperature = row.matcher, self._job.temperature
+        drawn = draw(logits, allowed, temperature=temperature, uniform=row.stream.random())
         matcher.consume_token(drawn.token)
         forced = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
         if forced:
             matcher.consume_tokens(forced)
-        row.pending = [drawn.token, *forced]
+        row.pending = (drawn.token, *forced)
         row.tokens += row.pending
         row.drawn += 1
         row.log_weight += drawn.log_allowed
 
-    def _make_room(self, active: list[_Row], slots: list[int], queue: RowQueue) -> None:
-        """Put back the youngest rows until the next pass fits.
+    def _fitting(self, active: list[_Row], slots: list[int], queue: RowQueue) -> list[list[_Row]]:
+        """Rows to be evaluated as one, after putting back the youngest until all fit.
 
         A row that is put back starts over with the same random stream, so it comes out
         as it would have; the oldest always goes on, because one row of the greatest
         length fits.
         """
-        while sum(len(row.pending) for row in active) > self._free_cells:
+        while True:
+            groups: dict[tuple[int, tuple[int, ...]], list[_Row]] = {}
+            for row in active:
+                groups.setdefault((row.branch, row.pending), []).append(row)
+            if sum(len(pending) for _, pending in groups) <= self._free_cells:
+                return list(groups.values())
             row = active.pop()
-            self._context.release(row.slot)
-            self._free_cells += row.cells
+            self._release(row)
             slots.append(row.slot)
             queue.put_back(row.ticket)
 
-    def _finish(self, row: _Row) -> Decoded:
+    def _release(self, row: _Row) -> None:
         self._context.release(row.slot)
-        self._free_cells += row.cells
+        for segment in row.segments:
+            segment.users -= 1
+            if segment.users == 0:
+                self._free_cells += segment.cells
+
+    def _finish(self, row: _Row) -> Decoded:
+        self._release(row)
         tokenizer = self._model.tokenizer
         ends = set(tokenizer.eos_tokens)
         tokens = [token for token in row.tokens if token not in ends]

@@ -4,7 +4,8 @@ The only module that imports `llama_cpp`. It knows GGUF files, batches and seque
 ids, and nothing of grammars, rows or sampling.
 
 One unified key-value cache holds the prefix as sequence 0; slot `s` is sequence
-`s + 1`, forked by tagging the prefix's cells (no copy). Flash attention is always
+`s + 1`, forked by tagging the prefix's cells (no copy). A token that several slots take
+together is one cell with several tags. Flash attention is always
 on: without it, rows of one batch that are equal do not get equal logits.
 """
 
@@ -171,7 +172,7 @@ class LlamaContext:
         """Evaluate the prefix as sequence 0."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
-        logits: Logits = self._evaluate([(0, tokens)])[0]
+        logits: Logits = self._evaluate([([0], tokens)])[0]
         return logits
 
     def fork(self, slot: int) -> None:
@@ -186,7 +187,7 @@ class LlamaContext:
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """One forward pass, or more if the steps exceed a batch."""
-        return self._evaluate([(step.slot + 1, step.tokens) for step in steps])
+        return self._evaluate([([slot + 1 for slot in step.slots], step.tokens) for step in steps])
 
     def close(self) -> None:
         """Free the context."""
@@ -194,15 +195,18 @@ class LlamaContext:
             llama_cpp.llama_free(self._context)
             self._context = None
 
-    def _evaluate(self, work: Sequence[tuple[int, Sequence[int]]]) -> Logits:
+    def _evaluate(self, work: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Logits:
         passes: list[Logits] = []
-        for sequence, tokens in work:
-            last = len(tokens) - 1
+        for sequences, tokens in work:
+            start, last = self._lengths[sequences[0]], len(tokens) - 1
+            self._batch.choose(sequences)
             for index, token in enumerate(tokens):
                 if self._batch.full:
                     passes.append(self._forward().copy())
-                self._batch.add(token, self._lengths[sequence], sequence, wanted=index == last)
-                self._lengths[sequence] += 1
+                    self._batch.choose(sequences)
+                self._batch.add(token, start + index, wanted=index == last)
+            for sequence in sequences:
+                self._lengths[sequence] = start + len(tokens)
         final = self._forward()
         return np.concatenate([*passes, final]) if passes else final
 
@@ -227,22 +231,20 @@ class _Batch:
     def __init__(self) -> None:
         self._count = 0
         self._outputs = 0
+        self._chosen = slice(0, 0)
         self._token = np.zeros(_BATCH, dtype=np.int32)
         self._position = np.zeros(_BATCH, dtype=np.int32)
-        self._sequence = np.zeros(_BATCH, dtype=np.int32)
+        self._sequences = np.zeros(_BATCH + MAX_SLOTS, dtype=np.int32)  # of all chosen sets
+        self._sequence_counts = np.zeros(_BATCH, dtype=np.int32)
+        self._sequence_pointers = np.zeros(_BATCH, dtype=np.uintp)
         self._wanted = np.zeros(_BATCH, dtype=np.int8)
-        self._ones = np.ones(_BATCH, dtype=np.int32)
-        stride = self._sequence.itemsize
-        self._pointers = (
-            self._sequence.ctypes.data + stride * np.arange(_BATCH, dtype=np.uintp)
-        ).astype(np.uintp)
         self._struct = llama_cpp.llama_batch(
             n_tokens=0,
             token=_pointer(self._token, llama_cpp.llama_token),
             embd=None,
             pos=_pointer(self._position, llama_cpp.llama_pos),
-            n_seq_id=_pointer(self._ones, ctypes.c_int32),
-            seq_id=_pointer(self._pointers, ctypes.POINTER(llama_cpp.llama_seq_id)),
+            n_seq_id=_pointer(self._sequence_counts, ctypes.c_int32),
+            seq_id=_pointer(self._sequence_pointers, ctypes.POINTER(llama_cpp.llama_seq_id)),
             logits=_pointer(self._wanted, ctypes.c_int8),
         )
 
@@ -250,11 +252,19 @@ class _Batch:
     def full(self) -> bool:
         return self._count == _BATCH
 
-    def add(self, token: int, position: int, sequence: int, *, wanted: bool) -> None:
+    def choose(self, sequences: Sequence[int]) -> None:
+        """Let the tokens that follow belong to these sequences. No sequence is chosen twice."""
+        start = self._chosen.stop
+        self._chosen = slice(start, start + len(sequences))
+        self._sequences[self._chosen] = sequences
+
+    def add(self, token: int, position: int, *, wanted: bool) -> None:
         index = self._count
         self._token[index] = token
         self._position[index] = position
-        self._sequence[index] = sequence
+        self._sequence_counts[index] = self._chosen.stop - self._chosen.start
+        offset = self._chosen.start * self._sequences.itemsize
+        self._sequence_pointers[index] = self._sequences.ctypes.data + offset
         self._wanted[index] = wanted
         self._count += 1
         self._outputs += wanted
@@ -267,6 +277,7 @@ class _Batch:
         """Empty the batch; return how many rows of logits it asked for."""
         outputs = self._outputs
         self._count = self._outputs = 0
+        self._chosen = slice(0, 0)
         return outputs
 
 

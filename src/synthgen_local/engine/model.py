@@ -24,9 +24,9 @@ MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,30}}", f"{_PRINTABLE}+
 
 @dataclass(frozen=True)
 class Step:
-    """Tokens that one slot takes in the next forward pass."""
+    """Tokens that slots of equal history take together in the next forward pass."""
 
-    slot: int
+    slots: Sequence[int]
     tokens: Sequence[int]
 
 

@@ -21,9 +21,9 @@ from .model import ContextSize, Model
 
 Value = TypeVar("Value")
 
-_ROWS_A_CONTEXT = 16  # in flight; more makes the shared cache longer than the wider batch is worth
+_ROWS_A_CONTEXT = 32  # in flight; more makes the shared cache longer than the wider batch is worth
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
-_USUAL_ROW = 160  # tokens a row is expected to take where its bound is far above
+_USUAL_ROW = 128  # tokens a row is expected to take where its bound is far above
 _GPU_ROWS = 128
 
 
@@ -66,7 +66,7 @@ def plan(model: Model, rows: int, *, batch: int | None, threads: int) -> Layout:
     `batch` is the number of rows in flight in all contexts together; None lets the
     machine decide.
 
-    Example: 64 rows on 2 threads: `Layout(contexts=2, slots=16, threads=1)`
+    Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
     if model.on_gpu:
         return Layout(1, max(1, min(rows, batch or _GPU_ROWS)), threads)

@@ -71,10 +71,11 @@ class RandomContext:
         self._slots[slot] = self._prefix
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """Hash each slot's tokens and draw its logits from the hash."""
+        """Hash each slot's tokens and draw each step's logits from the hash."""
         for step in steps:
-            self._slots[step.slot].update(_as_bytes(step.tokens))
-        return np.stack([self._logits(self._slots[step.slot]) for step in steps])
+            for slot in step.slots:
+                self._slots[slot].update(_as_bytes(step.tokens))
+        return np.stack([self._logits(self._slots[step.slots[0]]) for step in steps])
 
     def close(self) -> None:
         """Nothing to free."""
