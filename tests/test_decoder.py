@@ -187,11 +187,12 @@ def test_rows_of_equal_text_are_evaluated_once() -> None:
         return decode(steps)
 
     context.decode = counting  # type: ignore[method-assign, assignment]
-    grammar = LLMatcher.grammar_from_lark('start: /[ab]/ "a long constant middle" /[ab]/ "end"')
+    grammar = LLMatcher.grammar_from_lark('start: /[a-f]/ "a long constant middle" /[a-f]/ "end"')
     decoder = Decoder(model, context, job(grammar=grammar))
     free = decoder._free_cells
     rows = list(decoder.run(RowQueue(range(20))))
 
-    assert len({row.text for row in rows}) == 4
-    assert evaluated == 2 * len("a" + "a long constant middle")
+    heads = {row.text[0] for row in rows}
+    assert 1 < len(heads) < 20
+    assert evaluated == len(heads) * len("a" + "a long constant middle")
     assert decoder._free_cells == free

@@ -85,6 +85,21 @@ def test_a_released_slot_starts_from_the_prefix(engine: LlamaModel, context: Con
     assert _distance(context.decode([Step([0], more)])[0], first) < 1e-3
 
 
+def test_a_copied_prefix_is_the_prefix(engine: LlamaModel, context: Context) -> None:
+    """A context that copied its prefix goes on as the one that evaluated it."""
+    other = engine.open_context(ContextSize(slots=2, cells=256, threads=1))
+    context.prefill(engine.tokenize(PREFIX), threads=2)
+    other.copy_prefix(context)
+    more = engine.tokenize(" Paris, and")
+    logits = []
+    for each in (context, other):
+        each.fork(1)
+        logits.append(each.decode([Step([1], more)])[0].copy())
+    other.close()
+
+    assert _distance(*logits) < 1e-3
+
+
 def test_a_step_longer_than_a_batch_is_split(engine: LlamaModel) -> None:
     """A long prefix and many tokens at once go through in several passes."""
     context = engine.open_context(ContextSize(slots=2, cells=2048, threads=2))

@@ -53,7 +53,7 @@ def _options(
 def main() -> None:
     """Run the program and leave with its documented exit code."""
     try:
-        app()
+        app(prog_name="synthgen-local")
     except SynthgenError as error:
         if {"-v", "--verbose"} & set(sys.argv):
             traceback.print_exc()

@@ -50,7 +50,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     shown = Table(*columns, box=box.SIMPLE, pad_edge=False)
     for row in rows:
         shown.add_row(*row)
-    Console(soft_wrap=True).print(shown)
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
 
 
 @contextmanager

@@ -118,13 +118,24 @@ class _Row:
 class Decoder:
     """Decodes rows of one job in one context.
 
+    `threads` evaluate the prompt; with `like`, a decoder of the same job in another context,
+    it is copied from there.
+
     Raises DecodingError if the grammar cannot be used, if it leaves no token, or if one
     row of the greatest length does not fit the context.
 
     Example: `for row in Decoder(model, context, job).run(RowQueue(range(10))): print(row.text)`
     """
 
-    def __init__(self, model: Model, context: Context, job: Job) -> None:
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        job: Job,
+        *,
+        threads: int | None = None,
+        like: Decoder | None = None,
+    ) -> None:
         self._model = model
         self._context = context
         self._job = job
@@ -138,7 +149,11 @@ class Decoder:
                 f"in a context of {context.size.cells}.",
                 hint="Give the longest fields a smaller max_length, or use fewer examples.",
             )
-        self._first_logits = context.prefill(prefix).copy()
+        if like is None:
+            self._first_logits = context.prefill(prefix, threads=threads).copy()
+        else:
+            context.copy_prefix(like._context)
+            self._first_logits = like._first_logits
         self._free_cells = context.size.cells - len(prefix)
         self._branches = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from llguidance import LLTokenizer
@@ -51,8 +51,15 @@ class Context(Protocol):
         """What this context was opened for."""
         ...
 
-    def prefill(self, tokens: Sequence[int]) -> Logits:
-        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,)."""
+    def prefill(self, tokens: Sequence[int], *, threads: int | None = None) -> Logits:
+        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,).
+
+        `threads` may be more than decoding has: nothing else runs yet.
+        """
+        ...
+
+    def copy_prefix(self, source: Self) -> None:
+        """Take the evaluated prefix of another context of the same model."""
         ...
 
     def fork(self, slot: int) -> None:

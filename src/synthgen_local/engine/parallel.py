@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..errors import DecodingError
 from .decoder import Decoded, Decoder, Job, RowQueue
-from .model import ContextSize, Model
+from .model import Context, ContextSize, Model
 
 Value = TypeVar("Value")
 
@@ -93,37 +93,53 @@ def decode_rows(
     outcomes: queue.Queue[Outcome[Value] | BaseException | None] = queue.Queue(maxsize=1024)
     stop = threading.Event()
 
-    def work(part: range) -> None:
+    def work(decoder: Decoder, part: range) -> None:
         try:
-            with closing(model.open_context(_size(model, job, layout, len(part)))) as context:
-                decoder = Decoder(model, context, job)
-                for outcome in _outcomes(decoder, part, check, attempts, stop):
-                    outcomes.put(outcome)
+            for outcome in _outcomes(decoder, part, check, attempts, stop):
+                outcomes.put(outcome)
         except BaseException as error:  # handed to the caller's thread below
             outcomes.put(error)
         finally:
             outcomes.put(None)
 
     parts = [rows[index :: layout.contexts] for index in range(layout.contexts)]
-    threads = [threading.Thread(target=work, args=(part,), daemon=True) for part in parts if part]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
-    try:
-        while running:
-            item = outcomes.get()
-            if item is None:
-                running -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
-    finally:
-        stop.set()
-        while running:  # a thread may be waiting for room in the queue
-            running -= outcomes.get() is None
+    with ExitStack() as contexts:
+        opened = [
+            contexts.enter_context(closing(model.open_context(_size(model, job, layout, part))))
+            for part in parts
+        ]
+        threads = [
+            threading.Thread(target=work, args=args, daemon=True)
+            for args in zip(_decoders(model, job, layout, opened), parts, strict=True)
+        ]
         for thread in threads:
-            thread.join()
+            thread.start()
+        running = len(threads)
+        try:
+            while running:
+                item = outcomes.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:
+            stop.set()
+            while running:  # a thread may be waiting for room in the queue
+                running -= outcomes.get() is None
+            for thread in threads:
+                thread.join()
+
+
+def _decoders(
+    model: Model, job: Job, layout: Layout, contexts: Sequence[Context]
+) -> Iterator[Decoder]:
+    """One decoder a context: the first evaluates the prompt, the others copy it."""
+    first = Decoder(model, contexts[0], job, threads=layout.threads * layout.contexts)
+    yield first
+    for context in contexts[1:]:
+        yield Decoder(model, context, job, like=first)
 
 
 def _outcomes(
@@ -146,7 +162,7 @@ def _outcomes(
             yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)
 
 
-def _size(model: Model, job: Job, layout: Layout, rows: int) -> ContextSize:
+def _size(model: Model, job: Job, layout: Layout, part: range) -> ContextSize:
     """Room for one row of the greatest length and for the usual length of all others."""
     if len(job.prompt) + job.longest > model.context_length:
         raise DecodingError(
@@ -154,7 +170,7 @@ def _size(model: Model, job: Job, layout: Layout, rows: int) -> ContextSize:
             f"exceed the model's context of {model.context_length} tokens.",
             hint="Give the longest fields a smaller max_length, or use fewer examples.",
         )
-    slots = min(layout.slots, rows)
+    slots = max(1, min(layout.slots, len(part)))
     usual = min(job.longest, _USUAL_ROW)
     cells = len(job.prompt) + job.longest + (slots - 1) * usual
     return ContextSize(slots=slots, cells=-(-cells // 256) * 256, threads=layout.threads)

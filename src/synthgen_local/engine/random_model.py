@@ -56,11 +56,15 @@ class RandomContext:
         self._prefix = hashlib.blake2b(salt.to_bytes(8, "little"), digest_size=16)
         self._slots = [self._prefix] * size.slots
 
-    def prefill(self, tokens: Sequence[int]) -> Logits:
+    def prefill(self, tokens: Sequence[int], *, threads: int | None = None) -> Logits:  # noqa: ARG002
         """Hash the prefix."""
         self._prefix = self._prefix.copy()
         self._prefix.update(_as_bytes(tokens))
         return self._logits(self._prefix)
+
+    def copy_prefix(self, source: RandomContext) -> None:
+        """Take the other's hash."""
+        self._prefix = source._prefix
 
     def fork(self, slot: int) -> None:
         """Continue from the prefix's hash."""
