@@ -449,9 +449,7 @@ class _Tightening:
                 raise _refusal(keyword, path)
 
 
-_DECIMAL_BOUNDS = {
-    name: name.replace("formatE", "e").replace("formatM", "m") for name in FORMAT_BOUNDS
-}
+_DECIMAL_BOUNDS = {name: name[6].lower() + name[7:] for name in FORMAT_BOUNDS}  # less "format"
 
 
 def _implied_type(schema: Schema, path: str) -> str:
