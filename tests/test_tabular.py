@@ -22,6 +22,7 @@ from synthgen_local import (
     TabularGenerator,
     TooFewRowsError,
 )
+from synthgen_local.engine.random_model import RandomModel
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
 
@@ -207,6 +208,24 @@ def test_examples_bound_free_strings(random_model: LocalModel) -> None:
     assert lengths(fitted) == {"patient_name": 52, "diagnosis_code": 32, "procedure_code": 32}
     assert lengths(free) == dict.fromkeys(names, 200)
     assert lengths(chosen) == dict.fromkeys(names, 7)
+
+
+def test_free_strings_shrink_until_a_row_fits() -> None:
+    """Limits that nobody set give way to the model's context, and the certificate shows them."""
+
+    class Long(BaseModel):
+        many: list[str]
+
+    engine = RandomModel()
+    engine.context_length = 2048
+    with LocalModel(engine) as model:
+        generator = TabularGenerator(Long, model)
+        assert len(generator.generate(runs=3)) == 3
+        with pytest.raises(DecodingError, match="exceed the model's context"):
+            TabularGenerator(Long, model, bounds=Bounds()).generate(runs=1)
+
+    lengths = [c.value for c in generator.grammar.certificate.bounds if c.keyword == "maxLength"]
+    assert lengths == [25]
 
 
 def test_nonsense_is_refused(random_model: LocalModel) -> None:

@@ -26,6 +26,7 @@ from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
+_LENGTHS = (200, 100, 50, 25)  # characters that a string may have, the most that fit
 _ROOM = 4  # times the longest example
 
 ATTEMPTS = 100
@@ -76,7 +77,9 @@ class TabularGenerator:
         if batch is not None and batch < 1:
             raise UsageError(f"A batch of {batch} rows is none.", hint="Leave it out.")
         self.prompt = prompt or FewShotPrompt()
-        self.grammar, self._examples = _fit(RowSchema.of(schema), self.prompt.examples, bounds)
+        self.grammar, self._examples = _fit(
+            RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
+        )
         self._model = model
         self._temperature = temperature
         self._batch = batch
@@ -197,22 +200,25 @@ class TabularGenerator:
 
 
 def _fit(
-    schema: RowSchema, examples: Sequence[Example], bounds: Bounds | None
+    schema: RowSchema, examples: Sequence[Example], bounds: Bounds | None, context_length: int
 ) -> tuple[RowGrammar, list[str]]:
     """The grammar and the examples' texts.
 
     Where neither the schema nor the user limits a string, the examples do: rows like them
-    have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`.
+    have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`. These
+    limits shrink until the longest possible row takes no more than half of the context.
     """
     grammar = compile_schema(schema, bounds)
     texts = example_texts(examples, grammar)
-    if bounds is not None or not texts:
+    if bounds is not None:
         return grammar, texts
-    lengths = {
-        path: max(_LEAST_LENGTH, _ROOM * longest)
-        for path, longest in longest_strings(texts).items()
-    }
-    return compile_schema(schema, Bounds(lengths=lengths)), texts
+    seen = longest_strings(texts)
+    for most in _LENGTHS:
+        lengths = {p: min(most, max(_LEAST_LENGTH, _ROOM * n)) for p, n in seen.items()}
+        grammar = compile_schema(schema, Bounds(max_length=most, lengths=lengths))
+        if grammar.longest <= context_length // 2:
+            break
+    return grammar, texts
 
 
 class Missing:
