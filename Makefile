@@ -29,7 +29,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
 bench: .venv/bench.stamp model
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/compare.py --write
 
 install: .venv/run.stamp
 

@@ -102,11 +102,10 @@ def _write(table: str, options: argparse.Namespace) -> None:
     )
     cores = len(os.sched_getaffinity(0))
     text = f"{table}\n\nMade by `{command}` on {cores} cores of a {_processor()}."
-    marked = re.compile(r"(<!-- table -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    content = marked.sub(
-        lambda match: match[1] + text + match[2], readme.read_text(encoding="utf-8")
-    )
-    readme.write_text(content, encoding="utf-8")
+    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    assert end, "benchmarks/README.md has lost its marks"
+    readme.write_text(f"{before}<!-- table -->\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _processor() -> str:
