@@ -21,7 +21,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from contenders import CONTENDERS
+from contenders import CONTENDERS, prompt
 
 HERE = Path(__file__).parent
 US = "synthgen-local"
@@ -33,7 +33,8 @@ Figures = dict[str, float]
 def main() -> None:
     """Run the rounds, print the table, and write it if asked to."""
     options = _options()
-    rounds = [_round(number, options) for number in range(options.rounds)]
+    text = prompt()
+    rounds = [_round(number, options, text) for number in range(options.rounds)]
     table = _table(rounds)
     print(table)
     if options.write:
@@ -49,21 +50,21 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _round(number: int, options: argparse.Namespace) -> dict[str, Figures]:
+def _round(number: int, options: argparse.Namespace, text: str) -> dict[str, Figures]:
     names = list(CONTENDERS)
     turned = names[number % len(names) :] + names[: number % len(names)]
     results = {}
     for name in turned:
         rows = options.rows if name == US else options.peer_rows
-        results[name] = _run(name, rows, seed=number)
+        results[name] = _run(name, rows, number, text)
         rate = results[name]["rows"] / results[name]["seconds"]
         print(f"round {number + 1}: {name} {rate:.2f} rows/s", file=sys.stderr, flush=True)
     return results
 
 
-def _run(name: str, rows: int, *, seed: int) -> Figures:
+def _run(name: str, rows: int, seed: int, text: str) -> Figures:
     command = [sys.executable, str(HERE / "contenders.py"), name, str(rows), str(seed)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True)
     figures: Figures = json.loads(result.stdout.splitlines()[-1])
     return figures
 

@@ -1,6 +1,7 @@
 """One contender makes rows of MedicalBilling in this process; the figures go to stdout as JSON.
 
-Run by `compare.py`, each time in a fresh process: `python contenders.py NAME ROWS SEED`.
+Run by `compare.py`, each time in a fresh process: `python contenders.py NAME ROWS SEED`, with
+the prompt on stdin, so that a peer's process never loads anything of this project's weights.
 All get the same weights file, the same prompt, the same pydantic model, temperature 1
 without top-k, top-p or min-p, and both cores. The clock starts when the model is loaded
 and the grammar compiled.
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,12 +29,20 @@ from medical_billing import EXAMPLES, MedicalBilling
 MODEL = "smollm2-135m-instruct"
 SUBJECT, EXTRA = "medical_billing", "the name must be chosen at random"
 LONGEST = 300  # tokens; a peer's row that is not closed by then is cut and not valid
+UNCHANGED: dict[str, Any] = {  # the model's own distribution, as this project draws from it
+    "max_tokens": LONGEST,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repeat_penalty": 1.0,
+}
 CORES = len(os.sched_getaffinity(0))
 
 Rows = Callable[[int], Iterator[str]]
 
 
-def synthgen_local(seed: int) -> tuple[Rows, Callable[[], None]]:
+def synthgen_local(seed: int, _prompt: str) -> tuple[Rows, Callable[[], None]]:
     """This project, as a user calls it."""
     model = LocalModel.load(MODEL)
     generator = _generator(model)
@@ -44,52 +54,33 @@ def synthgen_local(seed: int) -> tuple[Rows, Callable[[], None]]:
     return rows, model.close
 
 
-def llama_cpp_python(seed: int) -> tuple[Rows, Callable[[], None]]:
+def llama_cpp_python(seed: int, prompt: str) -> tuple[Rows, Callable[[], None]]:
     """llama-cpp-python's `Llama` with its grammar made from the JSON Schema."""
-    from llama_cpp import Llama, LlamaGrammar
+    from llama_cpp import LlamaGrammar
 
-    llama = Llama(str(find(MODEL)), n_ctx=2048, n_threads=CORES, verbose=False, seed=seed)
+    llama = _llama(seed)
     schema = json.dumps(MedicalBilling.model_json_schema())
     grammar = LlamaGrammar.from_json_schema(schema, verbose=False)
-    prompt = llama.tokenize(_prompt().encode(), special=True)
+    tokens = llama.tokenize(prompt.encode(), special=True)
 
     def rows(count: int) -> Iterator[str]:
         for _ in range(count):
-            answer = llama.create_completion(
-                prompt,
-                grammar=grammar,
-                max_tokens=LONGEST,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                min_p=0.0,
-                repeat_penalty=1.0,
-            )
+            answer = llama.create_completion(tokens, grammar=grammar, **UNCHANGED)
             yield answer["choices"][0]["text"]
 
     return rows, llama.close
 
 
-def outlines(seed: int) -> tuple[Rows, Callable[[], None]]:
+def outlines(seed: int, prompt: str) -> tuple[Rows, Callable[[], None]]:
     """Outlines with llama.cpp and its default back end, the generator kept between rows."""
     import outlines as package
-    from llama_cpp import Llama
 
-    llama = Llama(str(find(MODEL)), n_ctx=2048, n_threads=CORES, verbose=False, seed=seed)
+    llama = _llama(seed)
     generator = package.Generator(package.from_llamacpp(llama), MedicalBilling)
-    prompt = _prompt()
 
     def rows(count: int) -> Iterator[str]:
         for _ in range(count):
-            yield generator(
-                prompt,
-                max_tokens=LONGEST,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                min_p=0.0,
-                repeat_penalty=1.0,
-            )
+            yield generator(prompt, **UNCHANGED)
 
     return rows, llama.close
 
@@ -105,14 +96,21 @@ def _generator(model: LocalModel) -> TabularGenerator:
     return TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=EXAMPLES))
 
 
-def _prompt() -> str:
+def _llama(seed: int) -> Any:
+    from llama_cpp import Llama
+
+    return Llama(str(find(MODEL)), n_ctx=2048, n_threads=CORES, verbose=False, seed=seed)
+
+
+def prompt() -> str:
+    """Return the prompt that all contenders get, chat template included."""
     with LocalModel.load(MODEL) as model:
         return _generator(model).prompt_text(SUBJECT, EXTRA)
 
 
 def main(name: str, count: int, seed: int) -> None:
     """Make the rows and print rows, valid rows, seconds and peak memory in bytes."""
-    rows, close = CONTENDERS[name](seed)
+    rows, close = CONTENDERS[name](seed, sys.stdin.read())
     loaded = _peak()
     start = time.perf_counter()
     texts = list(rows(count))

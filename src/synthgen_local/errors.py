@@ -69,6 +69,6 @@ class TooFewRowsError(SynthgenError):
 
     exit_code = 4
 
-    def __init__(self, message: str, *, hint: str = "", rows: list[Any] | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.rows = rows or []
+        self.rows: list[Any] = []

@@ -122,7 +122,7 @@ class TabularGenerator:
                     missing.add(row)
                 else:
                     yield row.value
-        missing.raise_if_any([])
+        missing.raise_if_any()
 
     def rows(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -186,16 +186,16 @@ class TabularGenerator:
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
     ) -> list[Any]:
-        missing, values = Missing(runs), []
-        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
-            for row in rows:
-                if cancelled.is_set():
-                    break
-                if row.value is None:
-                    missing.add(row)
-                else:
-                    values.append(row.value)
-        missing.raise_if_any(values)
+        values: list[Any] = []
+        with closing(self.stream(subject, runs, extra=extra, seed=seed)) as stream:
+            try:
+                for value in stream:
+                    if cancelled.is_set():
+                        break
+                    values.append(value)
+            except TooFewRowsError as error:
+                error.rows = values
+                raise
         return values
 
 
@@ -234,15 +234,14 @@ class Missing:
         self._count += 1
         self._reasons.update(row.rejections)
 
-    def raise_if_any(self, made: list[Any]) -> None:
-        """Raise TooFewRowsError with the rows that were made, if any other was given up."""
+    def raise_if_any(self) -> None:
+        """Raise TooFewRowsError if any row was given up."""
         if self._count:
             reason, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
                 f"{self._runs - self._count} of {self._runs} rows: {self._count} were turned down "
                 f"{ATTEMPTS} times each, most often ({times} times) by: {reason}",
                 hint="Loosen that check, or give examples that pass it.",
-                rows=made,
             )
 
 

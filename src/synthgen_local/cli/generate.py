@@ -136,7 +136,7 @@ def _write(
             f"{output or 'stdout'}: {written} rows in {console.seconds(took)} "
             f"({written / max(took, 1e-9):.1f} rows/s), {again} drawn again, {origin}"
         )
-    missing.raise_if_any([])
+    missing.raise_if_any()
 
 
 def _refuse_nonsense(

@@ -16,7 +16,6 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import llama_cpp
@@ -62,7 +61,7 @@ class LlamaModel:
     Raises ModelError if the file is not a whole GGUF model. `gpu_layers` of None
     offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU.
 
-    Example: `with LlamaModel(Path("model.gguf")) as model: model.tokenize("Hello")`
+    Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
 
     def __init__(self, path: Path, *, name: str = "", gpu_layers: int | None = None) -> None:
@@ -113,17 +112,6 @@ class LlamaModel:
         if self._model is not None:
             llama_cpp.llama_model_free(self._model)
             self._model = None
-
-    def __enter__(self) -> LlamaModel:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _metadata(self, key: str) -> str:
         buffer = ctypes.create_string_buffer(64)

@@ -205,7 +205,7 @@ class _Tightening:
         step = schema.get("multipleOf", 1)
         if step != int(step):
             raise _refusal("multipleOf", path, f"{step} of an integer")
-        if first > last or -(-first // int(step)) * int(step) > last:
+        if -(-first // int(step)) * int(step) > last:
             raise _unsatisfiable("minimum", path, f"no integer from {low} to {high}")
         self._note_given(schema, path, "multipleOf")
         self._refuse_wide_steps(Decimal(step), path)
@@ -225,7 +225,7 @@ class _Tightening:
         while places < most and _steps(low, high, places) < _FEWEST_STEPS:
             places += 1
         self._note(path, "decimalPlaces", places, "bound")
-        if low > high or _steps(low, high, places) <= 0:
+        if _steps(low, high, places) <= 0:
             raise _unsatisfiable("minimum", path, f"no number from {low} to {high}")
         return Number(low, high, places)
 
@@ -247,7 +247,7 @@ class _Tightening:
         self._note_given(schema, path, "maxDigits", "decimalPlaces", "multipleOf")
         if "multipleOf" in schema:
             return self._multiples(low, high, Decimal(schema["multipleOf"]), path, quoted=True)
-        if low > high or _steps(low, high, places) <= 0:
+        if _steps(low, high, places) <= 0:
             raise _unsatisfiable(
                 "minimum", path, f"no decimal of {places} places from {low} to {high}"
             )
@@ -305,11 +305,10 @@ class _Tightening:
             raise _refusal("pattern", path, f"beside the format '{kind}'")
         self._note(path, "format", kind)
         shape = self._formatted(kind, schema, path)
-        shortest = longest = shape.length if isinstance(shape, Formatted) else 0
-        if longest and not schema.get("minLength", 0) <= shortest <= schema.get(
-            "maxLength", longest
-        ):
-            raise _unsatisfiable("maxLength", path, f"a {kind} has {longest} characters")
+        if isinstance(shape, Formatted):
+            length = shape.length
+            if not schema.get("minLength", 0) <= length <= schema.get("maxLength", length):
+                raise _unsatisfiable("maxLength", path, f"a {kind} has {length} characters")
         return shape
 
     def _formatted(self, kind: str, schema: Schema, path: str) -> Shape:
