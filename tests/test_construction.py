@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, create_model
 
+from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Job
 from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_rows
 from synthgen_local.engine.random_model import RandomModel
@@ -58,7 +59,9 @@ class Tree(BaseModel):
 def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
     """Texts of rows from random logits, each accepted by the schema at its first attempt."""
     model = RandomModel(salt)
-    job = Job(tuple(model.tokenize("?")), grammar.serialised, grammar.longest, seed=salt)
+    job = Job.of_grammar(
+        Grammar(model.tokenizer, grammar.serialised), model.tokenize("?"), grammar.longest, seed=salt
+    )
 
     def check(decoded: Decoded) -> Accepted[str] | Rejected:
         try:

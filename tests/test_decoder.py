@@ -8,6 +8,7 @@ import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
+from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.parallel import Accepted, Layout, Outcome, Rejected, decode_rows, plan
@@ -19,14 +20,14 @@ Check = Callable[[Decoded], Accepted[str] | Rejected]
 
 
 def job(seed: int = 0, grammar: str = GRAMMAR, longest: int = LONGEST) -> Job:
-    return Job((1, 2, 3), grammar, longest, seed=seed)
+    return Job.of_grammar(Grammar(RandomModel().tokenizer, grammar), (1, 2, 3), longest, seed=seed)
 
 
 def texts(seed: int, layout: Layout, rows: int = 24, cells: int = 0) -> list[str]:
     model = RandomModel()
     if cells:
         context = model.open_context(ContextSize(layout.slots, cells, 1))
-        decoded = Decoder(model, context, job(seed)).run(RowQueue(range(rows)))
+        decoded = Decoder(context, job(seed)).run(RowQueue(range(rows)))
         return [row.text for row in sorted(decoded, key=lambda row: row.ticket.row)]
     outcomes = decode_rows(model, job(seed), range(rows), layout, accept, attempts=1)
     return [outcome.decoded.text for outcome in sorted(outcomes, key=lambda o: o.row)]
@@ -68,7 +69,7 @@ def test_a_context_too_small_for_one_row_is_refused() -> None:
     context = model.open_context(ContextSize(1, LONGEST, 1))
 
     with pytest.raises(DecodingError, match="does not fit"):
-        Decoder(model, context, job())
+        Decoder(context, job())
 
 
 def test_a_rejected_row_is_drawn_anew() -> None:
@@ -133,7 +134,7 @@ def test_a_row_may_end_by_the_end_token() -> None:
     grammar = LLMatcher.grammar_from_lark("start: /[ab]+/")
     model = RandomModel()
     context = model.open_context(ContextSize(4, 4000, 1))
-    rows = list(Decoder(model, context, job(grammar=grammar, longest=500)).run(RowQueue(range(9))))
+    rows = list(Decoder(context, job(grammar=grammar, longest=500)).run(RowQueue(range(9))))
 
     assert all(set(row.text) <= {"a", "b"} and row.text for row in rows)
 
@@ -141,7 +142,7 @@ def test_a_row_may_end_by_the_end_token() -> None:
 def test_log_weight_is_what_the_mask_left() -> None:
     """The reported weight is the log of the allowed mass, summed over drawn tokens."""
     row = next(Decoder(
-        RandomModel(), RandomModel().open_context(ContextSize(1, 99, 1)), job()
+        RandomModel().open_context(ContextSize(1, 99, 1)), job()
     ).run(RowQueue([0])))  # fmt: skip
 
     assert row.drawn <= row.tokens
@@ -188,7 +189,7 @@ def test_rows_of_equal_text_are_evaluated_once() -> None:
 
     context.decode = counting  # type: ignore[method-assign, assignment]
     grammar = LLMatcher.grammar_from_lark('start: /[a-f]/ "a long constant middle" /[a-f]/ "end"')
-    decoder = Decoder(model, context, job(grammar=grammar))
+    decoder = Decoder(context, job(grammar=grammar))
     free = decoder._free_cells
     rows = list(decoder.run(RowQueue(range(20))))
 

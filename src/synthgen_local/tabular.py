@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
 from .errors import DecodingError, TooFewRowsError, UsageError
@@ -130,13 +131,15 @@ class TabularGenerator:
         """Yield every row with its account, in row order; a row that was given up has no value."""
         if runs < 0:
             raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
-        return self._rows(Job(
-            prompt=tuple(self._prompt_tokens(subject, extra)),
-            grammar=self.grammar.serialised,
-            longest=self.grammar.longest,
+        engine = self._model.engine
+        job = Job.of_grammar(
+            Grammar(engine.tokenizer, self.grammar.serialised),
+            engine.tokenize(self.prompt_text(subject, extra)),
+            self.grammar.longest,
             seed=seed,
             temperature=self._temperature,
-        ), runs)  # fmt: skip
+        )
+        return self._rows(job, runs)
 
     def prompt_text(self, subject: str = "", extra: str = "") -> str:
         """Return the whole prompt as the model sees it, chat template included."""
@@ -150,9 +153,6 @@ class TabularGenerator:
         if engine.chat_template is None:
             return f"{content}\n"
         return chat(engine.chat_template, content, engine.special_tokens)
-
-    def _prompt_tokens(self, subject: str, extra: str) -> list[int]:
-        return self._model.engine.tokenize(self.prompt_text(subject, extra))
 
     def _rows(self, job: Job, runs: int) -> Generator[Row]:
         engine, threads = self._model.engine, self._model.threads

@@ -1,11 +1,11 @@
-"""Many rows of one grammar, decoded together after one prompt.
+"""Many rows, decoded together after one prompt.
 
-The decoder knows token ids, logits and a grammar; what the text of a row means is
+The decoder knows token ids, logits and constraints; what the text of a row means is
 somebody else's business. In each forward pass every row in flight takes the token
-that was drawn for it and all tokens that the grammar then forces; logits are asked
-for where a token is drawn and nowhere else. The head that all rows share belongs to
-the prefix, rows whose texts are still equal are evaluated as one, a finished row's last
-tokens are never evaluated, and its slot is given to the next row before the next pass.
+that was drawn for it and all tokens that its constraint then forces; logits are asked
+for where a token is drawn and nowhere else. What all rows share is evaluated once, rows
+whose tokens are still equal are evaluated as one, a finished row's last tokens are never
+evaluated, and its slot is given to the next row before the next pass.
 
 What happens depends on the job and the row numbers alone, never on timing.
 """
@@ -16,32 +16,61 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-import llguidance.numpy as lln
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits
-from numpy.typing import NDArray
 
 from ..errors import DecodingError
-from .model import Context, Logits, Model, Step
-from .sampling import allowed_tokens, draw, row_stream
+from .constraint import Constraint, Grammar
+from .model import Context, Logits, Step
+from .sampling import draw, row_stream
 
-_LIMITS = LLParserLimits(step_lexer_fuel=20_000_000, max_lexer_states=1_000_000)
-"""Room for regular expressions with many states, such as the multiples of 13753."""
+_USUAL = 128  # tokens a row is expected to take where its bound is far above
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a row begins: tokens that it alone reads before the first draw, and what may follow."""
+
+    suffix: tuple[int, ...]
+    constraint: Constraint
 
 
 @dataclass(frozen=True)
 class Job:
     """What all rows of a run share.
 
-    `prompt` is token ids; `grammar` is llguidance's serialised grammar; `longest` is
-    the most tokens that one row can take; `temperature` 0 takes the likeliest token.
+    `prompt` is the token ids that every row begins with, `start` begins a row by its number
+    and is called in several threads. `longest` is the most tokens that one row can take
+    beside the prompt, `usual` a guess at what most take. `temperature` 0 takes the likeliest
+    token.
     """
 
     prompt: tuple[int, ...]
-    grammar: str
+    start: Callable[[int], Start]
     longest: int
     seed: int = 0
     temperature: float = 1.0
+    usual: int = _USUAL
+
+    @classmethod
+    def of_grammar(
+        cls,
+        grammar: Grammar,
+        prompt: Iterable[int],
+        longest: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+    ) -> Job:
+        """Rows of one grammar after one prompt; what every row begins with is read once.
+
+        Example: `Job.of_grammar(Grammar(model.tokenizer, serialised), [1, 2], longest=50)`
+        """
+
+        def start(_row: int) -> Start:
+            return Start((), grammar.start())
+
+        prefix = (*prompt, *grammar.head)
+        return cls(prefix, start, longest - len(grammar.head), seed, temperature)
 
 
 @dataclass(frozen=True)
@@ -60,9 +89,9 @@ class Ticket:
 class Decoded:
     """A finished row.
 
-    `tokens` counts all of the row, `drawn` those that were not forced. `log_weight` is
-    the sum over drawn tokens of the log of the mass that the grammar left to the model:
-    0 means that the grammar never got in the model's way.
+    `tokens` counts all that were read for it, `drawn` those of them that were drawn and not
+    forced. `log_weight` is the sum over drawn tokens of the log of the mass that the
+    constraint left to the model: 0 means that it never got in the model's way.
     """
 
     ticket: Ticket
@@ -105,11 +134,11 @@ class _Row:
 
     ticket: Ticket
     slot: int
-    matcher: LLMatcher
+    constraint: Constraint
     stream: np.random.Generator
-    tokens: list[int]
-    branch: int = 0  # rows of one branch have equal texts so far; 0 is the bare prefix
-    pending: tuple[int, ...] = ()
+    pending: tuple[int, ...]
+    tokens: int
+    branch: int = 0  # rows of one branch have read the same tokens; 0 is the bare prompt
     segments: list[_Segment] = field(default_factory=list)
     drawn: int = 0
     log_weight: float = 0.0
@@ -121,40 +150,34 @@ class Decoder:
     `threads` evaluate the prompt; with `like`, a decoder of the same job in another context,
     it is copied from there.
 
-    Raises DecodingError if the grammar cannot be used, if it leaves no token, or if one
-    row of the greatest length does not fit the context.
+    Raises DecodingError if a constraint leaves no token, or if one row of the greatest
+    length does not fit the context.
 
-    Example: `for row in Decoder(model, context, job).run(RowQueue(range(10))): print(row.text)`
+    Example: `for row in Decoder(context, job).run(RowQueue(range(10))): print(row.text)`
     """
 
     def __init__(
         self,
-        model: Model,
         context: Context,
         job: Job,
         *,
         threads: int | None = None,
         like: Decoder | None = None,
     ) -> None:
-        self._model = model
         self._context = context
         self._job = job
-        self._matchers: dict[int, LLMatcher] = {}
-        self._mask = lln.allocate_token_bitmask(1, model.tokenizer.vocab_size)
-        self._head = self._matcher(0).compute_ff_tokens()
-        prefix = [*job.prompt, *self._head]
-        if len(prefix) + job.longest - len(self._head) > context.size.cells:
+        if len(job.prompt) + job.longest > context.size.cells:
             raise DecodingError(
                 f"A row of {job.longest} tokens does not fit beside a prompt of {len(job.prompt)} "
                 f"in a context of {context.size.cells}.",
                 hint="Give the longest fields a smaller max_length, or use fewer examples.",
             )
         if like is None:
-            self._first_logits = context.prefill(prefix, threads=threads).copy()
+            self._first_logits = context.prefill(job.prompt, threads=threads).copy()
         else:
             context.copy_prefix(like._context)
             self._first_logits = like._first_logits
-        self._free_cells = context.size.cells - len(prefix)
+        self._free_cells = context.size.cells - len(job.prompt)
         self._branches = 0
 
     def run(
@@ -169,7 +192,7 @@ class Decoder:
         while not cancelled():
             while slots and (ticket := queue.pop()) is not None:
                 row = self._start(ticket, slots.pop())
-                if row.matcher.is_stopped():
+                if row.constraint.finished:
                     slots.append(row.slot)
                     yield self._finish(row)
                 else:
@@ -177,22 +200,21 @@ class Decoder:
             if not active:
                 return
             self._pass(self._fitting(active, slots, queue))
-            finished = [row for row in active if row.matcher.is_stopped()]
-            active = [row for row in active if not row.matcher.is_stopped()]
+            finished = [row for row in active if row.constraint.finished]
+            active = [row for row in active if not row.constraint.finished]
             for row in finished:
                 slots.append(row.slot)
                 yield self._finish(row)
 
     def _start(self, ticket: Ticket, slot: int) -> _Row:
-        """Begin a row: its first token is drawn from the prefix's own logits."""
-        job, matcher = self._job, self._matcher(slot)
-        stream = row_stream(job.seed, ticket.row, len(ticket.rejections))
-        if not matcher.consume_tokens(self._head):
-            raise DecodingError(f"The grammar refuses its own head: {matcher.get_error()}")
-        row = _Row(ticket, slot, matcher, stream, tokens=list(self._head))
-        if not matcher.is_stopped():
+        """Begin a row; without tokens of its own, its first is drawn from the prompt's logits."""
+        start = self._job.start(ticket.row)
+        stream = row_stream(self._job.seed, ticket.row, len(ticket.rejections))
+        row = _Row(ticket, slot, start.constraint, stream, start.suffix, len(start.suffix))
+        if not start.constraint.finished:
             self._context.fork(slot)
-            self._draw(row, self._first_logits, self._allowed(row))
+            if not start.suffix:
+                self._draw(row, self._first_logits)
         return row
 
     def _pass(self, groups: list[list[_Row]]) -> None:
@@ -203,33 +225,19 @@ class Decoder:
             self._branches += 1
             self._free_cells -= len(step.tokens)
             segment = _Segment(len(step.tokens), len(rows))
-            allowed = self._allowed(rows[0])
             for row in rows:
                 row.branch = self._branches
                 row.segments.append(segment)
-                self._draw(row, row_logits, allowed)
+                self._draw(row, row_logits)
 
-    def _allowed(self, row: _Row) -> NDArray[np.uint8]:
-        """What the grammar allows next; the same for all rows of a branch."""
-        lln.fill_next_token_bitmask(row.matcher, self._mask)
-        allowed = allowed_tokens(self._mask[0], self._model.tokenizer.vocab_size)
-        if row.matcher.is_error() or not allowed.any():
-            reason = (row.matcher.get_error() or "no token is allowed").splitlines()[0]
-            raise DecodingError(
-                f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
-            )
-        return allowed
-
-    def _draw(self, row: _Row, logits: Logits, allowed: NDArray[np.uint8]) -> None:
-        """Draw a token, take what the grammar then forces, and leave both pending."""
-        matcher, temperature = row.matcher, self._job.temperature
-        drawn = draw(logits, allowed, temperature=temperature, uniform=row.stream.random())
-        matcher.consume_token(drawn.token)
-        forced = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
-        if forced:
-            matcher.consume_tokens(forced)
-        row.pending = (drawn.token, *forced)
-        row.tokens += row.pending
+    def _draw(self, row: _Row, logits: Logits) -> None:
+        """Draw a token, take what its constraint then forces, and leave both pending."""
+        constraint, temperature = row.constraint, self._job.temperature
+        allowed = constraint.allowed()
+        steered = constraint.steer(logits)
+        drawn = draw(steered, allowed, temperature=temperature, uniform=row.stream.random())
+        row.pending = (drawn.token, *constraint.take(drawn.token, row.stream))
+        row.tokens += len(row.pending)
         row.drawn += 1
         row.log_weight += drawn.log_allowed
 
@@ -252,6 +260,7 @@ class Decoder:
             queue.put_back(row.ticket)
 
     def _release(self, row: _Row) -> None:
+        row.constraint.close()
         self._context.release(row.slot)
         for segment in row.segments:
             segment.users -= 1
@@ -259,23 +268,6 @@ class Decoder:
                 self._free_cells += segment.cells
 
     def _finish(self, row: _Row) -> Decoded:
+        text = row.constraint.text()
         self._release(row)
-        tokenizer = self._model.tokenizer
-        ends = set(tokenizer.eos_tokens)
-        tokens = [token for token in row.tokens if token not in ends]
-        text = tokenizer.decode_bytes(tokens).decode()
-        return Decoded(row.ticket, text, len(row.tokens), row.drawn, row.log_weight)
-
-    def _matcher(self, slot: int) -> LLMatcher:
-        """The slot's own matcher, at the start of the grammar. LLMatcher never raises: ask it."""
-        matcher = self._matchers.get(slot)
-        if matcher is None:
-            matcher = LLMatcher(
-                self._model.tokenizer, self._job.grammar, log_level=0, limits=_LIMITS
-            )
-            self._matchers[slot] = matcher
-        else:
-            matcher.reset()
-        if matcher.is_error():
-            raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
-        return matcher
+        return Decoded(row.ticket, text, row.tokens, row.drawn, row.log_weight)

@@ -23,7 +23,6 @@ Value = TypeVar("Value")
 
 _ROWS_A_CONTEXT = 32  # in flight; more makes the shared cache longer than the wider batch is worth
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
-_USUAL_ROW = 128  # tokens a row is expected to take where its bound is far above
 _GPU_ROWS = 128
 
 
@@ -110,7 +109,7 @@ def decode_rows(
         ]
         threads = [
             threading.Thread(target=work, args=args, daemon=True)
-            for args in zip(_decoders(model, job, layout, opened), parts, strict=True)
+            for args in zip(_decoders(job, layout, opened), parts, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -132,14 +131,12 @@ def decode_rows(
                 thread.join()
 
 
-def _decoders(
-    model: Model, job: Job, layout: Layout, contexts: Sequence[Context]
-) -> Iterator[Decoder]:
+def _decoders(job: Job, layout: Layout, contexts: Sequence[Context]) -> Iterator[Decoder]:
     """One decoder a context: the first evaluates the prompt, the others copy it."""
-    first = Decoder(model, contexts[0], job, threads=layout.threads * layout.contexts)
+    first = Decoder(contexts[0], job, threads=layout.threads * layout.contexts)
     yield first
     for context in contexts[1:]:
-        yield Decoder(model, context, job, like=first)
+        yield Decoder(context, job, like=first)
 
 
 def _outcomes(
@@ -171,6 +168,6 @@ def _size(model: Model, job: Job, layout: Layout, part: range) -> ContextSize:
             hint="Give the longest fields a smaller max_length, or use fewer examples.",
         )
     slots = max(1, min(layout.slots, len(part)))
-    usual = min(job.longest, _USUAL_ROW)
+    usual = min(job.longest, job.usual)
     cells = len(job.prompt) + job.longest + (slots - 1) * usual
     return ContextSize(slots=slots, cells=-(-cells // 256) * 256, threads=layout.threads)

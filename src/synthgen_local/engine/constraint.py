@@ -1,0 +1,148 @@
+"""What may follow in a row, token by token: the question that the decoder asks before a draw.
+
+`Constraint` is that question. `Grammar` answers it for many rows of one llguidance
+grammar; other modules answer it for texts that no grammar can say. Knows token ids and
+bytes, not models or prompts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import llguidance.numpy as lln
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
+
+from ..errors import DecodingError
+from .model import Logits
+from .sampling import allowed_tokens
+
+_LIMITS = LLParserLimits(step_lexer_fuel=20_000_000, max_lexer_states=1_000_000)
+"""Room for regular expressions with many states, such as the multiples of 13753."""
+
+
+class Constraint(Protocol):
+    """One row on its way. Used by one thread."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the row is whole: nothing is asked of it any more but its text."""
+        ...
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """1 for each token that may come next, shape (vocabulary,); at least one may.
+
+        Raises DecodingError if none may.
+        """
+        ...
+
+    def steer(self, logits: Logits) -> Logits:
+        """The logits to draw from, shape (vocabulary,): these, or a changed copy."""
+        ...
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+        """Accept a drawn token; return the tokens that must follow it, already accepted.
+
+        `stream` is the row's own, for choices that are not a token.
+        """
+        ...
+
+    def text(self) -> str:
+        """What has been written."""
+        ...
+
+    def close(self) -> None:
+        """The row is over, or will start again from the beginning."""
+        ...
+
+
+class Grammar:
+    """A grammar for many rows: `head` are the tokens that every row begins with.
+
+    `serialised` is llguidance's form. Rows may start in several threads.
+
+    Raises DecodingError if llguidance cannot use it.
+
+    Example: `Grammar(model.tokenizer, LLMatcher.grammar_from_lark('start: "a"')).start().text()`
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, serialised: str) -> None:
+        self.tokenizer = tokenizer
+        self._serialised = serialised
+        self._idle: deque[LLMatcher] = deque()
+        matcher = self._matcher()
+        self.head: tuple[int, ...] = tuple(matcher.compute_ff_tokens())
+        self._idle.append(matcher)
+
+    def start(self) -> GrammarConstraint:
+        """A row that has its head."""
+        matcher = self._matcher()
+        if not matcher.consume_tokens(self.head):
+            raise DecodingError(f"The grammar refuses its own head: {matcher.get_error()}")
+        return GrammarConstraint(self, matcher, self._idle)
+
+    def _matcher(self) -> LLMatcher:
+        """A matcher at the start of the grammar. LLMatcher never raises: ask it."""
+        if self._idle:
+            matcher = self._idle.pop()
+            matcher.reset()
+        else:
+            matcher = LLMatcher(self.tokenizer, self._serialised, log_level=0, limits=_LIMITS)
+        if matcher.is_error():
+            raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
+        return matcher
+
+
+class GrammarConstraint:
+    """A row of a grammar."""
+
+    def __init__(self, grammar: Grammar, matcher: LLMatcher, idle: deque[LLMatcher]) -> None:
+        self._tokenizer = grammar.tokenizer
+        self._tokens = list(grammar.head)
+        self._matcher = matcher
+        self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
+
+    @property
+    def finished(self) -> bool:
+        """Whether the grammar admits nothing more."""
+        return bool(self._matcher.is_stopped())
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """The grammar's mask."""
+        matcher = self._matcher
+        bitmask = lln.allocate_token_bitmask(1, self._tokenizer.vocab_size)
+        lln.fill_next_token_bitmask(matcher, bitmask)
+        allowed = allowed_tokens(bitmask[0], self._tokenizer.vocab_size)
+        if matcher.is_error() or not allowed.any():
+            reason = (matcher.get_error() or "no token is allowed").splitlines()[0]
+            raise DecodingError(
+                f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
+            )
+        return allowed
+
+    def steer(self, logits: Logits) -> Logits:
+        """The model's own logits."""
+        return logits
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+        """Accept a token and what the grammar forces after it."""
+        matcher = self._matcher
+        matcher.consume_token(token)
+        forced: list[int] = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
+        if forced:
+            matcher.consume_tokens(forced)
+        self._tokens += [token, *forced]
+        return forced
+
+    def text(self) -> str:
+        """The row, without the end token."""
+        ends = set(self._tokenizer.eos_tokens)
+        tokens = [token for token in self._tokens if token not in ends]
+        return str(self._tokenizer.decode_bytes(tokens).decode())
+
+    def close(self) -> None:
+        """Leave the matcher to another row."""
+        self._idle.append(self._matcher)

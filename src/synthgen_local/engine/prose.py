@@ -1,0 +1,446 @@
+"""A line of prose that holds given values word for word and keeps to a length.
+
+Tokens that begin a value not yet written gain a bonus, at word boundaries; it grows the
+longer the value is due. What a token has gained, it is committed by: the rest of the value
+then follows at once. Room for what is due is kept free, so that nothing is forced before the
+length bound is near; there, the values follow as a list. A text ends where a sentence does.
+
+Knows tokens and characters. Where the values come from is somebody else's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .line import ends_sentence, joins, places, sentences, starts_word, without_stops
+from .model import Logits
+from .pieces import Pieces
+
+_SEPARATOR = 4  # characters kept free for each value beside its own
+_LIST = 24  # characters of room at which the values that are due follow as a list
+_STRETCH = 16  # characters of room in which no new word is begun
+_EARLY = 0.6  # of the longest length: by then every value is due
+_SPACING = 30  # characters from one value to the next where the length does not say
+_BONUS, _BONUS_FOR_EACH_DUE, _MOST_BONUS = 2.0, 3.0, 15.0  # natural logarithms
+_END_BONUS = 2.0
+_STOP_BONUS = 3.0
+_PHRASE = 2  # tokens after which a token that has followed them before costs more
+_REPEAT_COST = 4.0
+_LIKELY, _UNLIKELY = 4.0, 8.0  # what is far less likely than the likeliest is made rare
+_OPENERS = " \"'([{“«„/"  # what stands before a word without a space
+_AT_EASE = 64  # characters of room at which a value that has just been written may be undone
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `minimum` to `maximum`, both included; None is no limit."""
+
+    minimum: int = 0
+    maximum: int | None = None
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a text is, in characters, words and sentences at once.
+
+    Example: `Length(characters=Range(200, 1000))`
+    """
+
+    characters: Range
+    words: Range = field(default=Range())
+    sentences: Range = field(default=Range())
+
+    @property
+    def longest(self) -> int:
+        """The most characters: every text is bounded."""
+        assert self.characters.maximum is not None
+        return self.characters.maximum
+
+    def holds(self, text: str, values: Sequence[str] = ()) -> bool:
+        """Return whether a text is neither too short nor too long; stops in values end nothing."""
+        return (
+            _within(len(text), self.characters)
+            and _within(len(text.split()), self.words)
+            and _within(sentences(text, values), self.sentences)
+        )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value and the tokens that write it, after a space of their own and without one."""
+
+    value: str
+    spaced: tuple[int, ...]
+    bare: tuple[int, ...]
+
+    @classmethod
+    def of(cls, value: str, pieces: Pieces) -> Entry:
+        """The value in the model's own tokens."""
+        return cls(value, pieces.tokens(f" {value}"), pieces.tokens(value))
+
+    @property
+    def most_tokens(self) -> int:
+        """What it may take, with a comma."""
+        return max(len(self.spaced), len(self.bare)) + 2
+
+    @property
+    def room(self) -> int:
+        """Characters that it may take, with what stands before it."""
+        return len(self.value) + _SEPARATOR
+
+    @property
+    def words(self) -> int:
+        """Words that it adds, and one more if it leaves a space for the next."""
+        return len(self.value.split()) + self.value.endswith(" ")
+
+
+def most_tokens(values: Sequence[Entry], length: Length) -> int:
+    """Return the most tokens that a text may take.
+
+    Example: `most_tokens([], Length(Range(0, 100))) == 116`
+    """
+    return length.longest + sum(entry.most_tokens for entry in values) + 16
+
+
+@dataclass
+class _Tail:
+    """Where the writing stands."""
+
+    text: str = ""
+    unfinished: bytes = b""  # of a character
+    words: int = 0
+    ended: int = 0  # sentences, with the space after them
+    after_stop: bool = False
+
+    @property
+    def in_word(self) -> bool:
+        """Whether a letter would go on with a word."""
+        return bool(self.text) and joins(self.text[-1])
+
+    @property
+    def spaced(self) -> bool:
+        """Whether a word may begin without a space before it."""
+        return not self.text or self.text[-1] in _OPENERS
+
+
+@dataclass
+class _Room:
+    """What is left when everything due has been put aside."""
+
+    characters: int
+    words: int | None
+    tokens: int
+
+
+class Prose:
+    """One text on its way; see the module for how. A `Constraint`.
+
+    `temperature` is that of the draw, which the bonuses make up for.
+
+    Example: `Prose(pieces, [Entry.of("blue", pieces)], Length(Range(0, 200)))`
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        values: Sequence[Entry],
+        length: Length,
+        *,
+        temperature: float = 1.0,
+    ) -> None:
+        self._pieces = pieces
+        self._values = values
+        self._length = length
+        self._heat = temperature or 1.0
+        self._certain = temperature == 0
+        self._most_tokens = most_tokens(values, length)
+        self._comma = pieces.tokens(",")[0]
+        self._bytes = b""
+        self._history: list[int] = []
+        self._followers: dict[tuple[int, ...], set[int]] = {}
+        self._tokens = 0
+        self._entering: list[tuple[int, ...]] = []  # ways to go on with a value that has begun
+        self._candidates: dict[int, list[tuple[int, ...]]] = {}
+        self._bonus = 0.0
+        self._whole = 0  # characters up to the last place where the text could have ended
+        self._listed = False  # values have followed as a list: nothing but the end comes after
+        self._tired = False  # the model would have ended the text
+        self.finished = False
+        self._look()
+
+    def text(self) -> str:
+        """The text so far; when finished, up to where it ends."""
+        return self._tail.text
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """What keeps the promises whatever is drawn later."""
+        pieces, room = self._pieces, self._room
+        if self._entering:
+            return self._only(way[0] for way in self._entering)
+        if self._tail.unfinished:
+            mask = pieces.after(self._tail.unfinished) & (pieces.characters <= room.characters)
+            return mask.astype(np.uint8)
+        mask = self._fitting()
+        if self._due and self._tight(_LIST):
+            self._listed = True
+            mask &= pieces.joins if self._tail.in_word and not self._unsure else False
+            mask[list(self._candidates)] = True
+            if self._tail.in_word:
+                mask[self._comma] = True
+        elif not self._due and (self._listed or self._tight(_STRETCH)):
+            self._stretch(mask)
+        if self._could_stop(self._tail.text):
+            mask[pieces.end_tokens] = True
+        return mask.astype(np.uint8)
+
+    def steer(self, logits: Logits) -> Logits:
+        """Add the bonuses; a line break is as good as an end token."""
+        pieces = self._pieces
+        steered = np.where(logits < logits.max() - _LIKELY, logits - _UNLIKELY, logits)
+        for token in self._followers.get(tuple(self._history[-_PHRASE:]), ()):
+            steered[token] -= np.float32(_REPEAT_COST)
+        over = np.logaddexp.reduce(logits[pieces.over])
+        if ends_sentence(self._tail.text) and over > np.logaddexp.reduce(logits) - np.log(2):
+            self._tired = True
+        steered[pieces.end_tokens] = -np.inf
+        steered[pieces.end_tokens[0]] = over + self._end_bonus() * self._heat
+        if self._candidates and not self._entering:
+            candidates = list(self._candidates)
+            steered[candidates] = logits[candidates] + np.float32(self._bonus * self._heat)
+        if not self._due and self._tight(_STRETCH):
+            steered[pieces.stop] += np.float32(_STOP_BONUS * self._heat)
+        return steered
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+        """Write a token; a value that has begun by its bonus is written to its end."""
+        if token in self._pieces.end_tokens:
+            self.finished = True
+            return ()
+        forced: list[int] = []
+        if self._entering:
+            ways = [way[1:] for way in self._entering if way[0] == token]
+        elif token in self._candidates and self._commits(stream):
+            ways = [way[1:] for way in self._candidates[token]]
+        else:
+            ways = []
+        while ways and all(ways) and len({way[0] for way in ways}) == 1:
+            forced.append(ways[0][0])
+            ways = [way[1:] for way in ways]
+        self._entering = ways if all(ways) else []
+        self._bytes += b"".join(map(self._pieces.piece, (token, *forced)))
+        self._tokens += 1 + len(forced)
+        for written in (token, *forced):
+            phrase = tuple(self._history[-_PHRASE:])
+            self._followers.setdefault(phrase, set()).add(written)
+            self._history.append(written)
+        self._look()
+        return forced
+
+    def _commits(self, stream: np.random.Generator) -> bool:
+        if self._tight(_LIST) or self._certain:
+            return True
+        return bool(stream.random() < -np.expm1(-self._bonus))
+
+    def _look(self) -> None:
+        """See what has been written and what is due."""
+        self._tail = tail = self._read()
+        text = tail.text
+        held = {entry.value: places(entry.value, text) for entry in self._values}
+        self._due = [entry for entry in self._values if not held[entry.value]]
+        self._unsure = [
+            entry
+            for entry in self._values
+            if joins(entry.value[-1])
+            and held[entry.value]
+            and not any(_sure(text, end) for _, end in held[entry.value])
+        ]
+        self._room = self._left()
+        if self._could_stop(text):
+            if self._listed or self._tight(_STRETCH) or self._sentences_left() == 0:
+                self.finished = True
+                return
+            self._whole = len(text)
+        elif self._whole and not self._due and self._tight(_STRETCH):
+            self._tail.text = text[: self._whole]
+            self.finished = True
+            return
+        self._candidates = {} if self._entering or tail.unfinished else self._ways()
+        self._bonus = self._due_bonus()
+
+    def _read(self) -> _Tail:
+        text = self._bytes.decode(errors="ignore")
+        unfinished = self._bytes[len(text.encode()) :]
+        bare = without_stops(text, [entry.value for entry in self._values])
+        after_stop = ends_sentence(bare)
+        return _Tail(
+            text=text,
+            unfinished=unfinished,
+            words=len(text.split()) + bool(unfinished and (not text or text.endswith(" "))),
+            ended=sentences(bare) - after_stop,
+            after_stop=after_stop,
+        )
+
+    def _left(self) -> _Room:
+        tail, length = self._tail, self._length
+        words = length.words.maximum
+        written = len(tail.text) + bool(tail.unfinished)
+        return _Room(
+            characters=length.longest - written - 1 - sum(entry.room for entry in self._due),
+            words=None if words is None else words - tail.words - sum(e.words for e in self._due),
+            tokens=self._most_tokens - self._tokens - 2 - sum(e.most_tokens for e in self._due),
+        )
+
+    def _tight(self, characters: int) -> bool:
+        room = self._room
+        few_words = room.words is not None and room.words < 1
+        return room.characters < characters or few_words or room.tokens < characters // 2
+
+    def _sentences_left(self) -> int | None:
+        """How many more sentences may end."""
+        most = self._length.sentences.maximum
+        return None if most is None else most - self._tail.ended - self._tail.after_stop
+
+    def _could_stop(self, text: str) -> bool:
+        """Whether a text that goes on from here may be over with `text`."""
+        if self._due or self._tail.unfinished or not ends_sentence(text):
+            return False
+        values = [entry.value for entry in self._values]
+        length = self._length
+        return (
+            len(text) >= length.characters.minimum
+            and len(text.split()) >= length.words.minimum
+            and sentences(text, values) >= length.sentences.minimum
+        )
+
+    def _fitting(self) -> NDArray[np.bool_]:
+        """Tokens that leave room for what is due and for what a minimum still asks for."""
+        pieces, tail, room, length = self._pieces, self._tail, self._room, self._length
+        mask = (pieces.line if room.tokens > self._missing() + 8 else pieces.whole).copy()
+        if room.characters < 128 or room.tokens < 1:
+            mask &= pieces.characters <= (room.characters if room.tokens > 0 else 0)
+        if self._unsure and not self._at_ease():
+            mask &= ~pieces.joins
+        words = pieces.words
+        if tail.words and tail.text[-1:] != " ":
+            words = words - pieces.opens.astype(np.int32)
+        if room.words is not None:
+            mask &= words + pieces.closes <= room.words
+        ends = pieces.ends_after_stop if tail.after_stop else pieces.ends
+        if length.sentences.maximum is not None:
+            last = length.sentences.maximum - 1 - tail.ended
+            mask &= ends <= last
+            if last <= 0 and not self._could_stop(f"{tail.text}."):
+                mask &= ~pieces.stops
+        if length.words.minimum or length.sentences.minimum > 1:
+            mask &= self._keeping(words, ends)
+        return mask
+
+    def _at_ease(self) -> bool:
+        """Whether there is room to write once more what the next letters may undo."""
+        room, ends = self._room, self._length.sentences.minimum - self._tail.ended
+        return (
+            room.characters - self._missing() - sum(entry.room for entry in self._unsure) > _AT_EASE
+            and room.tokens - self._missing() - sum(entry.most_tokens for entry in self._unsure)
+            > _AT_EASE
+            and (
+                room.words is None or room.words - sum(e.words for e in self._unsure) > max(2, ends)
+            )
+        )
+
+    def _missing(self) -> int:
+        """Characters that must still be written."""
+        tail, length = self._tail, self._length
+        words = max(0, length.words.minimum - tail.words)
+        ends = max(0, length.sentences.minimum - tail.ended)
+        return max(length.characters.minimum - len(tail.text), 2 * (words + ends))
+
+    def _keeping(self, words: NDArray[np.int32], ends: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tokens after which the missing words and sentences still fit, at two characters each.
+
+        Half of a word (its space) or of an end (its stop) that is there already counts.
+        """
+        pieces, tail, length = self._pieces, self._tail, self._length
+        aside = sum(entry.words for entry in self._due)
+        words_missing = length.words.minimum - tail.words - aside - words
+        ends_missing = length.sentences.minimum - 1 - tail.ended - ends
+        needed = 2 * np.maximum(words_missing, 0) - ((words_missing > 0) & pieces.closes)
+        needed += 2 * np.maximum(ends_missing, 0) - ((ends_missing > 0) & pieces.stop)
+        left = np.minimum(self._room.characters - pieces.characters, self._room.tokens - 1)
+        kept: NDArray[np.bool_] = left >= needed
+        if self._room.words is not None:  # a sentence has a word at least
+            kept &= self._room.words - words >= np.maximum(ends_missing, 0) + pieces.closes
+        return kept
+
+    def _stretch(self, mask: NDArray[np.bool_]) -> None:
+        """Near the end: finish the word, then stop."""
+        pieces, room = self._pieces, min(self._room.characters, self._room.tokens)
+        if room > 0 and not self._could_stop(f"{self._tail.text}."):
+            return
+        mask &= pieces.joins if room > 0 and not self._unsure and not self._listed else False
+        mask |= pieces.stop
+
+    def _ways(self) -> dict[int, list[tuple[int, ...]]]:
+        """The tokens by which a value that is due may begin or go on here, and what follows."""
+        tail, ways = self._tail, list[tuple[int, ...]]()
+        for entry in self._due:
+            begun = _begun(entry.value, tail.text)
+            if begun:
+                ways.append(self._pieces.tokens(entry.value[begun:]))
+            if tail.spaced or not joins(entry.value[0]):
+                ways.append(entry.bare)
+            if not tail.spaced and (not begun or self._tight(_LIST)):
+                ways.append(entry.spaced)
+        keep = bool(self._unsure) and not self._at_ease()  # what was just written, as it is
+        candidates: dict[int, list[tuple[int, ...]]] = {}
+        for way in ways:
+            if not (keep and self._pieces.joins[way[0]]):
+                candidates.setdefault(way[0], []).append(way)
+        return candidates
+
+    def _due_bonus(self) -> float:
+        """Grows with the values that an even spread would have written by now, and are not."""
+        if not self._candidates:
+            return 0.0
+        count, length = len(self._values), self._length
+        target = max(
+            length.characters.minimum, sum(len(entry.value) + _SPACING for entry in self._values)
+        )
+        expected = count * len(self._tail.text) / min(target, _EARLY * length.longest)
+        late = max(0.0, expected - (count - len(self._due))) + self._tired
+        return min(_MOST_BONUS, _BONUS + _BONUS_FOR_EACH_DUE * late)
+
+    def _end_bonus(self) -> float:
+        target = max(self._length.characters.minimum, 160)
+        return _END_BONUS * max(0.0, len(self._tail.text) / target - 1)
+
+    def _only(self, tokens: Iterable[int]) -> NDArray[np.uint8]:
+        mask = np.zeros(len(self._pieces.line), dtype=np.uint8)
+        mask[list(tokens)] = 1
+        return mask
+
+
+def _within(count: int, limits: Range) -> bool:
+    return limits.minimum <= count and (limits.maximum is None or count <= limits.maximum)
+
+
+def _sure(text: str, end: int) -> bool:
+    """Whether nothing that may follow a text can join the word that ended at `end`."""
+    after = text[end:]
+    return len(after) > 1 or (bool(after) and after not in ".,")
+
+
+def _begun(value: str, text: str) -> int:
+    """How many characters of a value the text ends with, as a word of its own: 0 for none."""
+    for size in range(min(len(value) - 1, len(text)), 0, -1):
+        if text.endswith(value[:size]) and (
+            not joins(value[0]) or starts_word(text[:-size], value[0])
+        ):
+            return size
+    return 0
