@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from synthgen_local import FewShotPrompt, PromptError
-from synthgen_local.prompts import chat, fill
+from synthgen_local.prompts import Message, chat, conversation, fill, share
+
+HELLO = [Message("user", "hello")]
 
 LANGCHAIN_SHAPE = "Rows about {subject}. Some examples:"
 
@@ -54,7 +56,7 @@ def test_chat_renders_one_user_message() -> None:
     """The template gets the message, the special tokens and the wish for an answer."""
     template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m['content'] }}{% endfor %}"
 
-    assert chat(template, "hello", {"bos_token": "<s>"}) == "<s>[user]hello"
+    assert chat(template, HELLO, {"bos_token": "<s>"}) == "<s>[user]hello"
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,4 @@ def test_chat_renders_one_user_message() -> None:
 def test_chat_templates_run_in_a_sandbox(template: str) -> None:
     """A template out of a model file can neither reach Python nor break the program."""
     with pytest.raises(PromptError):
-        chat(template, "hello", {})
+        chat(template, HELLO, {})

@@ -11,16 +11,23 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
+from .engine.decoder import Decoded, Job
 from .engine.model import Model
+from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
+from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
-from .errors import ModelError
+from .errors import DecodingError, ModelError
 from .models.catalog import default_model
 from .models.sources import cache_folder, find
+
+Value = TypeVar("Value")
 
 RANDOM = "random"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
@@ -80,12 +87,45 @@ class LocalModel:
         """The name it was loaded by."""
         return self.engine.name
 
-    def stop_before_closing(self, run: Generator[Any]) -> None:
-        """Remember a run that decodes in threads of its own: weights in use cannot be freed."""
-        self._running.add(run)
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Tables over the vocabulary for prose; made at first use, in about half a second."""
+        return Pieces(self.engine.tokenizer)
+
+    def decode(
+        self,
+        job: Job,
+        rows: int,
+        check: Callable[[Decoded], Accepted[Value] | Rejected],
+        *,
+        attempts: int,
+        batch: int | None = None,
+    ) -> Generator[Outcome[Value]]:
+        """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_rows`.
+
+        Raises DecodingError if the model is closed before the last one.
+        """
+        if rows == 0:
+            return
+        layout = plan(self.engine, rows, batch=batch, threads=self.threads)
+        outcomes = decode_rows(self.engine, job, range(rows), layout, check, attempts=attempts)
+        self._running.add(outcomes)  # it decodes in threads of its own: see close()
+        waiting: dict[int, Outcome[Value]] = {}
+        following = 0
+        with closing(outcomes):
+            for outcome in outcomes:
+                waiting[outcome.row] = outcome
+                while following in waiting:
+                    yield waiting.pop(following)
+                    following += 1
+        if following < rows:
+            raise DecodingError(
+                f"The model was closed when {following} of {rows} rows were made.",
+                hint="Take all rows before closing it.",
+            )
 
     def close(self) -> None:
-        """Stop what still runs and free the weights."""
+        """Stop what still runs, because weights in use cannot be freed, and free them."""
         for run in list(self._running):
             while True:
                 try:

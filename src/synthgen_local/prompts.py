@@ -1,4 +1,4 @@
-"""Prompts: few-shot text with two variables, inside the chat template that the model came with.
+"""Prompts: few-shot text with two variables, and messages in the model's own chat template.
 
 Knows text only. Chat templates come out of model files that somebody else made, so they
 run in Jinja's immutable sandbox.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import PromptError
@@ -18,6 +18,17 @@ PREFIX = "Synthetic data about {subject}. Each record is one line of JSON."
 SUFFIX = "Write a new record. Its subject is {subject}. Make sure of this: {extra}."
 
 _VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What `role` ("user", "assistant" or "system") says.
+
+    Example: `Message("user", "Hello")`
+    """
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -85,12 +96,28 @@ def fill(template: str, variables: dict[str, str]) -> str:
     return _VARIABLE.sub(value, "".join(kept)).strip()
 
 
-def chat(template: str, content: str, special_tokens: dict[str, str]) -> str:
-    """Render one user message with a Jinja chat template, up to the model's answer.
+def conversation(
+    template: str | None, messages: Sequence[Message], special_tokens: dict[str, str]
+) -> str:
+    """Render messages, the last one the user's, up to the model's answer.
+
+    Without a template, as for a base model, a line stands for each message and an empty line
+    after each answer.
+
+    Example: `conversation(None, [Message("user", "Hello")], {}) == "Hello" + chr(10)`
+    """
+    if template is None:
+        ends = {"assistant": "\n\n"}
+        return "".join(f"{m.content}{ends.get(m.role, chr(10))}" for m in messages)
+    return chat(template, messages, special_tokens)
+
+
+def chat(template: str, messages: Sequence[Message], special_tokens: dict[str, str]) -> str:
+    """Render messages with a Jinja chat template, up to the model's answer.
 
     Raises PromptError if the template fails or does what the sandbox forbids.
 
-    Example: `chat("{{ messages[0].content }}", "Hello", {}) == "Hello"`
+    Example: `chat("{{ messages[0].content }}", [Message("user", "Hello")], {}) == "Hello"`
     """
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -99,7 +126,7 @@ def chat(template: str, content: str, special_tokens: dict[str, str]) -> str:
     environment.globals["raise_exception"] = _raise
     try:
         return environment.from_string(template).render(
-            messages=[{"role": "user", "content": content}],
+            messages=[asdict(message) for message in messages],
             add_generation_prompt=True,
             **special_tokens,
         )
@@ -108,6 +135,20 @@ def chat(template: str, content: str, special_tokens: dict[str, str]) -> str:
         raise PromptError(
             f"The model's chat template fails: {reason}", hint="Use another model."
         ) from error
+
+
+def share(prompts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Return what token lists have in common at their start, and the rest of each.
+
+    Example: `share([[1, 2, 3], [1, 2, 4]]) == ((1, 2), [(3,), (4,)])`
+    """
+    first, shortest = prompts[0], min(map(len, prompts))
+    if all(prompt == first for prompt in prompts):
+        return tuple(first), [()] * len(prompts)
+    common = 0
+    while common < shortest - 1 and all(p[common] == first[common] for p in prompts):
+        common += 1
+    return tuple(first[:common]), [tuple(prompt[common:]) for prompt in prompts]
 
 
 def _raise(message: Any) -> None:

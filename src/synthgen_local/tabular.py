@@ -18,11 +18,11 @@ from pydantic import BaseModel
 
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job
-from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
-from .errors import DecodingError, TooFewRowsError, UsageError
+from .engine.parallel import Accepted, Outcome, Rejected
+from .errors import TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
 from .local_model import LocalModel
-from .prompts import FewShotPrompt, chat
+from .prompts import FewShotPrompt, Message, conversation
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
 
@@ -150,32 +150,12 @@ class TabularGenerator:
             fields=describe(self.grammar.schema.json_schema),
         )
         engine = self._model.engine
-        if engine.chat_template is None:
-            return f"{content}\n"
-        return chat(engine.chat_template, content, engine.special_tokens)
+        return conversation(engine.chat_template, [Message("user", content)], engine.special_tokens)
 
     def _rows(self, job: Job, runs: int) -> Generator[Row]:
-        engine, threads = self._model.engine, self._model.threads
-        if runs == 0:
-            return
-        layout = plan(engine, runs, batch=self._batch, threads=threads)
-        outcomes = decode_rows(engine, job, range(runs), layout, self._check, attempts=ATTEMPTS)
-        self._model.stop_before_closing(outcomes)
-        waiting: dict[int, Outcome[Any]] = {}
-        following = 0
-        try:
-            for outcome in outcomes:
-                waiting[outcome.row] = outcome
-                while following in waiting:
-                    yield _row(waiting.pop(following))
-                    following += 1
-        finally:
-            outcomes.close()
-        if following < runs:
-            raise DecodingError(
-                f"The model was closed when {following} of {runs} rows were made.",
-                hint="Take all rows before closing it.",
-            )
+        outcomes = self._model.decode(job, runs, self._check, attempts=ATTEMPTS, batch=self._batch)
+        with closing(outcomes):
+            yield from map(_row, outcomes)
 
     def _check(self, decoded: Decoded) -> Accepted[Any] | Rejected:
         try:

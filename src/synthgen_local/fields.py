@@ -1,0 +1,125 @@
+"""Fields that a text is to mention: JSON values as deep as they come, and their leaves.
+
+Knows JSON and lines of text, not prompts or models. Fields may be somebody's patients: no
+error quotes a value.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from .engine.line import fits_a_line, places
+from .errors import PromptError
+from .schema.certificate import join_path
+from .schema.grammar import write_value
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value at its path, as it is written in a text.
+
+    Example: `Leaf("$.Film[2]", "Dunkirk")`
+    """
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a value of the fields stands in a text: `text[start:end] == value`.
+
+    Example: `Span("$.Film[2]", "Dunkirk", 10, 17)`
+    """
+
+    path: str
+    value: str
+    start: int
+    end: int
+
+
+def json_fields(fields: Any) -> Any:
+    """Return fields as JSON values; instances, dates and the like become what JSON has for them.
+
+    Raises PromptError for what JSON cannot say.
+
+    Example: `json_fields({"born": date(1956, 7, 9)}) == {"born": "1956-07-09"}`
+    """
+    try:
+        return to_jsonable_python(fields, by_alias=True)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PromptError(
+            f"The fields are not JSON: {reason}", hint="Use lists, dicts, text and numbers."
+        ) from None
+
+
+def leaves(fields: Any) -> list[Leaf]:
+    """Return the values that a text must mention, in order, each with its path.
+
+    `fields` are JSON values. Numbers and booleans are written as JSON writes them; null and
+    empty strings are nothing to mention. Raises PromptError if there is no value at all,
+    or one that no line of text can hold.
+
+    Example: `leaves({"actor": "Tom Hanks"}) == [Leaf("$.actor", "Tom Hanks")]`
+    """
+    found = list(_leaves(fields, "$"))
+    if not found:
+        raise PromptError("The fields hold no value.", hint="Give at least one.")
+    for leaf in found:
+        misfit = next((c for c in leaf.text if not fits_a_line(c)), None)
+        if misfit is not None:
+            name = unicodedata.name(misfit, "a control character").lower()
+            raise PromptError(
+                f"The value at {leaf.path} cannot stand in a line of text: "
+                f"it has U+{ord(misfit):04X}, {name}.",
+                hint="Take line breaks, tabs and the like out of it.",
+            )
+    return found
+
+
+def spans(found: Sequence[Leaf], text: str) -> list[Span]:
+    """Return where the leaves stand in a text, in their order; those that do not are left out.
+
+    Equal values get places of their own as long as there are any, and a value inside a longer
+    one only where it stands nowhere else.
+
+    Example: `spans([Leaf("$[0]", "blue")], "The blue sky.") == [Span("$[0]", "blue", 4, 8)]`
+    """
+    taken: list[tuple[int, int]] = []
+    placed: dict[int, tuple[int, int]] = {}
+    for index in sorted(range(len(found)), key=lambda i: -len(found[i].text)):
+        where = places(found[index].text, text)
+        free = [p for p in where if all(p[1] <= start or end <= p[0] for start, end in taken)]
+        if where:
+            placed[index] = (free or where)[0]
+            taken.append(placed[index])
+    return [
+        Span(leaf.path, leaf.text, *placed[index])
+        for index, leaf in enumerate(found)
+        if index in placed
+    ]
+
+
+def _leaves(value: Any, path: str) -> Iterator[Leaf]:
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _leaves(item, join_path(path, str(key)))
+        case list():
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{path}[{index}]")
+        case float() if not math.isfinite(value):
+            raise PromptError(f"The value at {path} is not a number of JSON.", hint="Correct it.")
+        case None | "":
+            return
+        case str():
+            yield Leaf(path, value)
+        case _:
+            yield Leaf(path, write_value(value))

@@ -1,0 +1,282 @@
+"""Texts about fields: every value word for word, the length kept, all texts decoded together.
+
+Joins fields, preferences, prompts and the decoder. Knows nothing of schemas; `roundtrip.py`
+reads texts back.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from .engine.decoder import Decoded, Job, Start
+from .engine.line import ends_sentence
+from .engine.parallel import Accepted, Rejected
+from .engine.prose import Entry, Length, Prose, most_tokens
+from .errors import DecodingError, PromptError, UsageError
+from .fields import Leaf, Span, json_fields, leaves, spans
+from .lengths import Preferences, check_room, limits, read_preferences
+from .local_model import LocalModel
+from .prompts import Message, conversation, share
+
+Mentions: TypeAlias = Literal["exact", "free"]
+
+TEMPERATURE = 0.7
+"""What texts are drawn at: a small model keeps to its subject better than at 1."""
+
+_TASK = (
+    "Write a text about the given fields. Make it fluent, detailed and interesting. "
+    "Mention every value exactly as it is given."
+)
+_USUAL = 0.3  # tokens a character: more than most English texts take
+_ATTEMPTS = 1  # a text is right by construction; see _check
+
+
+@dataclass(frozen=True)
+class _Shot:
+    fields: Any
+    preferences: Mapping[str, Any]
+    text: str
+
+
+_SHOTS = (
+    _Shot(
+        {"city": "Lisbon", "dishes": ["bacalhau", "caldo verde"]},
+        {},
+        "Anyone who visits Lisbon soon learns to love its kitchen, from salty bacalhau to a warm "
+        "bowl of caldo verde.",
+    ),
+    _Shot(
+        ["river", "lantern"],
+        {"style": "fairy tale"},
+        "Once upon a time, a small boat drifted down the river, and only a paper lantern showed "
+        "it the way home.",
+    ),
+    _Shot(
+        [
+            {"name": "Amara Obi", "job": "nurse", "age": 41},
+            {"name": "Leo Strand", "job": "pilot", "age": 29},
+        ],
+        {"style": "formal"},
+        "The committee is pleased to announce two winners this year. Amara Obi, who is 41 years "
+        "old, has worked as a nurse in the same hospital since she finished school. The second "
+        "prize goes to Leo Strand, who became a pilot at the age of 29 and has not left the sky "
+        "since.",
+    ),
+    _Shot(
+        {
+            "Band": "The Paper Kites",
+            "Song": ["Bloom", "Arms", "Featherstone", "Paint", "Willow Tree March"],
+        },
+        {"style": "casual"},
+        "If you have never listened to The Paper Kites, start with Bloom, because everybody falls "
+        "for that one first. After that, Arms and Featherstone are great for a slow Sunday "
+        "morning. Paint is the song I put on when I cannot sleep, and Willow Tree March still "
+        "gives me goosebumps after all these years.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text and where the values of its fields stand in it, in the fields' order."""
+
+    fields: Any
+    preferences: Mapping[str, Any] | None
+    text: str
+    spans: Sequence[Span]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The text as JSON values: fields, preferences, text, spans."""
+        return {
+            "fields": self.fields,
+            "preferences": self.preferences,
+            "text": self.text,
+            "spans": [asdict(span) for span in self.spans],
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known of a text before it is written."""
+
+    fields: Any
+    leaves: Sequence[Leaf]
+    entries: Sequence[Entry]
+    length: Length
+
+
+class TextGenerator:
+    """Writes texts about fields with a local model.
+
+    `mentions` of "exact" puts every value of the fields into the text word for word, whatever
+    the model would say; "free" only asks for it. `temperature` 1 is the model's own
+    distribution. `batch` is the number of texts written together; None lets the machine decide.
+
+    Example: `TextGenerator(model)(fields={"actor": "Tom Hanks"}, preferences={"min_length": 80})`
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        *,
+        mentions: Mentions = "exact",
+        temperature: float = TEMPERATURE,
+        batch: int | None = None,
+    ) -> None:
+        if temperature < 0:
+            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+        if mentions not in ("exact", "free"):
+            raise UsageError(f"Mentions cannot be {mentions!r}.", hint="They are exact or free.")
+        if batch is not None and batch < 1:
+            raise UsageError(f"A batch of {batch} texts is none.", hint="Leave it out.")
+        self._model = model
+        self._mentions = mentions
+        self._temperature = temperature
+        self._batch = batch
+
+    def __call__(
+        self, fields: Any, preferences: Mapping[str, Any] | None = None, *, seed: int = 0
+    ) -> dict[str, Any]:
+        """Return `{"fields", "preferences", "text", "spans"}` for one set of fields.
+
+        `fields` is a list or a dict, as deep as JSON; spans are dicts of path, value, start
+        and end (in characters). `preferences` may name a length (see `read_preferences`);
+        whatever else they say goes into the prompt.
+
+        Raises PromptError for fields that no text can hold within that length, UsageError
+        for a length that contradicts itself. The same seed gives the same text.
+
+        Example: `generator({"actor": "Tom Hanks"}, {"style": "gossip"})["text"]`
+        """
+        with closing(self.texts([fields], preferences, seed=seed)) as texts:
+            return next(texts).as_dict()
+
+    def texts(
+        self,
+        inputs: Iterable[Any],
+        preferences: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+    ) -> Generator[Text]:
+        """Yield a text for each of `inputs`, in their order.
+
+        Everything is checked before the first text is begun: PromptError names the input.
+
+        Example: `for text in generator.texts([["blue"], ["red"]]): print(text.text)`
+        """
+        wanted = read_preferences(preferences)
+        for key in wanted.unread:
+            warnings.warn(
+                f"'{key}' is not a length that can be enforced; it goes into the prompt.",
+                stacklevel=3,
+            )
+        originals = list(inputs)
+        plans = [self._plan(item, wanted, index) for index, item in enumerate(originals)]
+        if not plans:
+            return (_ for _ in ())
+        return self._texts(originals, plans, preferences, self._job(plans, wanted, seed))
+
+    def _plan(self, fields: Any, wanted: Preferences, index: int) -> _Plan:
+        pieces = self._model.pieces
+        try:
+            values = json_fields(fields)
+            found = leaves(values)
+            entries = [Entry.of(leaf.text, pieces) for leaf in found]
+            due = list(dict.fromkeys(entries)) if self._mentions == "exact" else []
+            length = limits(wanted.wishes, due)
+            check_room(
+                length,
+                list(zip((leaf.path for leaf in found), entries, strict=True)) if due else [],
+            )
+        except PromptError as error:
+            if index == 0:
+                raise
+            raise PromptError(f"Input {index + 1}: {error}", hint=error.hint) from None
+        return _Plan(values, found, due, length)
+
+    def _job(self, plans: Sequence[_Plan], wanted: Preferences, seed: int) -> Job:
+        engine, pieces = self._model.engine, self._model.pieces
+        prefix, suffixes = share([
+            engine.tokenize(self.prompt_text(plan.fields, wanted.rest)) for plan in plans
+        ])  # fmt: skip
+        needs = [
+            len(suffix) + most_tokens(plan.entries, plan.length)
+            for suffix, plan in zip(suffixes, plans, strict=True)
+        ]
+        for index, need in enumerate(needs):
+            if len(prefix) + need > engine.context_length:
+                raise DecodingError(
+                    f"Input {index + 1} needs {len(prefix) + need} tokens with its text, and "
+                    f"the model's context has {engine.context_length}.",
+                    hint="Give it fewer fields, or a smaller maximum length.",
+                )
+
+        def start(row: int) -> Start:
+            plan = plans[row]
+            prose = Prose(pieces, plan.entries, plan.length, temperature=self._temperature)
+            return Start(suffixes[row], prose)
+
+        usual = [
+            len(suffix) + int(_USUAL * plan.length.longest)
+            for suffix, plan in zip(suffixes, plans, strict=True)
+        ]
+        return Job(prefix, start, max(needs), seed, self._temperature, sum(usual) // len(usual))
+
+    def _texts(
+        self,
+        originals: Sequence[Any],
+        plans: Sequence[_Plan],
+        preferences: Mapping[str, Any] | None,
+        job: Job,
+    ) -> Generator[Text]:
+        def check(decoded: Decoded) -> Accepted[str] | Rejected:
+            """See that the promise was kept: a text that broke it would be a fault of ours."""
+            plan, text = plans[decoded.ticket.row], decoded.text
+            values = [entry.value for entry in plan.entries]
+            kept = len(spans([Leaf("", value) for value in values], text)) == len(values)
+            if kept and plan.length.holds(text, values) and ends_sentence(text):
+                return Accepted(text)
+            return Rejected("a value, the length or the end is missing")
+
+        outcomes = self._model.decode(job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch)
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome.value is None:
+                    raise DecodingError(
+                        f"The text of input {outcome.row + 1} broke its promise: "
+                        f"{outcome.rejections[-1]}.",
+                        hint="This is a fault of synthgen-local: please report it.",
+                    )
+                plan, text = plans[outcome.row], outcome.value
+                found = spans(plan.leaves, text)
+                yield Text(originals[outcome.row], preferences, text, found)
+
+    def prompt_text(self, fields: Any, preferences: Mapping[str, Any] | None = None) -> str:
+        """Return the whole prompt of a text as the model sees it, chat template included.
+
+        `fields` are JSON values.
+        """
+        messages: list[Message] = []
+        for shot in _SHOTS:
+            messages += [
+                Message("user", _question(shot.fields, shot.preferences)),
+                Message("assistant", shot.text),
+            ]
+        messages.append(Message("user", _question(fields, preferences or {})))
+        messages[0] = Message("user", f"{_TASK}\n\n{messages[0].content}")
+        engine = self._model.engine
+        return conversation(engine.chat_template, messages, engine.special_tokens)
+
+
+def _question(fields: Any, preferences: Mapping[str, Any]) -> str:
+    shown = json.dumps(fields, ensure_ascii=False)
+    if not preferences:
+        return f"Fields: {shown}"
+    return (
+        f"Preferences: {json.dumps(preferences, ensure_ascii=False, default=str)}\nFields: {shown}"
+    )
