@@ -20,6 +20,7 @@ from .ranges import decimal_range, integer_range
 from .shapes import (
     Array,
     Choice,
+    Excerpt,
     Formatted,
     Integer,
     Mapping,
@@ -92,6 +93,10 @@ def longest_text(shape: Shape) -> int:
             return whole + places + len('-.""')
         case Text(_, maximum):
             return _UTF8 * maximum + 2
+        case Excerpt(chunks, text):
+            passage = "".join(chunks)
+            widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
+            return min(widest * text.max_length, len(_string(passage).encode())) + 2
         case Formatted(_, length):
             return length + 2
         case Array(items, _, maximum, prefix):
@@ -148,6 +153,8 @@ class _Writer:
                 return self._number(shape)
             case Text():
                 return self._text(shape)
+            case Excerpt():
+                return self._excerpt(shape)
             case Formatted(regexes):
                 return f'"\\"" {self._terminal(*regexes)} "\\""'
             case Array():
@@ -201,6 +208,15 @@ class _Writer:
             allOf=patterns,
         )
 
+    def _excerpt(self, shape: Excerpt) -> str:
+        """Patterns are held against what needs no escape in JSON."""
+        chunks = [_string(chunk)[1:-1] for chunk in shape.chunks]
+        whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
+        length = f"{_CHARACTER}{{{max(1, shape.text.min_length)},{shape.text.max_length}}}"
+        regexes = [length, r"[^ ](.*[^ ])?", *map(_searched, shape.text.patterns)]
+        terminals = [whole, *(f"/{_slashes(regex)}/" for regex in regexes)]
+        return f'"\\"" {self._named("T", " & ".join(terminals))} "\\""'
+
     def _key(self, shape: Shape) -> str:
         """Keys are strings: a number or a constant that is none is quoted."""
         match shape:
@@ -249,7 +265,7 @@ class _Writer:
         return " ".join([*parts, '"}"'])
 
     def _terminal(self, *regexes: str) -> str:
-        return self._named("T", " & ".join(f"/{regex.replace('/', '[/]')}/" for regex in regexes))
+        return self._named("T", " & ".join(f"/{_slashes(regex)}/" for regex in regexes))
 
     def _json(self, **schema: Any) -> str:
         schema["x-guidance"] = {"whitespace_flexible": False}
@@ -272,6 +288,19 @@ def _repeat(item: str, minimum: int, maximum: int) -> str:
         return item if minimum else f"({item})?"
     more = f'{item} ("," {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
     return more if minimum else f"({more})?"
+
+
+def _searched(pattern: str) -> str:
+    """A pattern that is searched for, as one of the whole of a string without escapes."""
+    around = r'[^"\\]*'
+    head = "" if pattern.startswith("^") else around
+    anchored = pattern.endswith("$") and not pattern.endswith(r"\$")
+    body = pattern.removeprefix("^")
+    return f"{head}(?:{body[:-1] if anchored else body}){'' if anchored else around}"
+
+
+def _slashes(regex: str) -> str:
+    return regex.replace("/", "[/]")
 
 
 def _key_text(value: Any) -> str:

@@ -76,6 +76,17 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """A part of a passage, given as its words and what stands between them, that is also `text`.
+
+    It begins and ends with a whole word or mark, and not with white space.
+    """
+
+    chunks: Sequence[str]
+    text: Text
+
+
+@dataclass(frozen=True)
 class Formatted:
     """A string that matches all of `regexes`, of ASCII without quotes and backslashes."""
 
@@ -117,4 +128,6 @@ class Union:
     options: Sequence[Shape]
 
 
-Shape: TypeAlias = Choice | Integer | Number | Text | Formatted | Array | Record | Mapping | Union
+Shape: TypeAlias = (
+    Choice | Integer | Number | Text | Excerpt | Formatted | Array | Record | Mapping | Union
+)

@@ -1,0 +1,221 @@
+"""Records out of text: a schema and a passage in, instances out.
+
+Joins the schema's grammar, the passage, the prompt and the decoder. Where it is grounded,
+every free string of an instance is a part of the passage, because the grammar has no other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, overload
+
+from llguidance import LLMatcher
+from pydantic import BaseModel
+
+from .engine.constraint import Grammar
+from .engine.decoder import Decoded, Job, Start
+from .engine.parallel import Accepted, Rejected
+from .errors import DecodingError, TooFewRowsError, UsageError
+from .local_model import LocalModel
+from .prompts import Message, conversation, share
+from .schema import Bounds, RowGrammar, RowSchema, compile_schema
+from .schema.descriptions import describe
+from .schema.grammar import longest_text, write_grammar, write_value
+from .schema.grounding import ground
+from .schema.outline import outline
+from .schema.shapes import Array, Shape
+
+ATTEMPTS = 20
+"""How often a passage is read before it is given up: validators may turn records down."""
+
+MOST = 8
+"""Records that a passage may have."""
+
+_LENGTHS = (200, 100, 50, 25)  # characters that a string may have, the most that fit
+_TASK = "Read the text and write down its records as JSON."
+
+
+@dataclass(frozen=True)
+class _Shot:
+    format: str
+    text: str
+    answer: str
+
+
+_SHOTS = (
+    _Shot(
+        '[{"Writer":"...","Book":["..."]}]',
+        "Few people know how much Ursula Le Guin loved maps. She drew one for A Wizard of "
+        "Earthsea before she wrote a line of it, and The Dispossessed began as a sketch, too. "
+        "Her friends liked The Lathe of Heaven best.",
+        '[{"Writer":"Ursula Le Guin","Book":["A Wizard of Earthsea","The Dispossessed",'
+        '"The Lathe of Heaven"]}]',
+    ),
+    _Shot(
+        '[{"name":"...","age":0,"city":null}]',
+        "Amara Obi is 41 and has moved to Lagos. Leo Strand, 29, did not say where he lives.",
+        '[{"name":"Amara Obi","age":41,"city":"Lagos"},{"name":"Leo Strand","age":29,"city":null}]',
+    ),
+)
+
+
+class Extractor:
+    """Reads the records of a schema out of passages, with a local model.
+
+    `schema` is a pydantic model, a JSON Schema as a dict, or a list such as "name, age int".
+    `grounded` takes every free string word for word from the passage; optional values that are
+    not there are None. A passage has at most `most` records, or as many as its model's context
+    has room for. `temperature` 0 takes what the
+    model finds likeliest.
+
+    Raises SchemaError for a schema that cannot be used.
+
+    Example: `Extractor(Actor, model)("Tom Hanks played Forrest Gump.")`
+    """
+
+    def __init__(
+        self,
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
+        model: LocalModel,
+        *,
+        grounded: bool = True,
+        most: int = MOST,
+        temperature: float = 0.0,
+        bounds: Bounds | None = None,
+        batch: int | None = None,
+    ) -> None:
+        if temperature < 0:
+            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+        if most < 1:
+            raise UsageError(f"At most {most} records are none.", hint="Ask for 1 or more.")
+        if batch is not None and batch < 1:
+            raise UsageError(f"A batch of {batch} texts is none.", hint="Leave it out.")
+        self._model = model
+        self._grounded = grounded
+        self._most = most
+        self._temperature = temperature
+        self._batch = batch
+        self.grammar = self._fit(RowSchema.of(schema), bounds)
+
+    @property
+    def schema(self) -> RowSchema:
+        """The schema of a record."""
+        return self.grammar.schema
+
+    @overload
+    def __call__(self, text: str, *, seed: int = 0) -> list[Any]: ...
+    @overload
+    def __call__(self, text: Sequence[str], *, seed: int = 0) -> list[list[Any]]: ...
+    def __call__(self, text: str | Sequence[str], *, seed: int = 0) -> list[Any]:
+        """Return the records of a passage; for several passages, a list for each.
+
+        Raises DecodingError before anything is read if a passage is too long for the model,
+        TooFewRowsError if a passage's records were turned down too often.
+
+        Example: `extractor(["Tom Hanks, Forrest Gump", "Tom Hardy, Dunkirk"])`
+        """
+        with closing(self.extract([text] if isinstance(text, str) else text, seed=seed)) as found:
+            records = list(found)
+        return records[0] if isinstance(text, str) else records
+
+    def extract(self, texts: Iterable[str], *, seed: int = 0) -> Generator[list[Any]]:
+        """Yield the records of each passage, in the order of the passages.
+
+        Example: `for records in extractor.extract(open("notes.txt")): print(records)`
+        """
+        passages = list(texts)
+        if not passages:
+            return (_ for _ in ())
+        return self._extract(self._job(passages, seed), len(passages))
+
+    def prompt_text(self, text: str) -> str:
+        """Return the whole prompt for a passage as the model sees it, chat template included."""
+        messages: list[Message] = []
+        for shot in _SHOTS:
+            messages += [
+                Message("user", _question(shot.format, [], shot.text)),
+                Message("assistant", shot.answer),
+            ]
+        described = list(describe(self.schema.json_schema))
+        form = write_value([outline(self.grammar.shape)])
+        messages.append(Message("user", _question(form, described, text)))
+        messages[0] = Message("user", f"{_TASK}\n\n{messages[0].content}")
+        engine = self._model.engine
+        return conversation(engine.chat_template, messages, engine.special_tokens)
+
+    def _fit(self, schema: RowSchema, bounds: Bounds | None) -> RowGrammar:
+        """The grammar of one record; strings nobody limits shrink until two fit the context."""
+        if bounds is not None:
+            return compile_schema(schema, bounds)
+        for most in _LENGTHS:
+            grammar = compile_schema(schema, Bounds(max_length=most))
+            if grammar.longest <= self._model.engine.context_length // 2:
+                break
+        return grammar
+
+    def _job(self, texts: Sequence[str], seed: int) -> Job:
+        engine = self._model.engine
+        prefix, suffixes = share([engine.tokenize(self.prompt_text(text)) for text in texts])
+        shapes = [
+            self._records(text, index, len(prefix) + len(suffix))
+            for index, (text, suffix) in enumerate(zip(texts, suffixes, strict=True))
+        ]
+        needs = [
+            len(suffix) + longest_text(shape)
+            for suffix, shape in zip(suffixes, shapes, strict=True)
+        ]
+
+        def start(row: int) -> Start:
+            lark = write_grammar(shapes[row])
+            grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
+            return Start((*suffixes[row], *grammar.head), grammar.start())
+
+        usual = sum(map(len, suffixes)) // len(suffixes) + 128
+        return Job(prefix, start, max(needs), seed, self._temperature, usual)
+
+    def _records(self, text: str, index: int, read: int) -> Array:
+        """What a passage's records may be, after a prompt of `read` tokens."""
+        record: Shape | None = self.grammar.shape
+        if self._grounded:
+            record = ground(self.grammar.shape, text)
+        if record is None:  # what a record must have is not in the passage
+            return Array(None, 0, 0)
+        room = self._model.engine.context_length - read - len("[]")
+        most = min(self._most, room // (longest_text(record) + len(", ")))
+        if most < 1:
+            raise DecodingError(
+                f"Passage {index + 1} is read in {read} tokens and a record may take "
+                f"{longest_text(record)}: the model's context has "
+                f"{self._model.engine.context_length}.",
+                hint="Cut the passage, or bound the schema's strings and lists.",
+            )
+        return Array(record, 0, most)
+
+    def _extract(self, job: Job, passages: int) -> Generator[list[Any]]:
+        outcomes = self._model.decode(
+            job, passages, self._check, attempts=ATTEMPTS, batch=self._batch
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome.value is None:
+                    raise TooFewRowsError(
+                        f"Passage {outcome.row + 1}: its records were turned down {ATTEMPTS} "
+                        f"times, at last by: {outcome.rejections[-1]}",
+                        hint="Loosen that check, or raise the temperature.",
+                    )
+                yield outcome.value
+
+    def _check(self, decoded: Decoded) -> Accepted[list[Any]] | Rejected:
+        try:
+            records = json.loads(decoded.text)
+            return Accepted([self.schema.parse(write_value(record)) for record in records])
+        except ValueError as error:
+            return Rejected(str(error))
+
+
+def _question(form: str, described: Sequence[tuple[str, str]], text: str) -> str:
+    fields = "".join(f"- {path}: {description}\n" for path, description in described)
+    return f"Format: {form}\n{fields}Text: {text}"

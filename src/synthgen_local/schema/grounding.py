@@ -1,0 +1,83 @@
+"""A shape whose strings are taken from a passage.
+
+Knows shapes and text; `grammar.py` writes what comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import llguidance.numpy as lln
+from llguidance import LLMatcher, LLTokenizer
+
+from .grammar import write_grammar
+from .shapes import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
+
+_CHUNK = re.compile(r"\w+|\s+|[^\w\s]")
+_NOTHING = Choice(())
+
+
+def ground(shape: Shape, passage: str) -> Shape | None:
+    """Return the shape with an excerpt of the passage for each free string.
+
+    None if no row can be grounded: a string that it must have is not there. Values of
+    enumerations, dates and the like have a form of their own and stay as they are; so do
+    the keys of mappings.
+
+    Example: `ground(Text(0, 200), "Tom Hanks") == Excerpt(["Tom", " ", "Hanks"], Text(0, 200))`
+    """
+    grounded = _ground(shape, tuple(_CHUNK.findall(passage)))
+    return None if grounded == _NOTHING else grounded
+
+
+def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
+    """`_NOTHING` stands for a shape without texts."""
+    match shape:
+        case Text():
+            excerpt = Excerpt(chunks, shape)
+            return excerpt if _possible(excerpt) else _NOTHING
+        case Array(items, minimum, maximum, prefix):
+            found = None if items is None else _ground(items, chunks)
+            firsts = [_ground(item, chunks) for item in prefix]
+            if _NOTHING in firsts:
+                most = firsts.index(_NOTHING)
+                grounded = Array(None, minimum, most, firsts[:most])
+            elif found == _NOTHING:
+                grounded = Array(None, minimum, len(firsts), firsts)
+            else:
+                grounded = Array(found, minimum, maximum, firsts)
+            return grounded if grounded.minimum <= grounded.maximum else _NOTHING
+        case Record(fields):
+            grounded_fields = [(name, _ground(field, chunks)) for name, field in fields]
+            missing = any(field == _NOTHING for _, field in grounded_fields)
+            return _NOTHING if missing else Record(grounded_fields)
+        case Mapping(_, values, minimum, _):
+            grounded_values = _ground(values, chunks)
+            if grounded_values != _NOTHING:
+                return replace(shape, values=grounded_values)
+            return Record(()) if minimum == 0 else _NOTHING
+        case Union(options):
+            left = [o for o in (_ground(option, chunks) for option in options) if o != _NOTHING]
+            return Union(left) if left else _NOTHING
+    return shape
+
+
+def _possible(excerpt: Excerpt) -> bool:
+    """Whether the passage has a part of this length and pattern."""
+    tokenizer = _bytes()
+    grammar = write_grammar(excerpt)
+    matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+    matcher.consume_tokens(matcher.compute_ff_tokens())
+    if matcher.is_stopped() and not matcher.is_error():
+        return True
+    bitmask = lln.allocate_token_bitmask(1, tokenizer.vocab_size)
+    lln.fill_next_token_bitmask(matcher, bitmask)
+    return bool(bitmask.any()) and not matcher.is_error()
+
+
+@cache
+def _bytes() -> LLTokenizer:
+    return LLTokenizer("byte")
