@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job, Start
 from .engine.parallel import Accepted, Rejected
+from .engine.reading import Reading
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .local_model import LocalModel
 from .prompts import Message, conversation, share
@@ -171,7 +172,8 @@ class Extractor:
         def start(row: int) -> Start:
             lark = write_grammar(shapes[row])
             grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
-            return Start((*suffixes[row], *grammar.head), grammar.start())
+            constraint = Reading(grammar.start(), texts[row])
+            return Start((*suffixes[row], *grammar.head), constraint)
 
         usual = sum(map(len, suffixes)) // len(suffixes) + 128
         return Job(prefix, start, max(needs), seed, self._temperature, usual)

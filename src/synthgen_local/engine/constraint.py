@@ -137,11 +137,14 @@ class GrammarConstraint:
         self._tokens += [token, *forced]
         return forced
 
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token writes; an end token writes none."""
+        tokenizer = self._tokenizer
+        return b"" if token in tokenizer.eos_tokens else tokenizer.decode_bytes([token])
+
     def text(self) -> str:
         """The row, without the end token."""
-        ends = set(self._tokenizer.eos_tokens)
-        tokens = [token for token in self._tokens if token not in ends]
-        return str(self._tokenizer.decode_bytes(tokens).decode())
+        return b"".join(map(self.piece, self._tokens)).decode()
 
     def close(self) -> None:
         """Leave the matcher to another row."""
