@@ -48,17 +48,24 @@ class _Shot:
 
 _SHOTS = (
     _Shot(
-        '[{"Writer":"...","Book":["..."]}]',
-        "Few people know how much Ursula Le Guin loved maps. She drew one for A Wizard of "
-        "Earthsea before she wrote a line of it, and The Dispossessed began as a sketch, too. "
-        "Her friends liked The Lathe of Heaven best.",
-        '[{"Writer":"Ursula Le Guin","Book":["A Wizard of Earthsea","The Dispossessed",'
-        '"The Lathe of Heaven"]}]',
-    ),
-    _Shot(
         '[{"name":"...","age":0,"city":null}]',
         "Amara Obi is 41 and has moved to Lagos. Leo Strand, 29, did not say where he lives.",
         '[{"name":"Amara Obi","age":41,"city":"Lagos"},{"name":"Leo Strand","age":29,"city":null}]',
+    ),
+    _Shot(
+        '[{"Writer":"...","Book":["..."]}]',
+        '"Earthsea" was only the beginning, you know. I loved "The Dispossessed" more, but my '
+        'sister keeps talking about "The Lathe of Heaven". Well, that is Ursula Le Guin for you, '
+        "always full of surprises.",
+        '[{"Writer":"Ursula Le Guin","Book":["Earthsea","The Dispossessed",'
+        '"The Lathe of Heaven"]}]',
+    ),
+    _Shot(
+        '[{"Singer":"...","Song":["..."]}]',
+        "I have never seen a show like that! Nina Simone sang Feeling Good first, and then "
+        "Sinnerman, and the whole hall went quiet when she began Mississippi Goddam. I'm still "
+        "thinking of it.",
+        '[{"Singer":"Nina Simone","Song":["Feeling Good","Sinnerman","Mississippi Goddam"]}]',
     ),
 )
 

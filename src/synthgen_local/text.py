@@ -73,10 +73,10 @@ _SHOTS = (
             "Song": ["Bloom", "Arms", "Featherstone", "Paint", "Willow Tree March"],
         },
         {"style": "casual"},
-        "If you have never listened to The Paper Kites, start with Bloom, because everybody falls "
-        "for that one first. After that, Arms and Featherstone are great for a slow Sunday "
-        "morning. Paint is the song I put on when I cannot sleep, and Willow Tree March still "
-        "gives me goosebumps after all these years.",
+        'If you have never listened to The Paper Kites, start with "Bloom", because everybody '
+        'falls for that one first. After that, "Arms" and "Featherstone" are great for a slow '
+        'Sunday morning. "Paint" is what I put on when I cannot sleep, and "Willow Tree March" '
+        "still gives me goosebumps after all these years.",
     ),
 )
 

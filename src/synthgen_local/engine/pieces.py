@@ -24,7 +24,8 @@ class Pieces:
     `line`: may follow a whole character. `whole`: and ends with one. `characters`, and
     `words` when a space stands before. `opens`: begins with a character that is no space,
     `closes`: ends with a space, `joins`: may go on with the word or number before it.
-    `stops`: has a stop in it, or may; `stop`: is one stop and nothing else. `ends` and
+    `stops`: has a stop in it, or may; `stop`: is one stop and nothing else; `named`: begins as
+    a name or a number does. `ends` and
     `ends_after_stop`: sentences that are over with the space that the token brings, after a
     letter and after a stop. `over` lists the tokens by which a model says that the line is
     over, `end_tokens` those of them that write nothing.
@@ -35,12 +36,10 @@ class Pieces:
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self.tokenizer = tokenizer
         size = tokenizer.vocab_size
-        self.line, self.whole, self.opens, self.closes, self.joins, self.stops, self.stop = (
-            np.zeros(size, dtype=bool) for _ in range(7)
-        )
-        self.characters, self.words, self.ends, self.ends_after_stop = (
-            np.zeros(size, dtype=np.int32) for _ in range(4)
-        )
+        self.line, self.whole, self.opens, self.closes = np.zeros((4, size), dtype=bool)
+        self.joins, self.stops, self.stop, self.named = np.zeros((4, size), dtype=bool)
+        self.characters, self.words = np.zeros((2, size), dtype=np.int32)
+        self.ends, self.ends_after_stop = np.zeros((2, size), dtype=np.int32)
         self.end_tokens: list[int] = list(tokenizer.eos_tokens)
         over = list(self.end_tokens)
         self._bytes: list[bytes] = []
@@ -56,6 +55,8 @@ class Pieces:
             elif piece:
                 self._add(token, piece)
         self.over = np.array(over)
+        self.speech = np.array([bool(piece) for piece in self._bytes], dtype=np.uint8)
+        self.speech[self.end_tokens] = 1
         continuation = {bytes([byte]) for byte in range(0x80, 0xC0)}
         if not continuation <= set(self._bytes):  # a character that is begun could not be ended
             self.line &= self.whole
@@ -90,6 +91,8 @@ class Pieces:
         self.joins[token] = not text or joins(text[0]) or _DECIMALS.match(text) is not None
         self.stops[token] = any(stop in text for stop in STOPS) or bool(rest)
         self.stop[token] = text in tuple(STOPS)
+        word = text.lstrip(" ")
+        self.named[token] = (word[:1].isupper() or word[:1].isdigit()) and word != "I"
         self.ends[token] = _ends_before_space("x" + text)
         self.ends_after_stop[token] = _ends_before_space("x." + text)
 

@@ -28,6 +28,7 @@ _SPACING = 30  # characters from one value to the next where the length does not
 _BONUS, _BONUS_FOR_EACH_DUE, _MOST_BONUS = 2.0, 3.0, 15.0  # natural logarithms
 _END_BONUS = 6.0
 _STOP_BONUS = 3.0
+_NAME_COST = 3.0  # of a name or number that no value has: the text is about its values
 _PHRASE = 2  # tokens after which a token that has followed them before costs more
 _REPEAT_COST = 4.0
 _LIKELY, _UNLIKELY = 4.0, 8.0  # what is far less likely than the likeliest is made rare
@@ -211,6 +212,8 @@ class Prose:
             self._tired = True
         steered[pieces.end_tokens] = -np.inf
         steered[pieces.end_tokens[0]] = over + self._end_bonus() * self._heat
+        if self._values and not self._tail.after_stop and self._tail.text:
+            steered[pieces.named] -= np.float32(_NAME_COST * self._heat)
         if self._candidates and not self._entering:
             candidates = list(self._candidates)
             steered[candidates] = logits[candidates] + np.float32(self._bonus * self._heat)

@@ -50,7 +50,8 @@ class Reading:
         """Make tokens rare that would take what the list has, or go back."""
         scan, steered = self._scan, logits.copy()
         items = scan.items
-        ahead = self._ahead(items) if items else self._passage
+        behind = [*scan.siblings, *items]
+        ahead = self._ahead(items, behind)
         begins: list[tuple[int, int]] = []
         best = -np.inf
         for token in np.flatnonzero(self._allowed):
@@ -58,7 +59,7 @@ class Reading:
             begun = scan.after(piece)
             if begun is None:
                 continue
-            if items and begun not in ahead:
+            if scan.in_list and begun not in ahead:
                 steered[token] -= np.float32(_BACKWARDS)
             elif scan.in_list and not scan.begun:
                 begins.append((ahead.find(begun), int(token)))
@@ -87,14 +88,14 @@ class Reading:
         """Leave the grammar to another row."""
         self._constraint.close()
 
-    def _ahead(self, items: Sequence[str]) -> str:
-        """What of the passage follows the list's last item, without those that it has."""
+    def _ahead(self, items: Sequence[str], taken: Sequence[str]) -> str:
+        """What of the passage follows the list's last item, without what the record has."""
         start = 0
         for item in items:
             place = self._passage.find(item, start)
             start = place + len(item) if place >= 0 else start
         ahead = self._passage[start:]
-        for item in items:
+        for item in filter(None, taken):
             ahead = ahead.replace(item, "\0")
         return ahead
 
@@ -107,6 +108,11 @@ class _Scan:
         self._lists: list[list[str]] = []  # strings of each open list
         self._string: str | None = None
         self._escape = False
+
+    @property
+    def siblings(self) -> list[str]:
+        """Strings of the record around the list that the writing is in, keys among them."""
+        return self._lists[-2] if len(self._open) > 1 and self._open[-2] == "{" else []
 
     @property
     def in_list(self) -> bool:
@@ -154,7 +160,7 @@ class _Scan:
     def _in_string(self, character: str) -> None:
         assert self._string is not None
         if character == '"' and not self._escape:
-            if self._open and self._open[-1] == "[":
+            if self._lists:
                 self._lists[-1].append(self._string)
             self._string = None
             return

@@ -1,0 +1,193 @@
+"""Answers to messages: free text, or one record of a schema.
+
+Joins prompts and the decoder; many conversations are answered together. Knows no LangChain.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from .engine.constraint import Constraint, Grammar
+from .engine.decoder import Decoded, Job, Start
+from .engine.free_text import FreeText
+from .engine.parallel import Accepted
+from .errors import DecodingError, UsageError
+from .local_model import LocalModel
+from .prompts import Message, conversation, share
+from .schema import RowGrammar
+from .schema.descriptions import describe
+from .schema.grammar import write_value
+from .schema.outline import outline
+
+Finish: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered. `finish` is "length" if it was cut at the most tokens.
+
+    `prompt_tokens` and `tokens` count what was read and what was written.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How conversations are answered.
+
+    Free text ends where the model ends it, at one of `stop`, or after `max_tokens`. With
+    `grammar` each answer is one record of its schema, whole.
+
+    Example: `Chat(model).answers([[Message("user", "Hello")]])[0].text`
+    """
+
+    model: LocalModel
+    temperature: float = 0.7
+    max_tokens: int = 256
+    stop: Sequence[str] = ()
+    grammar: RowGrammar | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UsageError(
+                f"Temperature {self.temperature} is below 0.", hint="1 is the model's own."
+            )
+        if self.max_tokens < 1:
+            raise UsageError(f"{self.max_tokens} tokens are none.", hint="Ask for 1 or more.")
+
+    def answers(self, conversations: Sequence[Sequence[Message]], *, seed: int = 0) -> list[Answer]:
+        """Return an answer to each conversation, in their order.
+
+        Raises DecodingError before anything is decoded if one does not fit the model's context.
+        """
+        if not conversations:
+            return []
+        prompts = self._prompts(conversations)
+        job = self._job(prompts, seed, {})
+        with closing(
+            self.model.decode(job, len(prompts), Accepted, attempts=1, batch=self.batch)
+        ) as outcomes:
+            return [self._answer(outcome.decoded, prompts[outcome.row]) for outcome in outcomes]
+
+    def stream(self, messages: Sequence[Message], *, seed: int = 0) -> Generator[str]:
+        """Yield an answer in pieces, as they are written.
+
+        Example: `for piece in chat.stream([Message("user", "Hello")]): print(piece, end="")`
+        """
+        pieces: queue.Queue[str | BaseException | None] = queue.Queue()
+        prompts = self._prompts([messages])
+        outcomes = self.model.decode(
+            self._job(prompts, seed, {0: pieces}), 1, Accepted, attempts=1, batch=self.batch
+        )
+
+        def work() -> None:
+            try:
+                with closing(outcomes):
+                    for _ in outcomes:
+                        pass
+            except BaseException as error:  # handed to the caller's thread below
+                pieces.put(error)
+            finally:
+                pieces.put(None)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+        thread.join()
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Return the whole prompt as the model sees it; for a record, its form is part of it."""
+        messages = list(messages)
+        if self.grammar is not None:
+            last = messages[-1]
+            messages[-1] = replace(last, content=f"{last.content}\n\n{_form(self.grammar)}")
+        engine = self.model.engine
+        return conversation(engine.chat_template, messages, engine.special_tokens)
+
+    def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        if not all(conversations):
+            raise UsageError("A conversation has no message.", hint="Give it one of the user's.")
+        prompts = [self.model.engine.tokenize(self.prompt_text(m)) for m in conversations]
+        room = self.model.engine.context_length
+        for number, prompt in enumerate(prompts, 1):
+            if len(prompt) + self._longest > room:
+                raise DecodingError(
+                    f"Conversation {number} has {len(prompt)} tokens and its answer may take "
+                    f"{self._longest}: the model's context has {room}.",
+                    hint="Shorten it, or ask for fewer tokens.",
+                )
+        return prompts
+
+    @property
+    def _longest(self) -> int:
+        return self.max_tokens if self.grammar is None else self.grammar.longest
+
+    def _job(self, prompts: Sequence[Sequence[int]], seed: int, listeners: dict[int, Any]) -> Job:
+        prefix, suffixes = share(prompts)
+        tokenizer = self.model.engine.tokenizer
+        grammar = None if self.grammar is None else Grammar(tokenizer, self.grammar.serialised)
+
+        def start(row: int) -> Start:
+            listener = listeners.get(row)
+            if grammar is None:
+                free = FreeText(self.model.pieces, self.max_tokens, self.stop)
+                return Start(suffixes[row], _heard(free, listener))
+            if listener is not None:
+                listener.put(tokenizer.decode_bytes(list(grammar.head)).decode())
+            return Start((*suffixes[row], *grammar.head), _heard(grammar.start(), listener))
+
+        longest = max(map(len, suffixes)) + self._longest
+        return Job(prefix, start, longest, seed, self.temperature)
+
+    def _answer(self, decoded: Decoded, prompt: Sequence[int]) -> Answer:
+        cut = self.grammar is None and decoded.drawn >= self.max_tokens
+        return Answer(decoded.text, "length" if cut else "stop", len(prompt), decoded.drawn)
+
+
+def _form(grammar: RowGrammar) -> str:
+    fields = "".join(f"\n- {p}: {text}" for p, text in describe(grammar.schema.json_schema))
+    return f"Answer as JSON in this form: {write_value(outline(grammar.shape))}{fields}"
+
+
+def _heard(constraint: Constraint, listener: queue.Queue[Any] | None) -> Constraint:
+    return constraint if listener is None else _Heard(constraint, listener)
+
+
+class _Heard:
+    """A constraint whose text goes to a queue as it grows."""
+
+    def __init__(self, constraint: Constraint, listener: queue.Queue[Any]) -> None:
+        self._constraint = constraint
+        self._listener = listener
+        self._said = len(constraint.text())
+        self.allowed = constraint.allowed
+        self.steer = constraint.steer
+        self.text = constraint.text
+        self.close = constraint.close
+
+    @property
+    def finished(self) -> bool:
+        """Whether the row is whole."""
+        return self._constraint.finished
+
+    def take(self, token: int, stream: Any) -> Sequence[int]:
+        """Accept a token and pass on what it wrote."""
+        forced = self._constraint.take(token, stream)
+        text = self._constraint.text()
+        if len(text) > self._said:
+            self._listener.put(text[self._said :])
+            self._said = len(text)
+        return forced

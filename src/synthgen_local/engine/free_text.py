@@ -1,0 +1,56 @@
+"""Free text with nothing asked of it but an end.
+
+Knows tokens, not prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import Logits
+from .pieces import Pieces
+
+
+class FreeText:
+    """Any text of at most `most` tokens, up to the first of `stop`. A `Constraint`.
+
+    Example: `FreeText(pieces, most=100, stop=["END"])`
+    """
+
+    def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
+        self._pieces = pieces
+        self._left = most
+        self._stop = stop
+        self._bytes = b""
+        self.finished = False
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """Everything but special tokens that are no end."""
+        return self._pieces.speech
+
+    def steer(self, logits: Logits) -> Logits:
+        """The model's own logits."""
+        return logits
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+        """Write a token."""
+        self._left -= 1
+        if token in self._pieces.end_tokens:
+            self.finished = True
+            return ()
+        self._bytes += self._pieces.piece(token)
+        written = self._bytes.decode(errors="ignore")
+        self.finished = self._left == 0 or any(stop in written for stop in self._stop)
+        return ()
+
+    def text(self) -> str:
+        """What has been written, without a stop and without half a character."""
+        text = self._bytes.decode(errors="ignore")
+        ends = [text.find(stop) for stop in self._stop if stop in text]
+        return text[: min(ends)] if ends else text
+
+    def close(self) -> None:
+        """Nothing to give back."""
