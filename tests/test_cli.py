@@ -19,6 +19,7 @@ import pyarrow.parquet
 import pytest
 
 from synthgen_local import __version__
+from synthgen_local.text import TEMPERATURE
 
 Run = Callable[..., Any]
 FIELDS = "name, age int, city: a town in Peru"
@@ -239,6 +240,279 @@ def test_real_rows(run: Run) -> None:
 
     assert done.code == 0
     assert len(done.rows) == 3
+
+
+FILMS = [
+    {"actor": "Tom Hanks", "film": "Forrest Gump"},
+    {"actor": "Meryl Streep", "film": "Doubt"},
+]
+RECORDS = {
+    "films.jsonl": "".join(f"{json.dumps(film)}\n" for film in FILMS),
+    "films.json": json.dumps(FILMS),
+    "films.csv": "actor,film\nTom Hanks,Forrest Gump\nMeryl Streep,Doubt\n",
+}
+PASSAGES = {
+    "notes.txt": "Tom Hanks, 36\n\nMeryl Streep, 41\n",
+    "notes.json": '["Tom Hanks, 36", {"text": "Meryl Streep, 41"}]',
+    "notes.jsonl": '"Tom Hanks, 36"\n{"text": "Meryl Streep, 41", "spans": []}\n',
+    "notes.csv": 'id,text\n1,"Tom Hanks, 36"\n2,"Meryl Streep, 41"\n',
+}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    for name, text in (RECORDS | PASSAGES).items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def holds_its_values(row: dict[str, Any]) -> bool:
+    """Every value of a text's fields stands where its span says."""
+    text = row["text"]
+    said = [text[span["start"] : span["end"]] for span in row["spans"]]
+    return said == [span["value"] for span in row["spans"]] == list(row["fields"].values())
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_texts_about_the_records_of_a_file(name: str, run: Run, inputs: Path) -> None:
+    """`text` writes a line for each record, in order, with its fields and their spans."""
+    done = run("text", name, "-m", "random", "--seed", "3")
+
+    assert done.code == 0
+    assert [list(row) for row in done.rows] == [["fields", "preferences", "text", "spans"]] * 2
+    assert [row["fields"] for row in done.rows] == FILMS
+    assert all(map(holds_its_values, done.rows))
+    assert "stdout: 2 texts in" in done.err
+    assert "seed 3, random" in done.err
+
+
+def test_texts_about_lines_and_stdin(run: Run, inputs: Path) -> None:
+    """A line of .txt is a list of that string; `-` is JSON lines, or one whole list or object."""
+    (inputs / "colours.txt").write_text("blue\n\ndark red\n")
+    fields = {
+        "colours.txt": [row["fields"] for row in run("text", "colours.txt", *DRY).rows],
+        "lines": [r["fields"] for r in run("text", "-", *DRY, stdin=RECORDS["films.jsonl"]).rows],
+        "list": [r["fields"] for r in run("text", "-", *DRY, stdin=RECORDS["films.json"]).rows],
+        "one": [r["fields"] for r in run("text", "-", *DRY, stdin='["blue", "red"]\n').rows],
+    }
+
+    assert fields == {
+        "colours.txt": [["blue"], ["dark red"]],
+        "lines": FILMS,
+        "list": FILMS,
+        "one": [["blue", "red"]],
+    }
+
+
+def test_text_piped_into_extract(run: Run, inputs: Path) -> None:
+    """What `text` writes is what `extract -` reads."""
+    texts = run("text", "films.csv", *DRY)
+    found = run("extract", "actor, born date", "-", *DRY, stdin=texts.out)
+
+    assert found.code == 0
+    assert [list(row) for row in found.rows] == [["text", "records"]] * 2
+    assert [row["text"] for row in found.rows] == [row["text"] for row in texts.rows]
+    for row in found.rows:
+        assert all(record["actor"] in row["text"] for record in row["records"])
+
+
+@pytest.mark.parametrize("name", PASSAGES)
+def test_records_of_the_passages_of_a_file(name: str, run: Run, inputs: Path) -> None:
+    """`extract` writes a line for each passage, in order; free strings are parts of it."""
+    done = run("extract", "name, age int", name, "-m", "random", "--temperature", "1")
+
+    assert done.code == 0
+    assert [row["text"] for row in done.rows] == ["Tom Hanks, 36", "Meryl Streep, 41"]
+    records = [(row["text"], record) for row in done.rows for record in row["records"]]
+    assert records
+    assert all(record["name"] in text for text, record in records)
+    assert "stdout: 2 passages in" in done.err
+
+
+def test_passages_on_stdin(run: Run) -> None:
+    """Lines on stdin are plain passages unless each of them is a passage in JSON."""
+    plain = run("extract", FIELDS, "-", *DRY, stdin='Ada, 36\n"Bob", 41\n')
+    quoted = run("extract", FIELDS, "-", *DRY, stdin='"Ada, 36"\n{"text": "Bob, 41"}\n')
+
+    assert [row["text"] for row in plain.rows] == ["Ada, 36", '"Bob", 41']
+    assert [row["text"] for row in quoted.rows] == ["Ada, 36", "Bob, 41"]
+
+
+def test_ungrounded_records(run: Run) -> None:
+    """--no-grounded lets the model write strings that are not in the passage."""
+    arguments = ("extract", "name", "-", *DRY, "--temperature", "1")
+    passages = "Ada.\n" * 8
+    grounded = run(*arguments, stdin=passages)
+    free = run(*arguments, "--no-grounded", stdin=passages)
+
+    assert all(record["name"] in "Ada." for row in grounded.rows for record in row["records"])
+    assert any(record["name"] not in "Ada." for row in free.rows for record in row["records"])
+
+
+def test_preferences(run: Run, inputs: Path) -> None:
+    """Preferences are JSON or a file of it: lengths hold, and they stand beside each text."""
+    preferences = {"style": "gossip", "min_length": 200, "max_length": 220}
+    (inputs / "preferences.json").write_text(json.dumps(preferences, indent=2))
+    spelt = run("text", "films.csv", *DRY, "--preferences", json.dumps(preferences))
+    named = run("text", "films.csv", *DRY, "--preferences", "preferences.json")
+
+    assert spelt.out == named.out
+    assert [row["preferences"] for row in spelt.rows] == [preferences] * 2
+    assert all(200 <= len(row["text"]) <= 220 for row in spelt.rows)
+
+
+def test_a_length_that_cannot_be_read_is_a_note(run: Run, inputs: Path) -> None:
+    """A preference that looks like a length and is none is named on stderr, unless it is quiet."""
+    arguments = ("text", "films.csv", "-m", "random", "--preferences", '{"length": "medium"}')
+
+    assert "Note: 'length' is not a length that can be enforced" in run(*arguments).err
+    assert run(*arguments, "-q").err == ""
+
+
+def test_free_mentions(run: Run, inputs: Path) -> None:
+    """--mentions free leaves the values to the model, which may leave them out."""
+    done = run("text", "films.csv", *DRY, "--mentions", "free")
+
+    assert done.code == 0
+    assert [row["spans"] for row in done.rows] == [[], []]
+
+
+def test_files_of_texts_and_records(run: Run, inputs: Path) -> None:
+    """The suffix of -o names the format; nested values are JSON text in .csv."""
+    for suffix in ("jsonl", "csv", "parquet"):
+        assert run("text", "films.csv", *DRY, "-o", f"texts.{suffix}").out == ""
+        assert run("extract", "actor", "texts.jsonl", *DRY, "-o", f"found.{suffix}").code == 0
+
+    for name, nested in (("texts", ["fields", "spans"]), ("found", ["records"])):
+        lines = (inputs / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        rows = [json.loads(line) for line in lines]
+        with (inputs / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            cells = list(csv.DictReader(file))
+        assert pyarrow.parquet.read_table(inputs / f"{name}.parquet").to_pylist() == rows
+        assert [cell["text"] for cell in cells] == [row["text"] for row in rows]
+        for key in nested:
+            assert [json.loads(cell[key]) for cell in cells] == [row[key] for row in rows]
+
+
+def test_nothing_in_nothing_out(run: Run, tmp_path: Path) -> None:
+    """Empty input is no error: no lines, or a file with nothing but its columns."""
+    for command in (("text",), ("extract", FIELDS)):
+        for stdin in ("", "\n \n"):
+            done = run(*command, "-", *DRY, stdin=stdin)
+            assert (done.code, done.out, done.err) == (0, "", "")
+    assert run("text", "-", *DRY, "-o", "texts.csv", stdin="[]").code == 0
+    assert (tmp_path / "texts.csv").read_bytes() == b"fields,preferences,text,spans\r\n"
+
+
+TEXT_ERRORS: dict[str, tuple[list[str], int, str]] = {
+    "missing file": (["gone.csv"], 1, "gone.csv cannot be read"),
+    "unknown kind": (["films.xlsx"], 1, "films.xlsx has no known suffix"),
+    "bad line": (["half.jsonl"], 1, "half.jsonl, line 2 is not JSON"),
+    "bad json": (["half.json"], 1, "half.json, line 3 is not JSON"),
+    "no fields": (["none.jsonl"], 1, "The fields hold no value"),
+    "no fields later": (["later.jsonl"], 1, "Input 2: The fields hold no value"),
+    "too long": (
+        ["films.csv", "--preferences", '{"max_length": 8}'],
+        1,
+        "The value at $.actor has 9 characters",
+    ),
+    "control characters": (["tab.jsonl"], 1, "$.a cannot stand in a line of text: it has U+0009"),
+    "bad preferences": (
+        ["films.csv", "--preferences", '{"style":'],
+        1,
+        "preferences, line 1 is not JSON",
+    ),
+    "no preferences": (["films.csv", "--preferences", "gossip"], 1, "gossip cannot be read"),
+    "listed preferences": (["films.csv", "--preferences", "films.json"], 1, "a JSON object"),
+    "contradiction": (
+        ["films.csv", "--preferences", '{"min_length": 60, "max_length": 50}'],
+        2,
+        "A text cannot have 60 to 50 characters",
+    ),
+    "temperature": (["films.csv", "--temperature", "-1"], 2, "--temperature is -1"),
+    "batch": (["films.csv", "--batch", "0"], 2, "--batch is 0"),
+    "seed": (["films.csv", "--seed", "-1"], 2, "--seed is -1"),
+    "destination": (["gone.csv", "-o", "gone/texts.csv"], 1, "The folder gone does not exist"),
+}
+EXTRACT_ERRORS: dict[str, tuple[list[str], int, str]] = {
+    "missing file": ([FIELDS, "gone.txt"], 1, "gone.txt cannot be read"),
+    "no text": ([FIELDS, "films.csv"], 1, 'films.csv, line 2 has no "text"'),
+    "bad line": ([FIELDS, "half.jsonl"], 1, "half.jsonl, line 2 is not JSON"),
+    "bad schema": (["name, age number", "notes.txt"], 1, "unknown type 'number'"),
+    "threads": ([FIELDS, "notes.txt", "--threads", "0"], 2, "--threads is 0"),
+    "destination": ([FIELDS, "gone.txt", "-o", "found.xlsx"], 1, "no known suffix"),
+}
+
+
+@pytest.fixture
+def wrong(inputs: Path) -> Path:
+    (inputs / "half.jsonl").write_text('{"text": "a"}\n{"text": secret}\n')
+    (inputs / "half.json").write_text('[\n  {"a": "b"},\n  {"a": secret}\n]\n')
+    (inputs / "none.jsonl").write_text('{"a": [null, ""]}\n')
+    (inputs / "later.jsonl").write_text('{"a": "b"}\n{}\n')
+    (inputs / "tab.jsonl").write_text('{"a": "secret\\t"}\n')
+    return inputs
+
+
+@pytest.mark.parametrize("name", TEXT_ERRORS)
+def test_bad_texts(name: str, run: Run, wrong: Path) -> None:
+    """What no text can be written about is told in a line, not quoted, with its exit code."""
+    arguments, code, message = TEXT_ERRORS[name]
+    before = sorted(wrong.iterdir())
+    done = run("text", *arguments, "-m", "random")
+
+    one_line_error(done, code, message)
+    assert "secret" not in done.err
+    assert sorted(wrong.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", EXTRACT_ERRORS)
+def test_bad_passages(name: str, run: Run, wrong: Path) -> None:
+    """What no record can be read out of is told in a line, not quoted, with its exit code."""
+    arguments, code, message = EXTRACT_ERRORS[name]
+    before = sorted(wrong.iterdir())
+    done = run("extract", *arguments, "-m", "random")
+
+    one_line_error(done, code, message)
+    assert "secret" not in done.err
+    assert sorted(wrong.iterdir()) == before
+
+
+def test_too_few_passages(run: Run, tmp_path: Path) -> None:
+    """Records that no attempt satisfies are exit code 4; the passages before them are kept."""
+    (tmp_path / "never.py").write_text(ODD)
+    passages = "no number\nn is 1\n"
+    stdout = run("extract", "never.py:Never", "-", *DRY, stdin=passages)
+    named = run("extract", "never.py:Never", "-", *DRY, "-o", "found.jsonl", stdin=passages)
+
+    assert (stdout.code, named.code) == (4, 4)
+    assert "its records were turned down" in named.err
+    assert (tmp_path / "found.jsonl").read_text() == stdout.out
+
+
+def test_default_temperature_of_texts(run: Run) -> None:
+    """The help's default is the library's, which is too slow to import for it."""
+    assert f"[default: {TEMPERATURE}]" in " ".join(run("text", "--help").out.split())
+
+
+@pytest.mark.model
+def test_real_texts_and_their_records(run: Run, inputs: Path) -> None:
+    """The default model needs no option, and its texts can be read back."""
+    texts = run("text", "films.csv", "--preferences", '{"max_length": 120}')
+    found = run("extract", "actor, film", "-", stdin=texts.out)
+
+    assert (texts.code, found.code) == (0, 0)
+    assert all(map(holds_its_values, texts.rows))
+    for row in found.rows:
+        assert all(value in row["text"] for record in row["records"] for value in record.values())
+
+
+@pytest.mark.model
+def test_a_passage_too_long(run: Run) -> None:
+    """A passage that the model's context cannot hold is named before anything is read."""
+    done = run("extract", FIELDS, "-", stdin=f"Ada, 36\n{'word ' * 20_000}\n")
+
+    one_line_error(done, 1, "Passage 2 is read in")
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -18,7 +18,17 @@ from synthgen_local.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = ["", "generate", "models", "models list", "models pull", "models path", "doctor"]
+COMMANDS = [
+    "",
+    "generate",
+    "text",
+    "extract",
+    "models",
+    "models list",
+    "models pull",
+    "models path",
+    "doctor",
+]
 
 
 @pytest.mark.model

@@ -74,3 +74,50 @@ def test_chat_templates_run_in_a_sandbox(template: str) -> None:
     """A template out of a model file can neither reach Python nor break the program."""
     with pytest.raises(PromptError):
         chat(template, HELLO, {})
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        (HELLO, "hello\n"),
+        (
+            [Message("user", "a"), Message("assistant", "b"), Message("user", "c")],
+            "a\nb\n\nc\n",
+        ),
+        ([Message("system", "be kind"), *HELLO], "be kind\nhello\n"),
+    ],
+)
+def test_conversation_without_a_template(messages: list[Message], expected: str) -> None:
+    """A base model gets a line for each message, and an empty one after each answer."""
+    assert conversation(None, messages, {}) == expected
+
+
+def test_conversation_with_a_template() -> None:
+    """A chat model gets its own template, with all messages and the wish for an answer."""
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    messages = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+
+    assert conversation(template, messages, {"eos_token": "/"}) == (
+        "[user]a/[assistant]b/[user]c/[assistant]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ([[1, 2, 3], [1, 2, 4]], ((1, 2), [(3,), (4,)])),
+        ([[1, 2, 3]], ((1, 2, 3), [()])),
+        ([[1, 2], [1, 2]], ((1, 2), [(), ()])),
+        ([[1], [2]], ((), [(1,), (2,)])),
+        ([[1, 2], [1, 2, 3]], ((1,), [(2,), (2, 3)])),
+        ([[1, 2, 3], [1, 9, 3], [1, 2, 3]], ((1,), [(2, 3), (9, 3), (2, 3)])),
+    ],
+)
+def test_share(
+    prompts: list[list[int]], expected: tuple[tuple[int, ...], list[tuple[int, ...]]]
+) -> None:
+    """What all begin with comes apart; where prompts differ, each keeps a token at least."""
+    assert share(prompts) == expected

@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -15,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from synthgen_local import OutputError
 from synthgen_local.schema import RowSchema
-from synthgen_local.tables import write_table
+from synthgen_local.tables import plain_schema, write_table
 
 
 class Kind(Enum):
@@ -111,3 +112,28 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
         write_table(tmp_path / "a.jsonl", [*ROWS, object()], SCHEMA)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_rows(tmp_path: Path) -> None:
+    """Dicts of JSON values need no model, only the names of their columns."""
+    rows = [{"text": "a", "spans": [{"start": 0}]}, {"text": "b", "spans": []}]
+    schema = plain_schema("text", "spans")
+    for suffix in ("jsonl", "csv", "parquet"):
+        write_table(tmp_path / f"a.{suffix}", rows, schema)
+
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == rows
+    assert (tmp_path / "a.csv").read_text().splitlines()[1:] == ['a,"[{""start"":0}]"', "b,[]"]
+    assert pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist() == rows
+
+
+@pytest.mark.parametrize(
+    "values", [["one", 1], [1, "one"], [{}, {}], [{"a": {}}], [[{}]], [["a"], {"a": 1}], [2**70]]
+)
+def test_what_parquet_has_no_type_for(values: list[Any], tmp_path: Path) -> None:
+    """Values of several types, objects without keys and vast numbers become JSON text."""
+    rows = [{"n": 1, "value": value} for value in values]
+    write_table(tmp_path / "a.parquet", rows, plain_schema("n", "value"))
+    read = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
+
+    assert [json.loads(row["value"]) for row in read] == values
+    assert {row["n"] for row in read} == {1}

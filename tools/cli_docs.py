@@ -7,7 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ["", "generate", "models", "models list", "models pull", "models path", "doctor"]
+COMMANDS = [
+    "",
+    "generate",
+    "text",
+    "extract",
+    "models",
+    "models list",
+    "models pull",
+    "models path",
+    "doctor",
+]
 INTRODUCTION = """# The command line
 
 Written by `python tools/cli_docs.py` from the program's own help; a test compares the two.

@@ -19,7 +19,7 @@ from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job, Start
 from .engine.parallel import Accepted, Rejected
 from .engine.reading import Reading
-from .errors import DecodingError, TooFewRowsError, UsageError
+from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
 from .local_model import LocalModel
 from .prompts import Message, conversation, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
@@ -75,8 +75,8 @@ class Extractor:
 
     `schema` is a pydantic model, a JSON Schema as a dict, or a list such as "name, age int".
     `grounded` takes every free string word for word from the passage; optional values that are
-    not there are None. A passage has at most `most` records, or as many as its model's context
-    has room for. `temperature` 0 takes what the
+    not there are None. A passage has `least` to `most` records, or as many as the model's
+    context has room for. `temperature` 0 takes what the
     model finds likeliest.
 
     Raises SchemaError for a schema that cannot be used.
@@ -90,6 +90,7 @@ class Extractor:
         model: LocalModel,
         *,
         grounded: bool = True,
+        least: int = 0,
         most: int = MOST,
         temperature: float = 0.0,
         bounds: Bounds | None = None,
@@ -97,12 +98,13 @@ class Extractor:
     ) -> None:
         if temperature < 0:
             raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
-        if most < 1:
-            raise UsageError(f"At most {most} records are none.", hint="Ask for 1 or more.")
+        if not 0 <= least <= most or most < 1:
+            raise UsageError(f"{least} to {most} records are none.", hint="Ask for 1 or more.")
         if batch is not None and batch < 1:
             raise UsageError(f"A batch of {batch} texts is none.", hint="Leave it out.")
         self._model = model
         self._grounded = grounded
+        self._least = least
         self._most = most
         self._temperature = temperature
         self._batch = batch
@@ -190,18 +192,23 @@ class Extractor:
         record: Shape | None = self.grammar.shape
         if self._grounded:
             record = ground(self.grammar.shape, text)
-        if record is None:  # what a record must have is not in the passage
+        if record is None and self._least == 0:
             return Array(None, 0, 0)
+        if record is None:
+            raise PromptError(
+                f"Passage {index + 1} has no text that a {self.schema.name} must have.",
+                hint="Allow for no record, or loosen the schema's patterns.",
+            )
         room = self._model.engine.context_length - read - len("[]")
         most = min(self._most, room // (longest_text(record) + len(", ")))
-        if most < 1:
+        if most < max(1, self._least):
             raise DecodingError(
                 f"Passage {index + 1} is read in {read} tokens and a record may take "
                 f"{longest_text(record)}: the model's context has "
                 f"{self._model.engine.context_length}.",
                 hint="Cut the passage, or bound the schema's strings and lists.",
             )
-        return Array(record, 0, most)
+        return Array(record, self._least, most)
 
     def _extract(self, job: Job, passages: int) -> Generator[list[Any]]:
         outcomes = self._model.decode(

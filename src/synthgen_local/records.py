@@ -132,7 +132,8 @@ def _numbered(values: list[Any], name: str) -> Iterator[_Item]:
 
 
 def _csv_records(text: str, name: str) -> Iterator[_Item]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
+    lines = io.StringIO(text)
+    reader = csv.DictReader(lines, strict=True)
     try:
         columns = reader.fieldnames or []
         if len(set(columns)) < len(columns):
@@ -143,8 +144,11 @@ def _csv_records(text: str, name: str) -> Iterator[_Item]:
                 raise PromptError(f"{where} has not {len(columns)} cells.", hint="Correct it.")
             yield where, record
     except csv.Error as error:
-        where = f"{name}, line {reader.line_num}"
-        raise PromptError(f"{where} is not CSV: {error}.", hint="Correct it.") from error
+        read = text[: lines.tell()].removesuffix("\n")  # line_num leaves the bad line out
+        number = read.count("\n") + 1
+        raise PromptError(
+            f"{name}, line {number} is not CSV: {error}.", hint="Correct it."
+        ) from error
 
 
 def _piped_records(text: str, name: str) -> Iterable[_Item]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +77,14 @@ def write_table(path: Path, rows: Sequence[Any], schema: RowSchema) -> None:
             Path(partial).unlink() if partial else None
 
 
+def plain_schema(*columns: str) -> RowSchema:
+    """Return the schema of rows that are dicts of JSON values already.
+
+    Example: `write_table(Path("texts.csv"), texts, plain_schema("fields", "text"))`
+    """
+    return RowSchema.of({"properties": {column: {} for column in columns}})
+
+
 def row_line(instance: Any, schema: RowSchema) -> str:
     """Return a row as one line of JSON, without the newline."""
     return write_value(schema.dump(instance))
@@ -106,19 +115,21 @@ def _write_parquet(file: IO[bytes], rows: Sequence[Any], schema: RowSchema) -> N
     columns = _columns(schema, records)
     data = {column: [record.get(column) for record in records] for column in columns}
     try:
-        table = pyarrow.table(data)
-    except pyarrow.ArrowInvalid:  # a column of several types, such as int | str, has no Arrow type
+        pyarrow.parquet.write_table(pyarrow.table(data), file)
+    except (pyarrow.ArrowException, OverflowError):  # int | str, or {}, is nothing to Parquet
         data = {c: v if _uniform(v) else [_json_or_none(x) for x in v] for c, v in data.items()}
-        table = pyarrow.table(data)
-    pyarrow.parquet.write_table(table, file)
+        file.seek(0)
+        file.truncate()
+        pyarrow.parquet.write_table(pyarrow.table(data), file)
 
 
 def _uniform(values: list[Any]) -> bool:
     import pyarrow
+    import pyarrow.parquet
 
     try:
-        pyarrow.array(values)
-    except pyarrow.ArrowInvalid:
+        pyarrow.parquet.write_table(pyarrow.table({"values": values}), BytesIO())
+    except (pyarrow.ArrowException, OverflowError):
         return False
     return True
 

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import SynthgenError
-from . import console, doctor, generate, models
+from . import console, doctor, extract, generate, models, text
 
 EPILOG = (
     "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "
@@ -27,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=generate.EPILOG)(generate.generate)
+app.command(epilog=text.EPILOG)(text.text)
+app.command(epilog=extract.EPILOG)(extract.extract)
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 

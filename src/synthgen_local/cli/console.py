@@ -64,7 +64,9 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
         yield
 
 
-def tracked(items: Generator[Item], total: int, *, quiet: bool) -> Generator[Item]:
+def tracked(
+    items: Generator[Item], total: int, word: str = "rows", *, quiet: bool
+) -> Generator[Item]:
     """Yield items and show how many are done, how fast and how long it will take.
 
     Only a terminal sees it: not a file, not a pipe, and nobody with `quiet`.
@@ -85,11 +87,11 @@ def tracked(items: Generator[Item], total: int, *, quiet: bool) -> Generator[Ite
     columns = BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rows", total=total, speed="")
+        task = progress.add_task(word, total=total, speed="")
         for done, item in enumerate(items, 1):
             yield item
             rate = done / max(time.monotonic() - start, 1e-9)
-            progress.update(task, completed=done, speed=f"{rate:.1f} rows/s")
+            progress.update(task, completed=done, speed=f"{rate:.1f} {word}/s")
 
 
 def seconds(value: float) -> str:

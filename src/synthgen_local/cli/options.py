@@ -1,0 +1,50 @@
+"""The options that `generate`, `text` and `extract` share. Knows typer, not what they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import UsageError
+
+Schema = Annotated[
+    str,
+    typer.Argument(help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help=".jsonl, .csv or .parquet. Default: JSON lines on stdout."),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A catalog name, a .gguf file, user/repo:QUANT, or random."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same rows.")]
+Batch = Annotated[int | None, typer.Option(help="Rows decoded together.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")]
+GpuLayers = Annotated[
+    int | None, typer.Option(help="Layers on the GPU. Default: all, if this build can.")
+]
+Weights = Annotated[
+    Literal["fast", "as-shipped"],
+    typer.Option(help="fast: expand a small Q4_1 file to 16 bits once."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def refuse_nonsense(
+    *, seed: int, temperature: float, batch: int | None, threads: int | None, rows: int = 0
+) -> None:
+    """Raise UsageError for a number that its option cannot mean."""
+    for name, value, least in (
+        ("--rows", rows, 0),
+        ("--seed", seed, 0),
+        ("--temperature", temperature, 0),
+        ("--batch", batch, 1),
+        ("--threads", threads, 1),
+    ):
+        if value is not None and not value >= least:
+            raise UsageError(f"{name} is {value}.", hint=f"It must be {least} or more.")

@@ -1,0 +1,296 @@
+"""LangChain's two kinds of language model, answered by this package's engine.
+
+Knows LangChain's messages and callbacks, not schemas' grammars or prompts of generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from langchain_core.callbacks import CallbackManager, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    LLMResult,
+)
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import get_config_list, run_in_executor
+from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..chat import Answer, Chat
+from ..errors import UsageError
+from ..extract import Extractor
+from ..local_model import LocalModel, Weights
+from ..parser import schema_in
+from ..prompts import Message
+from ..schema import RowSchema, compile_schema
+from ..schema.grammar import write_value
+
+_ROLES = {"human": "user", "ai": "assistant", "system": "system"}
+
+
+class LocalSettings(BaseModel):
+    """What both kinds of model take.
+
+    `model` is a name of the catalog (the default model if empty), a .gguf file,
+    `user/repo:QUANT` or `random`; `local_model` is one that is loaded already. The same `seed`
+    gives the same answers. A prompt that carries format instructions with a JSON Schema is
+    answered by an instance of it; if it asks to extract, or with `grounded`, its strings are
+    taken word for word from the prompt.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+
+    model: str = Field(default="", alias="model_name")
+    temperature: float = Field(default=0.7, ge=0)
+    max_tokens: int = Field(default=256, ge=1)
+    stop: list[str] | None = None
+    seed: int = Field(default=0, ge=0)
+    grounded: bool | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    gpu_layers: int | None = None
+    weights: Weights = "fast"
+    local_model: LocalModel | None = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def local(self) -> LocalModel:
+        """The weights; instances with equal settings share them."""
+        if self.local_model is not None:
+            return self.local_model
+        return _load(self.model, self.gpu_layers, self.threads, self.weights)
+
+    def chat(self, stop: Sequence[str] | None = None, schema: RowSchema | None = None) -> Chat:
+        """How these settings answer."""
+        return Chat(
+            self.local,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            stop=[*(self.stop or ()), *(stop or ())],
+            grammar=None if schema is None else compile_schema(schema),
+            batch=self.batch_size,
+        )
+
+    def answers(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        stop: Sequence[str] | None = None,
+        schema: RowSchema | None = None,
+    ) -> list[Answer]:
+        """Answer conversations together, in their order."""
+        if schema is not None:
+            return self.chat(stop, schema).answers(conversations, seed=self.seed)
+        formatted = {
+            index: found
+            for index, messages in enumerate(conversations)
+            if messages and (found := schema_in(messages[-1].content))
+        }
+        plain = [m for index, m in enumerate(conversations) if index not in formatted]
+        free = iter(self.chat(stop).answers(plain, seed=self.seed))
+        return [
+            self._instance(messages, *formatted[index]) if index in formatted else next(free)
+            for index, messages in enumerate(conversations)
+        ]
+
+    def _instance(self, messages: Sequence[Message], json_schema: Any, rest: str) -> Answer:
+        """An instance of the schema that a prompt's format instructions hold."""
+        schema = RowSchema.of(json_schema)
+        grounded = "extract" in rest.lower() if self.grounded is None else self.grounded
+        if not grounded:
+            return self.chat(schema=schema).answers([messages], seed=self.seed)[0]
+        extractor = Extractor(schema, self.local, least=1, most=1)
+        text = write_value(extractor(rest)[0])
+        tokenize = self.local.engine.tokenize
+        return Answer(text, "stop", len(tokenize(messages[-1].content)), len(tokenize(text)))
+
+
+class ChatLocal(LocalSettings, BaseChatModel):
+    """A chat model of LangChain's that runs here.
+
+    Example: `ChatLocal(temperature=1).invoke("Name a colour.").content`
+    """
+
+    @property
+    def _llm_type(self) -> str:
+        return "synthgen-local"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        *,
+        row_schema: RowSchema | None = None,
+        **_: Any,
+    ) -> ChatResult:
+        answer = self.answers([_messages(messages)], stop, row_schema)[0]
+        return ChatResult(generations=[ChatGeneration(message=self._message(answer))])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        *,
+        row_schema: RowSchema | None = None,
+        **_: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        conversation = _messages(messages)
+        pieces: Iterator[str]
+        if row_schema is None and schema_in(conversation[-1].content):
+            pieces = iter([self.answers([conversation], stop)[0].text])
+        else:
+            pieces = self.chat(stop, row_schema).stream(conversation, seed=self.seed)
+        for piece in pieces:
+            chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
+            if run_manager:
+                run_manager.on_llm_new_token(piece, chunk=chunk)
+            yield chunk
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        stop: list[str] | None = None,
+        row_schema: RowSchema | None = None,
+        **_: Any,
+    ) -> list[AIMessage]:
+        """Answer all inputs together: their rows share every forward pass."""
+        if not inputs:
+            return []
+        conversations = [self._convert_input(item).to_messages() for item in inputs]
+        runs = [
+            CallbackManager.configure(
+                one.get("callbacks"), self.callbacks, self.verbose, one.get("tags"), self.tags,
+                one.get("metadata"), self.metadata,
+            ).on_chat_model_start(self._serialized, [messages], name=one.get("run_name"))[0]
+            for one, messages in zip(
+                get_config_list(config, len(inputs)), conversations, strict=True
+            )
+        ]  # fmt: skip
+        try:
+            answers = self.answers(list(map(_messages, conversations)), stop, row_schema)
+        except Exception as error:
+            for run in runs:
+                run.on_llm_error(error, response=LLMResult(generations=[]))
+            if return_exceptions:
+                return [error] * len(inputs)  # type: ignore[list-item]
+            raise
+        messages = [self._message(answer) for answer in answers]
+        for run, message in zip(runs, messages, strict=True):
+            run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
+        return messages
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Do as `batch` does, in a thread of its own."""
+        return await run_in_executor(
+            None, self.batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a model whose answers are instances of `schema`, by construction.
+
+        `schema` is a pydantic model, a TypedDict, a JSON Schema or an OpenAI function.
+        `method` and `strict` make no difference: every answer is decoded under the schema.
+
+        Example: `ChatLocal().with_structured_output(Joke).invoke("Tell me one about cats.")`
+        """
+        if unknown := kwargs.keys() - {"method", "strict"}:
+            raise UsageError(
+                f"with_structured_output does not take {', '.join(sorted(unknown))}.",
+                hint="Give it a schema and include_raw.",
+            )
+        is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
+        rows = RowSchema.of(schema if is_model else convert_to_json_schema(schema))
+
+        def parse(message: AIMessage) -> Any:
+            parsed = rows.parse(str(message.content))
+            return (
+                {"raw": message, "parsed": parsed, "parsing_error": None} if include_raw else parsed
+            )
+
+        return self.bind(row_schema=rows) | RunnableLambda(parse)
+
+    def _message(self, answer: Answer) -> AIMessage:
+        return AIMessage(
+            content=answer.text,
+            response_metadata={"finish_reason": answer.finish, "model_name": self.local.name},
+            usage_metadata=UsageMetadata(
+                input_tokens=answer.prompt_tokens,
+                output_tokens=answer.tokens,
+                total_tokens=answer.prompt_tokens + answer.tokens,
+            ),
+        )
+
+
+class LocalLLM(LocalSettings, BaseLLM):
+    """A text-in, text-out model of LangChain's that runs here; many prompts at once.
+
+    Example: `LocalLLM().invoke("Name a colour.")`
+    """
+
+    @property
+    def _llm_type(self) -> str:
+        return "synthgen-local"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **_: Any,
+    ) -> LLMResult:
+        answers = self.answers([[Message("user", prompt)] for prompt in prompts], stop)
+        return LLMResult(
+            generations=[
+                [Generation(text=a.text, generation_info={"finish_reason": a.finish})]
+                for a in answers
+            ]
+        )
+
+
+@cache
+def _load(name: str, gpu_layers: int | None, threads: int | None, weights: Weights) -> LocalModel:
+    return LocalModel.load(name, gpu_layers=gpu_layers, threads=threads, weights=weights)
+
+
+def _messages(messages: Sequence[BaseMessage]) -> list[Message]:
+    for message in messages:
+        if message.type not in _ROLES:
+            raise UsageError(
+                f"A local model reads no {message.type} messages.",
+                hint="Use system, human and ai messages.",
+            )
+    return [Message(_ROLES[m.type], str(m.text)) for m in messages]

@@ -1,0 +1,170 @@
+"""Fields: their leaves with paths, what is refused, and where values stand in a text."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from synthgen_local import PromptError
+from synthgen_local.engine.line import places
+from synthgen_local.fields import Leaf, Span, json_fields, leaves, spans
+
+WORDS = st.lists(st.sampled_from(["a", "b", "a b", "b a", "a b a", "5"]), min_size=1, max_size=5)
+
+
+class Actor(BaseModel):
+    """Fields as a model of pydantic."""
+
+    name: str = Field(alias="actor name")
+    born: date
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("blue", [("$", "blue")]),
+        (["blue", "yellow"], [("$[0]", "blue"), ("$[1]", "yellow")]),
+        ({"actor": "Tom Hanks"}, [("$.actor", "Tom Hanks")]),
+        ({"Film": ["A", "B"]}, [("$.Film[0]", "A"), ("$.Film[1]", "B")]),
+        ([{"a": "x"}, {"a": "y"}], [("$[0].a", "x"), ("$[1].a", "y")]),
+        ({"first name": "Ada"}, [("$['first name']", "Ada")]),
+        ({"a": [{"b": {"c": [["x"]]}}]}, [("$.a[0].b.c[0][0]", "x")]),
+        ({"b": "x", "a": "x"}, [("$.b", "x"), ("$.a", "x")]),
+        ([5, -2.5, 3.0, 1e-05], [("$[0]", "5"), ("$[1]", "-2.5"), ("$[2]", "3.0"),
+                                ("$[3]", "0.00001")]),
+        ([True, False], [("$[0]", "true"), ("$[1]", "false")]),
+        ([None, "", 0, "x", [], {}], [("$[2]", "0"), ("$[3]", "x")]),
+    ],
+)  # fmt: skip
+def test_leaves(fields: Any, expected: list[tuple[str, str]]) -> None:
+    """Every value has its path, in order; null and empty text are nothing to mention."""
+    assert [(leaf.path, leaf.text) for leaf in leaves(fields)] == expected
+
+
+@pytest.mark.parametrize("depth", [1, 10, 100])
+def test_leaves_are_found_however_deep(depth: int) -> None:
+    """Nesting has no bound of its own."""
+    fields: Any = "x"
+    for _ in range(depth):
+        fields = {"a": [fields]}
+
+    assert leaves(fields) == [Leaf("$" + ".a[0]" * depth, "x")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"born": date(1956, 7, 9)}, {"born": "1956-07-09"}),
+        (("a", Decimal("1.50")), ["a", "1.50"]),
+        (
+            Actor.model_validate({"actor name": "Tom Hanks", "born": "1956-07-09"}),
+            {"actor name": "Tom Hanks", "born": "1956-07-09"},
+        ),
+        ({1: None}, {"1": None}),
+    ],
+)
+def test_json_fields(fields: Any, expected: Any) -> None:
+    """Dates, tuples, decimals and instances become what JSON has for them."""
+    assert json_fields(fields) == expected
+
+
+@pytest.mark.parametrize("fields", [object(), [b"\xff"], {"a": {"b": len}}])
+def test_what_json_cannot_say_is_refused(fields: Any) -> None:
+    """Objects without a JSON form are an error of one line with a hint."""
+    with pytest.raises(PromptError, match="not JSON") as caught:
+        json_fields(fields)
+
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_a_circle_is_refused() -> None:
+    """Fields that contain themselves are an error, not a hang."""
+    circle: list[Any] = []
+    circle.append(circle)
+
+    with pytest.raises(PromptError, match="not JSON"):
+        json_fields(circle)
+
+
+@pytest.mark.parametrize("fields", [[], {}, None, "", [None, ""], {"a": {"b": []}}])
+def test_fields_without_a_value_are_refused(fields: Any) -> None:
+    """There must be something to write about."""
+    with pytest.raises(PromptError, match="hold no value"):
+        leaves(fields)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_has_not_are_refused(number: float) -> None:
+    """NaN and infinity are refused, by their path."""
+    with pytest.raises(PromptError, match=r"\$\.a\[1\]"):
+        leaves(json_fields({"a": [1.0, number]}))
+
+
+@pytest.mark.parametrize(
+    "character", ["\n", "\t", "\r", "\0", "\x7f", "\x85", "\xa0", "\u2028", "\ud800"]
+)
+def test_what_no_line_holds_is_refused(character: str) -> None:
+    """The error names path and character, and never the value: it may be a patient's."""
+    with pytest.raises(PromptError, match=r"\$\.patient\[1\]") as caught:
+        leaves({"patient": ["fine", f"Jane{character}Roe"]})
+
+    assert f"U+{ord(character):04X}" in str(caught.value)
+    assert not any(part in f"{caught.value}{caught.value.hint}" for part in ("Jane", "Roe"))
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "expected"),
+    [
+        (["blue"], "The blue sky.", [(0, 4, 8)]),
+        (["sky", "blue"], "The blue sky.", [(0, 9, 12), (1, 4, 8)]),
+        (["a", "a"], "a or a.", [(0, 0, 1), (1, 5, 6)]),
+        (["a", "a", "a"], "a or a.", [(0, 0, 1), (1, 5, 6), (2, 0, 1)]),
+        (["Fox", "Mr. Fox"], "Mr. Fox is a Fox.", [(0, 13, 16), (1, 0, 7)]),
+        (["Fox", "Mr. Fox"], "He is Mr. Fox.", [(0, 10, 13), (1, 6, 13)]),
+        (["5", "5.2"], "5.2 and 5.", [(0, 8, 9), (1, 0, 3)]),
+        (["art", "sky"], "An artist's sky.", [(1, 12, 15)]),
+        (["京"], "😀 東京.", [(0, 3, 4)]),
+        ([], "Nothing.", []),
+    ],
+)
+def test_spans(values: list[str], text: str, expected: list[tuple[int, int, int]]) -> None:
+    """Values have places of their own while there are any, longer ones first."""
+    found = [Leaf(f"$[{index}]", value) for index, value in enumerate(values)]
+
+    assert spans(found, text) == [
+        Span(f"$[{index}]", values[index], start, end) for index, start, end in expected
+    ]
+
+
+@given(WORDS, WORDS)
+def test_spans_are_the_values(values: list[str], written: list[str]) -> None:
+    """Every value that stands in a text has a span, in the fields' order, with its own text."""
+    text = " and ".join(written)
+    found = [Leaf(f"$[{index}]", value) for index, value in enumerate(values)]
+    placed = spans(found, text)
+
+    assert [(span.path, span.value) for span in placed] == [
+        (leaf.path, leaf.text) for leaf in found if places(leaf.text, text)
+    ]
+    assert all(text[span.start : span.end] == span.value for span in placed)
+
+
+@given(WORDS)
+def test_spans_overlap_only_for_want_of_places(values: list[str]) -> None:
+    """A text that has each value once for itself gives each a place of its own."""
+    text = " and ".join(values)
+    taken = sorted(
+        (span.start, span.end)
+        for span in spans([Leaf("$", value) for value in values], text)
+    )  # fmt: skip
+
+    assert all(end <= start for (_, end), (start, _) in pairwise(taken))
