@@ -209,12 +209,16 @@ def test_a_text_does_not_end_early(temperature: float) -> None:
     write(BLUE, length, gains={END: 50.0}, rows=4, temperature=temperature)
 
 
-@pytest.mark.parametrize("newline", [ord("\n"), ord("\r"), END])
-def test_a_line_break_is_an_end(newline: int) -> None:
-    """A model that wants a line break or its end token ends a text that is whole."""
-    lengths = [len(text) for text in write(["blue"], gains={newline: 12.0, ord("."): 9.0}, rows=8)]
+@pytest.mark.parametrize("token", [ord("\n"), ord("\r"), END])
+def test_a_line_break_is_an_end(token: int) -> None:
+    """What a model gives to a line break goes to its end token."""
+    prose = Prose(PIECES, [], FREE)
+    take(prose, "Yes.")
+    logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
+    logits[token] = 9
 
-    assert max(lengths) < 100
+    assert prose.allowed()[END]
+    assert prose.steer(logits).argmax() == END
 
 
 @pytest.mark.parametrize("letter", ["a", " ", ".", "e", '"', ","])

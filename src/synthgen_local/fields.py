@@ -75,7 +75,8 @@ def leaves(fields: Any) -> list[Leaf]:
     for leaf in found:
         misfit = next((c for c in leaf.text if not fits_a_line(c)), None)
         if misfit is not None:
-            name = unicodedata.name(misfit, "a control character").lower()
+            unnamed = "a control character" if ord(misfit) < 0xD800 else "half of a character"
+            name = unicodedata.name(misfit, unnamed).lower()
             raise PromptError(
                 f"The value at {leaf.path} cannot stand in a line of text: "
                 f"it has U+{ord(misfit):04X}, {name}.",

@@ -157,6 +157,8 @@ def _wish(key: str, value: Any) -> Wish | None:
     least, most = bool(words & _LEAST), bool(words & _MOST)
     if words - _UNITS.keys() - _LEAST - _MOST - _FILLERS or not words:
         return None
+    if words & {"word", "sentence"} and words & {"length", "len", "size"}:
+        return None  # how long a word or a sentence is
     count, unit = _count(value)
     named = units | ({unit} if unit else set())
     if count is None or len(named) > 1 or (least and most):

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .line import ends_sentence, joins, places, sentences, starts_word, without_stops
+from ..errors import DecodingError
+from .line import STOPS, ends_sentence, joins, places, sentences, starts_word, without_stops
 from .model import Logits
 from .pieces import Pieces
 
@@ -26,6 +27,7 @@ _STRETCH = 16  # characters of room in which no new word is begun
 _EARLY = 0.6  # of the longest length: by then every value is due
 _SPACING = 30  # characters from one value to the next where the length does not say
 _BONUS, _BONUS_FOR_EACH_DUE, _MOST_BONUS = 2.0, 3.0, 15.0  # natural logarithms
+_BONUS_FOR_ORDER = 3.0  # of each value that was given before it
 _END_BONUS = 6.0
 _STOP_BONUS = 3.0
 _NAME_COST = 3.0  # of a name or number that no value has: the text is about its values
@@ -166,7 +168,7 @@ class Prose:
         self._tokens = 0
         self._entering: list[tuple[int, ...]] = []  # ways to go on with a value that has begun
         self._candidates: dict[int, list[tuple[int, ...]]] = {}
-        self._bonus = 0.0
+        self._bonuses: dict[int, float] = {}
         self._whole = 0  # characters up to the last place where the text could have ended
         self._listed = False  # values have followed as a list: nothing but the end comes after
         self._tired = False  # the model would have ended the text
@@ -187,11 +189,11 @@ class Prose:
             return self._only(way[0] for way in self._entering)
         if self._tail.unfinished:
             mask = pieces.after(self._tail.unfinished) & (pieces.characters <= room.characters)
-            return mask.astype(np.uint8)
+            return _bytes(mask)
         mask = self._fitting()
         if self._due and self._tight(_LIST):
             self._listed = True
-            mask &= pieces.joins if self._tail.in_word and not self._unsure else False
+            mask &= pieces.joins & (self._tail.in_word and not self._unsure)
             mask[list(self._candidates)] = True
             if self._tail.in_word:
                 mask[self._comma] = True
@@ -199,7 +201,9 @@ class Prose:
             self._stretch(mask)
         if self._could_stop(self._tail.text):
             mask[pieces.end_tokens] = True
-        return mask.astype(np.uint8)
+        if not mask.any():
+            raise DecodingError("A text cannot go on within its limits.", hint="Widen its length.")
+        return _bytes(mask)
 
     def steer(self, logits: Logits) -> Logits:
         """Add the bonuses; a line break is as good as an end token."""
@@ -213,10 +217,11 @@ class Prose:
         steered[pieces.end_tokens] = -np.inf
         steered[pieces.end_tokens[0]] = over + self._end_bonus() * self._heat
         if self._values and not self._tail.after_stop and self._tail.text:
-            steered[pieces.named] -= np.float32(_NAME_COST * self._heat)
+            cost = _NAME_COST if self._due else 2 * _NAME_COST
+            steered[pieces.named] -= np.float32(cost * self._heat)
         if self._candidates and not self._entering:
-            candidates = list(self._candidates)
-            steered[candidates] = logits[candidates] + np.float32(self._bonus * self._heat)
+            for token, bonus in self._bonuses.items():
+                steered[token] = logits[token] + np.float32(bonus * self._heat)
         if not self._due and self._tight(_STRETCH):
             steered[pieces.stop] += np.float32(_STOP_BONUS * self._heat)
         return steered
@@ -229,7 +234,7 @@ class Prose:
         forced: list[int] = []
         if self._entering:
             ways = [way[1:] for way in self._entering if way[0] == token]
-        elif token in self._candidates and self._commits(stream):
+        elif token in self._candidates and self._commits(token, stream):
             ways = [way[1:] for way in self._candidates[token]]
         else:
             ways = []
@@ -246,10 +251,10 @@ class Prose:
         self._look()
         return forced
 
-    def _commits(self, stream: np.random.Generator) -> bool:
+    def _commits(self, token: int, stream: np.random.Generator) -> bool:
         if self._tight(_LIST) or self._certain:
             return True
-        return bool(stream.random() < -np.expm1(-self._bonus))
+        return bool(stream.random() < -np.expm1(-self._bonuses[token]))
 
     def _look(self) -> None:
         """See what has been written and what is due."""
@@ -274,8 +279,9 @@ class Prose:
             self._tail.text = text[: self._whole]
             self.finished = True
             return
-        self._candidates = {} if self._entering or tail.unfinished else self._ways()
-        self._bonus = self._due_bonus()
+        self._candidates, self._bonuses = {}, {}
+        if not self._entering and not tail.unfinished:
+            self._offer()
 
     def _read(self) -> _Tail:
         text = self._bytes.decode(errors="ignore")
@@ -325,7 +331,9 @@ class Prose:
     def _fitting(self) -> NDArray[np.bool_]:
         """Tokens that leave room for what is due and for what a minimum still asks for."""
         pieces, tail, room, length = self._pieces, self._tail, self._room, self._length
-        mask = (pieces.line if room.tokens > self._missing() + 8 else pieces.whole).copy()
+        mask: NDArray[np.bool_] = pieces.line.copy()
+        if room.tokens <= self._missing() + 8:
+            mask &= pieces.whole
         if room.characters < 128 or room.tokens < 1:
             mask &= pieces.characters <= (room.characters if room.tokens > 0 else 0)
         if self._unsure and not self._at_ease():
@@ -347,15 +355,18 @@ class Prose:
 
     def _at_ease(self) -> bool:
         """Whether there is room to write once more what the next letters may undo."""
-        room, ends = self._room, self._length.sentences.minimum - self._tail.ended
+        room, limits = self._room, self._length.sentences
+        ends = limits.minimum - self._tail.ended
+        counted = limits.minimum > 0 or limits.maximum is not None
+        if counted and any(stop in entry.value for entry in self._unsure for stop in STOPS):
+            return False  # the stops of a value that is undone would end sentences
+        characters = room.characters - sum(entry.room for entry in self._unsure)
+        tokens = room.tokens - sum(entry.most_tokens for entry in self._unsure)
+        words = sum(entry.words for entry in self._unsure)
         return (
-            room.characters - self._missing() - sum(entry.room for entry in self._unsure) > _AT_EASE
-            and room.tokens - self._missing() - sum(entry.most_tokens for entry in self._unsure)
-            > _AT_EASE
-            and (
-                room.words is None or room.words - sum(e.words for e in self._unsure) > max(2, ends)
-            )
-        )
+            min(characters, tokens) - self._missing() > _AT_EASE
+            and (room.words is None or room.words - words > max(2, ends))
+        )  # fmt: skip
 
     def _missing(self) -> int:
         """Characters that must still be written."""
@@ -374,42 +385,55 @@ class Prose:
         words_missing = length.words.minimum - tail.words - aside - words
         ends_missing = length.sentences.minimum - 1 - tail.ended - ends
         needed = 2 * np.maximum(words_missing, 0) - ((words_missing > 0) & pieces.closes)
-        needed += 2 * np.maximum(ends_missing, 0) - ((ends_missing > 0) & pieces.stop)
+        stops = pieces.stop.copy()
+        stops[[pieces.tokens(stop)[0] for stop in self._inner_stops()]] = False
+        needed += 2 * np.maximum(ends_missing, 0) - ((ends_missing > 0) & stops)
         left = np.minimum(self._room.characters - pieces.characters, self._room.tokens - 1)
         kept: NDArray[np.bool_] = left >= needed
         if self._room.words is not None:  # a sentence has a word at least
             kept &= self._room.words - words >= np.maximum(ends_missing, 0) + pieces.closes
         return kept
 
+    def _inner_stops(self) -> set[str]:
+        """Stops that may be part of a value here, and so end no sentence."""
+        return {
+            character
+            for entry in self._values
+            for index, character in enumerate(entry.value)
+            if character in STOPS and self._tail.text.endswith(entry.value[:index])
+        }
+
     def _stretch(self, mask: NDArray[np.bool_]) -> None:
         """Near the end: finish the word, then stop."""
         pieces, room = self._pieces, min(self._room.characters, self._room.tokens)
         if room > 0 and not self._could_stop(f"{self._tail.text}."):
             return
-        mask &= pieces.joins if room > 0 and not self._unsure and not self._listed else False
+        mask &= pieces.joins & (room > 0 and not self._unsure and not self._listed)
         mask |= pieces.stop
 
-    def _ways(self) -> dict[int, list[tuple[int, ...]]]:
-        """The tokens by which a value that is due may begin or go on here, and what follows."""
-        tail, ways = self._tail, list[tuple[int, ...]]()
-        for entry in self._due:
+    def _offer(self) -> None:
+        """Find the tokens by which a value that is due may begin or go on here, and what follows.
+
+        Values are told in the order in which they were given, if the model has no better idea.
+        """
+        tail, bonus = self._tail, self._due_bonus()
+        keep = bool(self._unsure) and not self._at_ease()  # what was just written, as it is
+        for rank, entry in enumerate(self._due):
             begun = _begun(entry.value, tail.text)
-            if begun:
-                ways.append(self._pieces.tokens(entry.value[begun:]))
+            ways = [self._pieces.tokens(entry.value[begun:])] if begun else []
             if tail.spaced or not joins(entry.value[0]):
                 ways.append(entry.bare)
             if not tail.spaced and (not begun or self._tight(_LIST)):
                 ways.append(entry.spaced)
-        keep = bool(self._unsure) and not self._at_ease()  # what was just written, as it is
-        candidates: dict[int, list[tuple[int, ...]]] = {}
-        for way in ways:
-            if not (keep and self._pieces.joins[way[0]]):
-                candidates.setdefault(way[0], []).append(way)
-        return candidates
+            for way in ways:
+                if keep and self._pieces.joins[way[0]]:
+                    continue
+                self._candidates.setdefault(way[0], []).append(way)
+                self._bonuses.setdefault(way[0], max(0.0, bonus - _BONUS_FOR_ORDER * rank))
 
     def _due_bonus(self) -> float:
         """Grows with the values that an even spread would have written by now, and are not."""
-        if not self._candidates:
+        if not self._due:
             return 0.0
         count, length = len(self._values), self._length
         target = max(
@@ -427,6 +451,10 @@ class Prose:
         mask = np.zeros(len(self._pieces.line), dtype=np.uint8)
         mask[list(tokens)] = 1
         return mask
+
+
+def _bytes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return mask.view(np.uint8)
 
 
 def _within(count: int, limits: Range) -> bool:

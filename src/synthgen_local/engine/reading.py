@@ -76,11 +76,11 @@ class Reading:
             elif begun is not None and scan.begun:
                 steered[token] -= np.float32(_cost(begun, scan.begun))
             elif begun is not None and scan.in_list and not scan.begun:
-                place = ahead.find(begun)
-                if place in names:
+                place = min((at for at in names if ahead.startswith(begun, at)), default=None)
+                if place is not None:
                     first.append((place, token))
-                elif named:
-                    steered[token] -= np.float32(_UNLIKE)
+                elif names:
+                    steered[token] -= np.float32(_UNLIKE if named else _UNLIKE / 2)
             if named and not names and scan.goes_on(piece):
                 steered[token] -= np.float32(_UNLIKE)
         self._in_order(logits, steered, first)
@@ -204,11 +204,20 @@ class _Scan:
 
 
 def _names(text: str) -> set[int]:
-    """Where names begin; a lone capital at the start of a sentence begins none."""
+    """Where names begin: a capital at the start of a sentence counts if nothing speaks against it.
+
+    By itself it is no name if a small letter follows, or if it also stands in small letters.
+    """
     found = set[int]()
     for match in _NAME.finditer(text):
-        lone = " " not in match[0] and text[match.end() : match.end() + 2].strip(" ")[:1].islower()
-        if not (lone and _BEGINS.search(text, max(0, match.start() - 4), match.start())):
+        first, _, rest = match[0].partition(" ")
+        opens = _BEGINS.search(text, max(0, match.start() - 4), match.start()) is not None
+        small = re.search(rf"(?<!\w){re.escape(first.lower())}(?!\w)", text) is not None
+        lone = not rest and text[match.end() : match.end() + 2].strip(" ")[:1].islower()
+        usual = opens and (small or lone)
+        if usual and rest and "'" in first:
+            found.add(match.end() - len(rest))
+        elif rest or not usual:
             found.add(match.start())
     return found
 

@@ -133,9 +133,9 @@ class TextChain(Runnable[dict[str, Any], dict[str, Any]]):
 
     def invoke(
         self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **_: Any,  # noqa: A002
+        input: dict[str, Any],  # noqa: A002 LangChain's name
+        config: RunnableConfig | None = None,  # noqa: ARG002
+        **_: Any,
     ) -> dict[str, Any]:
         """Return one text."""
         return self.batch([input])[0]
@@ -143,7 +143,7 @@ class TextChain(Runnable[dict[str, Any], dict[str, Any]]):
     def batch(
         self,
         inputs: list[dict[str, Any]],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
+        config: RunnableConfig | list[RunnableConfig] | None = None,  # noqa: ARG002
         *,
         return_exceptions: bool = False,
         **_: Any,
@@ -222,9 +222,9 @@ class ExtractionChain(Runnable[Any, dict[str, Any]]):
 
     def invoke(
         self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        **_: Any,  # noqa: A002
+        input: Any,  # noqa: A002 LangChain's name
+        config: RunnableConfig | None = None,  # noqa: ARG002
+        **_: Any,
     ) -> dict[str, Any]:
         """Return the records of one text under "text"."""
         return self.batch([input])[0]
@@ -232,7 +232,7 @@ class ExtractionChain(Runnable[Any, dict[str, Any]]):
     def batch(
         self,
         inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
+        config: RunnableConfig | list[RunnableConfig] | None = None,  # noqa: ARG002
         *,
         return_exceptions: bool = False,
         **_: Any,

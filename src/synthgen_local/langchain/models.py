@@ -131,7 +131,7 @@ class ChatLocal(LocalSettings, BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         *,
         row_schema: RowSchema | None = None,
         **_: Any,
@@ -269,7 +269,7 @@ class LocalLLM(LocalSettings, BaseLLM):
         self,
         prompts: list[str],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **_: Any,
     ) -> LLMResult:
         answers = self.answers([[Message("user", prompt)] for prompt in prompts], stop)

@@ -213,7 +213,12 @@ class _Writer:
         chunks = [_string(chunk)[1:-1] for chunk in shape.chunks]
         whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
         length = f"{_CHARACTER}{{{max(1, shape.text.min_length)},{shape.text.max_length}}}"
-        regexes = [length, r"[^ ](.*[^ ])?", r".*[\p{L}\p{N}].*", *map(_searched, shape.text.patterns)]
+        regexes = [
+            length,
+            r"[^ ](.*[^ ])?",
+            r".*[\p{L}\p{N}].*",
+            *map(_searched, shape.text.patterns),
+        ]
         terminals = [whole, *(f"/{_slashes(regex)}/" for regex in regexes)]
         return f'"\\"" {self._named("T", " & ".join(terminals))} "\\""'
 
