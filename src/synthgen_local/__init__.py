@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dataset import DatasetGenerator, agreement
     from .errors import (
         DecodingError,
         ModelError,
@@ -15,36 +16,54 @@ if TYPE_CHECKING:
         TooFewRowsError,
         UsageError,
     )
+    from .extract import Extractor
+    from .fields import Span
     from .local_model import LocalModel
+    from .parser import RecordParser
     from .prompts import FewShotPrompt
     from .schema import Bounds
     from .tabular import Row, TabularGenerator
+    from .text import Text, TextGenerator
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "DatasetGenerator",
     "DecodingError",
+    "Extractor",
     "FewShotPrompt",
     "LocalModel",
     "ModelError",
     "ModelNotFoundError",
     "OutputError",
     "PromptError",
+    "RecordParser",
     "Row",
     "SchemaError",
+    "Span",
     "SynthgenError",
     "TabularGenerator",
+    "Text",
+    "TextGenerator",
     "TooFewRowsError",
     "UsageError",
+    "agreement",
 ]
 
 _HOMES = {
     "Bounds": ".schema",
+    "DatasetGenerator": ".dataset",
+    "Extractor": ".extract",
     "FewShotPrompt": ".prompts",
     "LocalModel": ".local_model",
+    "RecordParser": ".parser",
     "Row": ".tabular",
+    "Span": ".fields",
     "TabularGenerator": ".tabular",
+    "Text": ".text",
+    "TextGenerator": ".text",
+    "agreement": ".dataset",
 }
 
 

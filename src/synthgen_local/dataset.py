@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, create_model
 
 from .errors import PromptError, UsageError
 from .extract import Extractor
@@ -29,19 +29,22 @@ ROUNDS = 5
 
 @dataclass
 class _Kept:
-    """The best text of an input so far, and what it reads back as."""
+    """The best text of an input so far, and what it reads back as.
+
+    `agreement` is 2 if that is its fields, 1 if only lists come in another order, else 0.
+    """
 
     text: Text
     records: list[Any]
-    agrees: bool
+    agreement: int
 
 
 class DatasetGenerator:
     """Writes one text for each input, all with the same preferences.
 
     With `verify`, a schema, every text is extracted again by it and compared with its fields,
-    lists in any order; a text that differs is written anew, up to `rounds` times, and each
-    item says whether it `agrees`. `mentions`, `temperature` and `batch` are TextGenerator's.
+    lists in any order, or, if they are `ordered`, as they are; a text that differs is written
+    anew, up to `rounds` times in all, and each item says whether it `agrees`. `mentions`, `temperature` and `batch` are TextGenerator's.
 
     Raises SchemaError for a schema that cannot be used.
 
@@ -55,6 +58,7 @@ class DatasetGenerator:
         *,
         verify: RowSchema | type[BaseModel] | dict[str, Any] | str | None = None,
         rounds: int = ROUNDS,
+        ordered: bool = False,
         mentions: Mentions = "exact",
         temperature: float = TEMPERATURE,
         batch: int | None = None,
@@ -63,6 +67,7 @@ class DatasetGenerator:
             raise UsageError(f"{rounds} rounds write nothing.", hint="Ask for 1 or more.")
         self._preferences = preferences
         self._rounds = rounds
+        self._wanted = 2 if ordered else 1
         self._texts = TextGenerator(model, mentions=mentions, temperature=temperature, batch=batch)
         self._extractor = None if verify is None else Extractor(verify, model, batch=batch)
 
@@ -85,29 +90,54 @@ class DatasetGenerator:
             {
                 **item.text.as_dict(),
                 "records": [dump(record) for record in item.records],
-                "agrees": item.agrees,
+                "agrees": item.agreement >= self._wanted,
             }
             for item in kept
         ]
 
     def _verified(self, inputs: Sequence[Any], extractor: Extractor, seed: int) -> list[_Kept]:
+        dump = extractor.schema.dump
         expected = [_expected(item, extractor.schema, n) for n, item in enumerate(inputs, 1)]
         kept: dict[int, _Kept] = {}
         for attempt in range(self._rounds):
-            missing = [i for i in range(len(inputs)) if i not in kept or not kept[i].agrees]
+            missing = [
+                index
+                for index in range(len(inputs))
+                if index not in kept or kept[index].agreement < self._wanted
+            ]
             if not missing:
                 break
-            chosen = [inputs[i] for i in missing]
+            chosen = [inputs[index] for index in missing]
             stream = seed if attempt == 0 else _seed(seed, attempt)
             with closing(self._texts.texts(chosen, self._preferences, seed=stream)) as texts:
                 written = list(texts)
             read = extractor([text.text for text in written])
             for index, text, records in zip(missing, written, read, strict=True):
-                found = sorted(_canonical(extractor.schema.dump(record)) for record in records)
-                agrees = found == expected[index]
-                if agrees or index not in kept:
-                    kept[index] = _Kept(text, records, agrees)
-        return [kept[i] for i in range(len(inputs))]
+                agreement = _compare([dump(record) for record in records], expected[index])
+                if index not in kept or agreement > kept[index].agreement:
+                    kept[index] = _Kept(text, records, agreement)
+        return [kept[index] for index in range(len(inputs))]
+
+
+def schema_of(inputs: Sequence[Any]) -> type[BaseModel] | None:
+    """Return a model of records that all have the same fields of text, numbers or lists of text.
+
+    None if the inputs are not such records.
+
+    Example: `schema_of([{"Actor": "Tom Hanks", "Film": ["Big"]}]).model_fields.keys()`
+    """
+    records = [json_fields(item) for item in inputs]
+    if not records or not all(isinstance(record, dict) and record for record in records):
+        return None
+    fields: dict[str, Any] = {}
+    for name in records[0]:
+        kinds = {_kind(record.get(name)) for record in records}
+        if len(kinds) != 1 or None in kinds or not name.isidentifier() or name.startswith("_"):
+            return None
+        fields[name] = (kinds.pop(), ...)
+    if any(record.keys() != records[0].keys() for record in records):
+        return None
+    return create_model("Record", __config__=ConfigDict(protected_namespaces=()), **fields)
 
 
 def agreement(dataset: Sequence[Mapping[str, Any]]) -> float:
@@ -118,19 +148,32 @@ def agreement(dataset: Sequence[Mapping[str, Any]]) -> float:
     return sum(bool(item["agrees"]) for item in dataset) / max(1, len(dataset))
 
 
-def _expected(fields: Any, schema: RowSchema, number: int) -> list[str]:
+def _kind(value: Any) -> Any:
+    match value:
+        case bool() | int() | float() | str():
+            return type(value)
+        case [str(), *_] if all(isinstance(item, str) for item in value):
+            return list[str]
+    return None
+
+
+def _expected(fields: Any, schema: RowSchema, number: int) -> list[Any]:
     """The records that a text about these fields should read back as."""
     values = json_fields(fields)
+    records = values if isinstance(values, list) else [values]
     try:
-        instances = [
-            schema.read(value) for value in (values if isinstance(values, list) else [values])
-        ]
+        return [schema.dump(schema.read(value)) for value in records]
     except ValueError as error:
         raise PromptError(
             f"Input {number} is not a {schema.name}: {error}",
             hint="Verify with the schema of the fields.",
         ) from None
-    return sorted(_canonical(schema.dump(instance)) for instance in instances)
+
+
+def _compare(found: list[Any], expected: list[Any]) -> int:
+    if found == expected:
+        return 2
+    return int(sorted(map(_canonical, found)) == sorted(map(_canonical, expected)))
 
 
 def _canonical(value: Any) -> str:

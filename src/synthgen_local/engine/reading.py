@@ -33,6 +33,8 @@ _CAPITAL = r"(?!I\b)[^\W\d_a-z]"
 _WORD = rf"{_CAPITAL}[\w'’-]*"  # noqa: RUF001 an apostrophe as people write it
 _NAME = re.compile(rf"(?<!\w){_WORD}(?: (?:(?!(?:{_AND})\b)[a-z]{{1,3}} ){{0,2}}{_WORD})*")
 """Words with capitals, and short ones between them: "Lilies of the Field"."""
+_LONG = 6  # letters
+_STOPS = (".", "!", "?")
 _BEGINS = re.compile(r"(?:^|[.!?…]['\")\]]* )$")  # where a capital means nothing
 
 
@@ -66,6 +68,7 @@ class Reading:
             return logits
         ahead = self._ahead(scan.items, [*scan.siblings, *scan.items])
         names = _names(ahead)
+        on_name = bool(scan.begun) and _at_name(scan.begun, ahead, names)
         named = bool(scan.items) and all(map(self._is_name, scan.items))
         first: list[tuple[int, int]] = []
         for token in map(int, np.flatnonzero(self._allowed)):
@@ -74,13 +77,15 @@ class Reading:
             if begun is not None and scan.in_list and begun not in ahead:
                 steered[token] -= np.float32(_BACKWARDS)
             elif begun is not None and scan.begun:
-                steered[token] -= np.float32(_cost(begun, scan.begun))
+                strays = scan.in_list and on_name and not _at_name(begun, ahead, names)
+                steered[token] -= np.float32(_cost(begun, scan.begun) + _UNLIKE * strays)
             elif begun is not None and scan.in_list and not scan.begun:
-                place = min((at for at in names if ahead.startswith(begun, at)), default=None)
+                place = min((at for at in names if _begins(begun, ahead, at)), default=None)
                 if place is not None:
                     first.append((place, token))
                 elif names:
-                    steered[token] -= np.float32(_UNLIKE if named else _UNLIKE / 2)
+                    unlike = named or not begun[0].islower()
+                    steered[token] -= np.float32(_UNLIKE if unlike else _UNLIKE / 2)
             if named and not names and scan.goes_on(piece):
                 steered[token] -= np.float32(_UNLIKE)
         self._in_order(logits, steered, first)
@@ -204,22 +209,31 @@ class _Scan:
 
 
 def _names(text: str) -> set[int]:
-    """Where names begin: a capital at the start of a sentence counts if nothing speaks against it.
+    """Where names begin.
 
-    By itself it is no name if a small letter follows, or if it also stands in small letters.
+    A word with a capital that opens a sentence is one only if it does not also stand there in
+    small letters, and is long, or the whole sentence.
     """
     found = set[int]()
     for match in _NAME.finditer(text):
         first, _, rest = match[0].partition(" ")
         opens = _BEGINS.search(text, max(0, match.start() - 4), match.start()) is not None
         small = re.search(rf"(?<!\w){re.escape(first.lower())}(?!\w)", text) is not None
-        lone = not rest and text[match.end() : match.end() + 2].strip(" ")[:1].islower()
-        usual = opens and (small or lone)
-        if usual and rest and "'" in first:
-            found.add(match.end() - len(rest))
-        elif rest or not usual:
+        alone = text[match.end() : match.end() + 1] in _STOPS
+        if not opens or rest or (not small and (len(first) >= _LONG or alone)):
             found.add(match.start())
+        if opens and rest and small:
+            found.add(match.end() - len(rest))
     return found
+
+
+def _at_name(begun: str, text: str, names: set[int]) -> bool:
+    return any(_begins(begun, text, place) for place in names)
+
+
+def _begins(begun: str, text: str, place: int) -> bool:
+    """Whether a name at `place` begins so. "I" is the pronoun, and not half of a name."""
+    return begun != "I" and text.startswith(begun, place)
 
 
 def _cost(text: str, begun: str) -> float:

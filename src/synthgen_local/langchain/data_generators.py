@@ -12,8 +12,11 @@ from typing import Any, TypeAlias
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 
+from ..dataset import ROUNDS, schema_of
+from ..dataset import DatasetGenerator as _DatasetGenerator
 from ..errors import PromptError, UsageError
 from ..extract import Extractor
 from ..local_model import LocalModel
@@ -56,20 +59,29 @@ class SyntheticDataGenerator:
 
         Example: `generator.generate(subject="medical_billing", extra="", runs=10)`
         """
-        if seed is None:
-            seed = _settings(self.llm).seed + self._calls
-        self._calls += 1
-        rows = self._generator(subject, extra, variables).generate(runs=runs, seed=seed)
-        if self._parser is not None:
-            rows = [self._parser.parse(self._text(row)) for row in rows]
-        self.results += rows
-        return rows
+        seed = self._seed(seed)
+        return self._taken(
+            self._generator(subject, extra, variables).generate(runs=runs, seed=seed)
+        )
 
     async def agenerate(
         self, subject: str, runs: int, extra: str = "", *, seed: int | None = None, **variables: Any
     ) -> list[Any]:
-        """Do as `generate` does, in a thread of its own."""
-        return await asyncio.to_thread(self.generate, subject, runs, extra, seed=seed, **variables)
+        """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
+        seed = self._seed(seed)
+        generator = await asyncio.to_thread(self._generator, subject, extra, variables)
+        return self._taken(await generator.agenerate(runs=runs, seed=seed))
+
+    def _seed(self, chosen: int | None) -> int:
+        seed = _settings(self.llm).seed + self._calls if chosen is None else chosen
+        self._calls += 1
+        return seed
+
+    def _taken(self, rows: list[Any]) -> list[Any]:
+        if self._parser is not None:
+            rows = [self._parser.parse(self._text(row)) for row in rows]
+        self.results += rows
+        return rows
 
     def _generator(
         self, subject: str, extra: str, variables: Mapping[str, Any]
@@ -111,8 +123,61 @@ def create_data_generator(
 create_openai_data_generator = create_data_generator
 
 
-class TextChain(Runnable[dict[str, Any], dict[str, Any]]):
-    """Texts about fields: `{"fields", "preferences"}` in, the same and "text" out."""
+class _Chain(Runnable[Any, dict[str, Any]]):
+    """A chain that answers all of its inputs together."""
+
+    def __call__(self, inputs: Any) -> dict[str, Any]:
+        """Do as `invoke` does."""
+        return self.invoke(inputs)
+
+    def invoke(
+        self,
+        input: Any,  # noqa: A002 LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Answer one input."""
+        return self._call_with_config(self._answer, input, config)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[dict[str, Any]]:
+        """Answer inputs in their order, decoded together."""
+        return self._batch_with_config(
+            self._answers, inputs, config, return_exceptions=return_exceptions
+        )
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[dict[str, Any]]:
+        """Do as `batch` does, in a thread of its own."""
+        return await run_in_executor(
+            None, self.batch, inputs, config, return_exceptions=return_exceptions
+        )
+
+    def _answer(self, item: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._answers([item])[0]
+        return answer
+
+    def _answers(self, inputs: list[Any]) -> list[Any]:
+        raise NotImplementedError
+
+
+class TextChain(_Chain):
+    """Texts about fields: `{"fields", "preferences"}` in, the same and "text" out.
+
+    Example: `TextChain(llm)({"fields": ["blue", "yellow"], "preferences": {}})["text"]`
+    """
 
     input_keys = ("fields", "preferences")
     output_keys = ("text",)
@@ -124,52 +189,23 @@ class TextChain(Runnable[dict[str, Any], dict[str, Any]]):
             settings.local, temperature=settings.temperature, batch=settings.batch_size
         )
 
-    def __call__(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Return one text.
-
-        Example: `chain({"fields": ["blue", "yellow"], "preferences": {}})["text"]`
-        """
-        return self.invoke(inputs)
-
-    def invoke(
-        self,
-        input: dict[str, Any],  # noqa: A002 LangChain's name
-        config: RunnableConfig | None = None,  # noqa: ARG002
-        **_: Any,
-    ) -> dict[str, Any]:
-        """Return one text."""
-        return self.batch([input])[0]
-
-    def batch(
-        self,
-        inputs: list[dict[str, Any]],
-        config: RunnableConfig | list[RunnableConfig] | None = None,  # noqa: ARG002
-        *,
-        return_exceptions: bool = False,
-        **_: Any,
-    ) -> list[dict[str, Any]]:
-        """Return a text for each input; those with equal preferences are written together."""
+    def _answers(self, inputs: list[Any]) -> list[Any]:
+        """Write a text for each input; those with equal preferences together."""
         groups: dict[str, list[int]] = {}
         for index, item in enumerate(inputs):
             if "fields" not in item:
                 raise PromptError("The input has no 'fields'.", hint="Give fields and preferences.")
             groups.setdefault(repr(item.get("preferences")), []).append(index)
-        outputs: dict[int, dict[str, Any]] = {}
+        texts: dict[int, str] = {}
         for members in groups.values():
             preferences = inputs[members[0]].get("preferences")
             fields = [inputs[index]["fields"] for index in members]
-            try:
-                for index, text in zip(
-                    members,
-                    self._generator.texts(fields, preferences, seed=self._seed),
-                    strict=True,
-                ):
-                    outputs[index] = {**inputs[index], "text": text.text}
-            except Exception as error:
-                if not return_exceptions:
-                    raise
-                outputs |= dict.fromkeys(members, error)  # type: ignore[arg-type]
-        return [outputs[index] for index in range(len(inputs))]
+            written = self._generator.texts(fields, preferences, seed=self._seed)
+            texts |= {index: t.text for index, t in zip(members, written, strict=True)}
+        return [
+            {"fields": item["fields"], "preferences": None, **item, "text": texts[index]}
+            for index, item in enumerate(inputs)
+        ]
 
 
 def create_data_generation_chain(llm: Llm) -> TextChain:
@@ -183,22 +219,44 @@ def create_data_generation_chain(llm: Llm) -> TextChain:
 class DatasetGenerator:
     """One text for each set of fields, all with the same preferences.
 
+    Where all sets have the same fields, of text, numbers or lists of text, each text is read
+    back and, up to `rounds` times, written anew until it says its fields in their order;
+    `rounds` of 1 writes each text once.
+
     Example: `DatasetGenerator(ChatLocal(), {"style": "informal"})([{"actor": "Tom Hanks"}])`
     """
 
-    def __init__(self, llm: Llm, sentence_preferences: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        llm: Llm,
+        sentence_preferences: Mapping[str, Any] | None = None,
+        *,
+        rounds: int = ROUNDS,
+    ) -> None:
         self.generator = create_data_generation_chain(llm)
         self.sentence_preferences = dict(sentence_preferences or {})
+        self._settings = _settings(llm)
+        self._rounds = rounds
 
     def __call__(self, fields_collection: Sequence[Any]) -> list[dict[str, Any]]:
         """Return `{"fields", "preferences", "text"}` for each, in order."""
-        return self.generator.batch([
-            {"fields": fields, "preferences": self.sentence_preferences}
-            for fields in fields_collection
-        ])  # fmt: skip
+        settings, inputs = self._settings, list(fields_collection)
+        dataset = _DatasetGenerator(
+            settings.local,
+            self.sentence_preferences,
+            verify=schema_of(inputs) if self._rounds > 1 else None,
+            rounds=self._rounds,
+            ordered=True,
+            temperature=settings.temperature,
+            batch=settings.batch_size,
+        )
+        return [
+            {key: item[key] for key in ("fields", "preferences", "text")}
+            for item in dataset(inputs, seed=settings.seed)
+        ]
 
 
-class ExtractionChain(Runnable[Any, dict[str, Any]]):
+class ExtractionChain(_Chain):
     """Records of a schema out of text: `{"input": text}` in, the same and "text" out."""
 
     input_keys = ("input",)
@@ -214,37 +272,12 @@ class ExtractionChain(Runnable[Any, dict[str, Any]]):
 
         Example: `create_extraction_chain_pydantic(Actor, llm).run("Tom Hanks in Big")`
         """
-        return self._extractor(text, seed=self._seed)
+        records: list[Any] = self.invoke(text)["text"]
+        return records
 
-    def __call__(self, inputs: Any) -> dict[str, Any]:
-        """Return the records of one text."""
-        return self.invoke(inputs)
-
-    def invoke(
-        self,
-        input: Any,  # noqa: A002 LangChain's name
-        config: RunnableConfig | None = None,  # noqa: ARG002
-        **_: Any,
-    ) -> dict[str, Any]:
-        """Return the records of one text under "text"."""
-        return self.batch([input])[0]
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,  # noqa: ARG002
-        *,
-        return_exceptions: bool = False,
-        **_: Any,
-    ) -> list[dict[str, Any]]:
-        """Return the records of each text; all are read together."""
+    def _answers(self, inputs: list[Any]) -> list[Any]:
         texts = [item if isinstance(item, str) else item["input"] for item in inputs]
-        try:
-            found = self._extractor(texts, seed=self._seed)
-        except Exception as error:
-            if return_exceptions:
-                return [error] * len(inputs)  # type: ignore[list-item]
-            raise
+        found = self._extractor(texts, seed=self._seed)
         return [
             {"input": text, "text": records} for text, records in zip(texts, found, strict=True)
         ]

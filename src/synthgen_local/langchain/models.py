@@ -5,11 +5,14 @@ Knows LangChain's messages and callbacks, not schemas' grammars or prompts of ge
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from langchain_core.callbacks import CallbackManager, CallbackManagerForLLMRun
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -24,7 +27,7 @@ from langchain_core.outputs import (
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import get_config_list, run_in_executor
 from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from ..chat import Answer, Chat
 from ..errors import UsageError
@@ -38,6 +41,20 @@ from ..schema.grammar import write_value
 _ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What format instructions ask for, and the rest of the prompt, which it is to be about."""
+
+    json_schema: dict[str, Any]
+    passage: str
+    grounded: bool
+
+    @property
+    def key(self) -> str:
+        """Equal for what is decoded under one grammar."""
+        return f"{self.grounded} {json.dumps(self.json_schema)}"
+
+
 class LocalSettings(BaseModel):
     """What both kinds of model take.
 
@@ -48,9 +65,9 @@ class LocalSettings(BaseModel):
     taken word for word from the prompt.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    model: str = Field(default="", alias="model_name")
+    model: str = Field(default="", validation_alias=AliasChoices("model", "model_name"))
     temperature: float = Field(default=0.7, ge=0)
     max_tokens: int = Field(default=256, ge=1)
     stop: list[str] | None = None
@@ -89,28 +106,36 @@ class LocalSettings(BaseModel):
         """Answer conversations together, in their order."""
         if schema is not None:
             return self.chat(stop, schema).answers(conversations, seed=self.seed)
-        formatted = {
-            index: found
-            for index, messages in enumerate(conversations)
-            if messages and (found := schema_in(messages[-1].content))
-        }
-        plain = [m for index, m in enumerate(conversations) if index not in formatted]
-        free = iter(self.chat(stop).answers(plain, seed=self.seed))
-        return [
-            self._instance(messages, *formatted[index]) if index in formatted else next(free)
-            for index, messages in enumerate(conversations)
-        ]
+        forms = [_form(messages, self.grounded) for messages in conversations]
+        groups: dict[str, list[int]] = {}
+        for index, form in enumerate(forms):
+            groups.setdefault("" if form is None else form.key, []).append(index)
+        found: dict[int, Answer] = {}
+        for members in groups.values():
+            alike = [conversations[index] for index in members]
+            asked = [form for index in members if (form := forms[index])]
+            if asked:
+                answers = self._instances(alike, asked)
+            else:
+                answers = self.chat(stop).answers(alike, seed=self.seed)
+            found |= zip(members, answers, strict=True)
+        return [found[index] for index in range(len(conversations))]
 
-    def _instance(self, messages: Sequence[Message], json_schema: Any, rest: str) -> Answer:
-        """An instance of the schema that a prompt's format instructions hold."""
-        schema = RowSchema.of(json_schema)
-        grounded = "extract" in rest.lower() if self.grounded is None else self.grounded
-        if not grounded:
-            return self.chat(schema=schema).answers([messages], seed=self.seed)[0]
-        extractor = Extractor(schema, self.local, least=1, most=1)
-        text = write_value(extractor(rest)[0])
+    def _instances(
+        self, conversations: Sequence[Sequence[Message]], forms: Sequence[_Form]
+    ) -> list[Answer]:
+        """Instances of the schema that all these prompts' format instructions hold."""
+        schema = RowSchema.of(forms[0].json_schema)
+        if not forms[0].grounded:
+            return self.chat(schema=schema).answers(conversations, seed=self.seed)
+        extractor = Extractor(schema, self.local, least=1, most=1, batch=self.batch_size)
+        found = extractor([form.passage for form in forms], seed=self.seed)
+        texts = [write_value(records[0]) for records in found]
         tokenize = self.local.engine.tokenize
-        return Answer(text, "stop", len(tokenize(messages[-1].content)), len(tokenize(text)))
+        return [
+            Answer(text, "stop", len(tokenize(messages[-1].content)), len(tokenize(text)))
+            for messages, text in zip(conversations, texts, strict=True)
+        ]
 
 
 class ChatLocal(LocalSettings, BaseChatModel):
@@ -150,7 +175,7 @@ class ChatLocal(LocalSettings, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         conversation = _messages(messages)
         pieces: Iterator[str]
-        if row_schema is None and schema_in(conversation[-1].content):
+        if row_schema is None and _form(conversation):
             pieces = iter([self.answers([conversation], stop)[0].text])
         else:
             pieces = self.chat(stop, row_schema).stream(conversation, seed=self.seed)
@@ -178,7 +203,9 @@ class ChatLocal(LocalSettings, BaseChatModel):
             CallbackManager.configure(
                 one.get("callbacks"), self.callbacks, self.verbose, one.get("tags"), self.tags,
                 one.get("metadata"), self.metadata,
-            ).on_chat_model_start(self._serialized, [messages], name=one.get("run_name"))[0]
+            ).on_chat_model_start(
+                self._serialized, [messages], one.get("run_id"), name=one.get("run_name")
+            )[0]
             for one, messages in zip(
                 get_config_list(config, len(inputs)), conversations, strict=True
             )
@@ -220,6 +247,8 @@ class ChatLocal(LocalSettings, BaseChatModel):
 
         `schema` is a pydantic model, a TypedDict, a JSON Schema or an OpenAI function.
         `method` and `strict` make no difference: every answer is decoded under the schema.
+        An answer that a validator of the schema refuses is an OutputParserException, or, with
+        `include_raw`, its "parsing_error".
 
         Example: `ChatLocal().with_structured_output(Joke).invoke("Tell me one about cats.")`
         """
@@ -228,14 +257,19 @@ class ChatLocal(LocalSettings, BaseChatModel):
                 f"with_structured_output does not take {', '.join(sorted(unknown))}.",
                 hint="Give it a schema and include_raw.",
             )
-        is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
-        rows = RowSchema.of(schema if is_model else convert_to_json_schema(schema))
+        rows = _row_schema(schema)
 
         def parse(message: AIMessage) -> Any:
-            parsed = rows.parse(str(message.content))
-            return (
-                {"raw": message, "parsed": parsed, "parsing_error": None} if include_raw else parsed
-            )
+            parsed, refusal = None, None
+            try:
+                parsed = rows.parse(str(message.text))
+            except ValueError as error:
+                refusal = OutputParserException(str(error), llm_output=str(message.text))
+            if include_raw:
+                return {"raw": message, "parsed": parsed, "parsing_error": refusal}
+            if refusal is not None:
+                raise refusal
+            return parsed
 
         return self.bind(row_schema=rows) | RunnableLambda(parse)
 
@@ -284,6 +318,27 @@ class LocalLLM(LocalSettings, BaseLLM):
 @cache
 def _load(name: str, gpu_layers: int | None, threads: int | None, weights: Weights) -> LocalModel:
     return LocalModel.load(name, gpu_layers=gpu_layers, threads=threads, weights=weights)
+
+
+def _row_schema(schema: Any) -> RowSchema:
+    if isinstance(schema, dict) and schema.keys() & {"properties", "$ref"}:
+        return RowSchema.of(schema)  # a JSON Schema, which LangChain takes only with a title
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return RowSchema.of(schema)
+    return RowSchema.of(convert_to_json_schema(schema))
+
+
+def _form(messages: Sequence[Message], grounded: bool | None = None) -> _Form | None:
+    """Read the format instructions of the last message, or of the system's."""
+    for message in reversed(messages):
+        last = message is messages[-1]
+        if (last or message.role == "system") and (found := schema_in(message.content)):
+            schema, rest = found
+            passage = rest if last else messages[-1].content
+            if grounded is None:
+                grounded = "extract" in f"{rest}\n{passage}".lower()
+            return _Form(schema, passage, grounded)
+    return None
 
 
 def _messages(messages: Sequence[BaseMessage]) -> list[Message]:

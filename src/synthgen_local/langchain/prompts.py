@@ -50,7 +50,7 @@ def few_shot_prompt(
     if isinstance(prompt, str):
         return FewShotPrompt(prefix=_filled(prompt, "f-string", variables), suffix="")
     if isinstance(prompt, PromptTemplate):
-        known = _merged(prompt, variables)
+        known = _known(prompt, variables)
         return FewShotPrompt(
             prefix=_filled(prompt.template, prompt.template_format, known), suffix=""
         )
@@ -59,7 +59,7 @@ def few_shot_prompt(
             f"{type(prompt).__name__} is not a prompt for rows.",
             hint="Use FewShotPromptTemplate or PromptTemplate.",
         )
-    known = _merged(prompt, variables)
+    known = _known(prompt, variables)
     examples = prompt.examples
     if examples is None and prompt.example_selector is not None:
         examples = prompt.example_selector.select_examples(dict(known))
@@ -74,18 +74,24 @@ def few_shot_prompt(
     )
 
 
-def _merged(prompt: BasePromptTemplate[Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+def _known(prompt: BasePromptTemplate[Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     partial = {
         key: value() if callable(value) else value
         for key, value in prompt.partial_variables.items()
     }
-    return {**partial, **variables}
+    known = {**partial, **variables}
+    for name in prompt.input_variables:
+        if name not in known:  # Jinja would leave a blank, without a word
+            raise PromptError(f"The prompt names {{{name}}}.", hint=f"Say what it is: {name}=...")
+    return known
 
 
 def _filled(template: str, kind: str, variables: Mapping[str, Any]) -> str:
     """A template with its variables, as text for a prompt that has none left."""
     if kind == "f-string":
-        text = fill(template, {key: str(value) for key, value in variables.items()})
+        text = fill(
+            template, {key: "" if value is None else str(value) for key, value in variables.items()}
+        )
     else:
         text = DEFAULT_FORMATTER_MAPPING[kind](template, **variables)
     return text.replace("{", "{{").replace("}", "}}")
