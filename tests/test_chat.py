@@ -101,7 +101,6 @@ def test_max_tokens(random_model: LocalModel, most: int) -> None:
     assert whole.text.startswith(cut.text)
 
 
-@pytest.mark.xfail(reason="an end at the last token is taken for a cut")
 def test_an_end_at_the_last_token_is_an_end(random_model: LocalModel) -> None:
     """Nothing was cut of an answer that the model ended with its last token."""
     seed, whole = ended(random_model)
@@ -148,7 +147,7 @@ def test_a_stream_is_the_answer_in_pieces(
 
 @pytest.mark.parametrize(
     "length",
-    [1, pytest.param(3, marks=pytest.mark.xfail(reason="a stop's first tokens are streamed"))],
+    [1, 3],
 )
 def test_a_stream_has_no_stop_in_it(random_model: LocalModel, length: int) -> None:
     """What may yet be a stop is not given out."""
@@ -158,7 +157,6 @@ def test_a_stream_has_no_stop_in_it(random_model: LocalModel, length: int) -> No
     assert "".join(chat.stream(HELLO, seed=seed)) == answer(chat, seed).text
 
 
-@pytest.mark.xfail(reason="half a character of a grammar's row is decoded", raises=ValueError)
 def test_a_stream_of_a_grammar_may_have_any_character(random_model: LocalModel) -> None:
     """Characters of several tokens come whole."""
     chat = Chat(random_model, grammar=grammar(), temperature=1)
@@ -167,7 +165,6 @@ def test_a_stream_of_a_grammar_may_have_any_character(random_model: LocalModel) 
         assert "".join(chat.stream(HELLO, seed=seed)) == answer(chat, seed).text
 
 
-@pytest.mark.xfail(reason="its thread goes on to the end")
 def test_a_stream_may_be_left() -> None:
     """Leaving a stream early ends its threads."""
     with LocalModel.load("random", threads=1) as model:

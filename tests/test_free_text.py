@@ -34,7 +34,7 @@ def write(tokens: Sequence[int], most: int = 99, stop: Sequence[str] = ()) -> Fr
         (b"hello", 5, [], "hello", True),
         (b"hello", 3, [], "hel", True),
         (b"a STOP b", 99, ["STOP"], "a ", True),
-        (b"a STO", 99, ["STOP"], "a STO", False),
+        (b"a STO", 99, ["STOP"], "a ", False),
         (b"one, two. three", 99, [".", ","], "one", True),
         ("a 京 b".encode(), 99, ["京"], "a ", True),
         ("é京😀".encode(), 99, [], "é京😀", False),

@@ -578,7 +578,6 @@ def test_stops(chat: ChatLocal) -> None:
     assert settled.invoke("Hello").content == whole[:3]
 
 
-@pytest.mark.xfail(reason="FreeText.text gives the beginning of a stop away")
 def test_a_stream_never_begins_a_stop(chat: ChatLocal) -> None:
     """A stream gives no character of a stop, though a stop is written over several tokens."""
     whole = str(chat.invoke("Hello").content)
@@ -664,7 +663,6 @@ def test_structured_answers(
     assert decodes == [1, 2]
 
 
-@pytest.mark.xfail(reason="chat._Heard reads text that ends within a character")
 def test_a_structured_stream(chat: ChatLocal) -> None:
     """A structured answer may be streamed: its pieces, cut within characters, give the instance."""
     structured = chat.with_structured_output(Pet)

@@ -182,7 +182,6 @@ def test_outside_of_lists_the_logits_are_the_models() -> None:
     assert (reading.steer(made) == made).all()
 
 
-@pytest.mark.xfail(reason="characters of several tokens are not read")
 def test_characters_of_several_tokens_count() -> None:
     """An item is what it is, whatever tokens it was written with."""
     reading = start(several(2), "Zoë saw Zoé", '["Zoë","')

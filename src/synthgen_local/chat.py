@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from .engine.constraint import Constraint, Grammar
 from .engine.decoder import Decoded, Job, Start
 from .engine.free_text import FreeText
-from .engine.parallel import Accepted
+from .engine.parallel import Accepted, Rejected
 from .errors import DecodingError, UsageError
 from .local_model import LocalModel
 from .prompts import Message, conversation, share
@@ -23,6 +23,9 @@ from .schema import RowGrammar
 from .schema.descriptions import describe
 from .schema.grammar import write_value
 from .schema.outline import outline
+
+ATTEMPTS = 20
+"""How often a record is drawn that its schema's validators refuse."""
 
 Finish: TypeAlias = Literal["stop", "length"]
 
@@ -68,27 +71,34 @@ class Chat:
     def answers(self, conversations: Sequence[Sequence[Message]], *, seed: int = 0) -> list[Answer]:
         """Return an answer to each conversation, in their order.
 
-        Raises DecodingError before anything is decoded if one does not fit the model's context.
+        A record that its schema's validators refuse is drawn anew a few times; the last draw
+        is the answer. Raises DecodingError before anything is decoded if a conversation does not
+        fit the model's context.
         """
         if not conversations:
             return []
         prompts = self._prompts(conversations)
-        job = self._job(prompts, seed, {})
+        begun: dict[int, Constraint] = {}
+        attempts = ATTEMPTS if self.grammar is not None and self.temperature > 0 else 1
         with closing(
-            self.model.decode(job, len(prompts), Accepted, attempts=1, batch=self.batch)
-        ) as outcomes:
-            return [self._answer(outcome.decoded, prompts[outcome.row]) for outcome in outcomes]
+            self.model.decode(
+                self._job(prompts, seed, begun), len(prompts), self._check,
+                attempts=attempts, batch=self.batch,
+            )
+        ) as outcomes:  # fmt: skip
+            return [
+                self._answer(outcome.decoded, prompts[outcome.row], begun[outcome.row])
+                for outcome in outcomes
+            ]
 
     def stream(self, messages: Sequence[Message], *, seed: int = 0) -> Generator[str]:
-        """Yield an answer in pieces, as they are written.
+        """Yield an answer in pieces, as they are written; leaving early stops it.
 
         Example: `for piece in chat.stream([Message("user", "Hello")]): print(piece, end="")`
         """
-        pieces: queue.Queue[str | BaseException | None] = queue.Queue()
-        prompts = self._prompts([messages])
-        outcomes = self.model.decode(
-            self._job(prompts, seed, {0: pieces}), 1, Accepted, attempts=1, batch=self.batch
-        )
+        reader = _Reader()
+        job = self._job(self._prompts([messages]), seed, {}, reader)
+        outcomes = self.model.decode(job, 1, Accepted, attempts=1, batch=self.batch)
 
         def work() -> None:
             try:
@@ -96,22 +106,25 @@ class Chat:
                     for _ in outcomes:
                         pass
             except BaseException as error:  # handed to the caller's thread below
-                pieces.put(error)
+                reader.pieces.put(error)
             finally:
-                pieces.put(None)
+                reader.pieces.put(None)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        while (piece := pieces.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-        thread.join()
+        try:
+            while (piece := reader.pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            reader.left.set()
+            thread.join()
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
         messages = list(messages)
-        if self.grammar is not None:
+        if self.grammar is not None and messages:
             last = messages[-1]
             messages[-1] = replace(last, content=f"{last.content}\n\n{_form(self.grammar)}")
         engine = self.model.engine
@@ -135,25 +148,42 @@ class Chat:
     def _longest(self) -> int:
         return self.max_tokens if self.grammar is None else self.grammar.longest
 
-    def _job(self, prompts: Sequence[Sequence[int]], seed: int, listeners: dict[int, Any]) -> Job:
+    def _job(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seed: int,
+        begun: dict[int, Constraint],
+        reader: _Reader | None = None,
+    ) -> Job:
+        """`begun` is filled with each row's constraint."""
         prefix, suffixes = share(prompts)
         tokenizer = self.model.engine.tokenizer
         grammar = None if self.grammar is None else Grammar(tokenizer, self.grammar.serialised)
+        head = () if grammar is None else grammar.head
 
         def start(row: int) -> Start:
-            listener = listeners.get(row)
+            constraint: Constraint
             if grammar is None:
-                free = FreeText(self.model.pieces, self.max_tokens, self.stop)
-                return Start(suffixes[row], _heard(free, listener))
-            if listener is not None:
-                listener.put(tokenizer.decode_bytes(list(grammar.head)).decode())
-            return Start((*suffixes[row], *grammar.head), _heard(grammar.start(), listener))
+                constraint = FreeText(self.model.pieces, self.max_tokens, self.stop)
+            else:
+                constraint = grammar.start()
+            begun[row] = constraint
+            heard = constraint if reader is None else _Heard(constraint, reader)
+            return Start((*suffixes[row], *head), heard)
 
         longest = max(map(len, suffixes)) + self._longest
         return Job(prefix, start, longest, seed, self.temperature)
 
-    def _answer(self, decoded: Decoded, prompt: Sequence[int]) -> Answer:
-        cut = self.grammar is None and decoded.drawn >= self.max_tokens
+    def _check(self, decoded: Decoded) -> Accepted[str] | Rejected:
+        try:
+            if self.grammar is not None:
+                self.grammar.schema.parse(decoded.text)
+        except ValueError as error:
+            return Rejected(str(error))
+        return Accepted(decoded.text)
+
+    def _answer(self, decoded: Decoded, prompt: Sequence[int], constraint: Constraint) -> Answer:
+        cut = isinstance(constraint, FreeText) and constraint.cut
         return Answer(decoded.text, "length" if cut else "stop", len(prompt), decoded.drawn)
 
 
@@ -162,32 +192,43 @@ def _form(grammar: RowGrammar) -> str:
     return f"Answer as JSON in this form: {write_value(outline(grammar.shape))}{fields}"
 
 
-def _heard(constraint: Constraint, listener: queue.Queue[Any] | None) -> Constraint:
-    return constraint if listener is None else _Heard(constraint, listener)
+class _Reader:
+    """Who reads a stream: `pieces` wait there, and `left` is set when nobody does any more."""
+
+    def __init__(self) -> None:
+        self.pieces: queue.Queue[str | BaseException | None] = queue.Queue()
+        self.left = threading.Event()
 
 
 class _Heard:
-    """A constraint whose text goes to a queue as it grows."""
+    """A constraint whose text goes to a reader as it grows."""
 
-    def __init__(self, constraint: Constraint, listener: queue.Queue[Any]) -> None:
+    def __init__(self, constraint: Constraint, reader: _Reader) -> None:
         self._constraint = constraint
-        self._listener = listener
-        self._said = len(constraint.text())
+        self._reader = reader
+        self._said = 0
         self.allowed = constraint.allowed
         self.steer = constraint.steer
         self.text = constraint.text
         self.close = constraint.close
+        self._say()
 
     @property
     def finished(self) -> bool:
-        """Whether the row is whole."""
-        return self._constraint.finished
+        """Whether the row is whole, or nobody reads on."""
+        return self._constraint.finished or self._reader.left.is_set()
 
     def take(self, token: int, stream: Any) -> Sequence[int]:
         """Accept a token and pass on what it wrote."""
         forced = self._constraint.take(token, stream)
-        text = self._constraint.text()
-        if len(text) > self._said:
-            self._listener.put(text[self._said :])
-            self._said = len(text)
+        self._say()
         return forced
+
+    def _say(self) -> None:
+        try:
+            text = self._constraint.text()
+        except UnicodeDecodeError:  # in the middle of a character
+            return
+        if len(text) > self._said:
+            self._reader.pieces.put(text[self._said :])
+            self._said = len(text)

@@ -27,6 +27,9 @@ ROUNDS = 5
 """How often a text is written at most so that it reads back as its fields."""
 
 
+_MOST = 64  # records that the fields of one text may hold
+
+
 @dataclass
 class _Kept:
     """The best text of an input so far, and what it reads back as.
@@ -44,7 +47,8 @@ class DatasetGenerator:
 
     With `verify`, a schema, every text is extracted again by it and compared with its fields,
     lists in any order, or, if they are `ordered`, as they are; a text that differs is written
-    anew, up to `rounds` times in all, and each item says whether it `agrees`. `mentions`, `temperature` and `batch` are TextGenerator's.
+    anew, up to `rounds` times in all, and each item says whether it `agrees`. `mentions`,
+    `temperature` and `batch` are TextGenerator's.
 
     Raises SchemaError for a schema that cannot be used.
 
@@ -69,7 +73,9 @@ class DatasetGenerator:
         self._rounds = rounds
         self._wanted = 2 if ordered else 1
         self._texts = TextGenerator(model, mentions=mentions, temperature=temperature, batch=batch)
-        self._extractor = None if verify is None else Extractor(verify, model, batch=batch)
+        self._extractor = (
+            None if verify is None else Extractor(verify, model, most=_MOST, batch=batch)
+        )
 
     def __call__(self, inputs: Iterable[Any], *, seed: int = 0) -> list[dict[str, Any]]:
         """Return `{"fields", "preferences", "text", "spans"}` for each input, in their order.

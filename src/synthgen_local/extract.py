@@ -137,6 +137,11 @@ class Extractor:
         Example: `for records in extractor.extract(open("notes.txt")): print(records)`
         """
         passages = list(texts)
+        for number, passage in enumerate(passages, 1):
+            if any("\ud800" <= character <= "\udfff" for character in passage):
+                raise PromptError(
+                    f"Passage {number} holds half of a character.", hint="Save it as UTF-8."
+                )
         if not passages:
             return (_ for _ in ())
         return self._extract(self._job(passages, seed), len(passages))

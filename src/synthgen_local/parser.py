@@ -15,7 +15,7 @@ from .errors import OutputError
 from .schema import RowSchema
 
 INSTRUCTIONS = "Answer with one JSON object and nothing else. It must satisfy this JSON Schema:"
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?\s*(?=\{)")
 
 
 class RecordParser:
@@ -62,14 +62,15 @@ def schema_in(prompt: str) -> tuple[dict[str, Any], str] | None:
     """
     for match in reversed(list(_FENCE.finditer(prompt))):
         try:
-            schema = json.loads(match[1])
-        except ValueError:
+            schema, end = json.JSONDecoder().raw_decode(prompt, match.end())
+        except (ValueError, RecursionError):
             continue
         if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
             continue
         start = max(prompt.rfind(opening, 0, match.start()) for opening in _OPENINGS)
-        if start >= 0:
-            return {"type": "object", **schema}, prompt[:start] + prompt[match.end() :]
+        closing = re.compile(r"\s*```").match(prompt, end)
+        if start >= 0 and closing is not None:
+            return {"type": "object", **schema}, prompt[:start] + prompt[closing.end() :]
     return None
 
 

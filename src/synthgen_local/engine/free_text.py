@@ -26,6 +26,7 @@ class FreeText:
         self._stop = stop
         self._bytes = b""
         self.finished = False
+        self.cut = False  # at the most tokens
 
     def allowed(self) -> NDArray[np.uint8]:
         """Everything but special tokens that are no end."""
@@ -43,14 +44,23 @@ class FreeText:
             return ()
         self._bytes += self._pieces.piece(token)
         written = self._bytes.decode(errors="ignore")
-        self.finished = self._left == 0 or any(stop in written for stop in self._stop)
+        stopped = any(stop in written for stop in self._stop)
+        self.cut = self._left == 0 and not stopped
+        self.finished = self.cut or stopped
         return ()
 
     def text(self) -> str:
-        """What has been written, without a stop and without half a character."""
+        """What has been written, without a stop, and without half a character or half a stop."""
         text = self._bytes.decode(errors="ignore")
         ends = [text.find(stop) for stop in self._stop if stop in text]
-        return text[: min(ends)] if ends else text
+        if ends:
+            return text[: min(ends)]
+        return text if self.finished else text[: len(text) - self._begun(text)]
+
+    def _begun(self, text: str) -> int:
+        """Characters at the end that may become a stop: they wait."""
+        sizes = (n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return max(sizes, default=0)
 
     def close(self) -> None:
         """Nothing to give back."""

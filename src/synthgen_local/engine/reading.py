@@ -12,6 +12,7 @@ schemas.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ _NEAR = 4.5  # items this close to the likeliest are taken in the passage's orde
 _UNLIKE = 6.0  # an item that is no name among names
 _PAST = 2.0  # a string that goes on past a comma or a stop
 _AND = "and|or|und|oder|et|ou|y|o|e"  # between two names, not in one
-_CAPITAL = r"(?!I\b)[^\W\d_a-z]"
+_CAPITAL = r"(?!I\b)[A-ZÀ-ÖØ-ÞĆČĎĘŁŃŐŚŞŠŤŮŹŻŽΑ-ΩЁА-Я]"
 _WORD = rf"{_CAPITAL}[\w'’-]*"  # noqa: RUF001 an apostrophe as people write it
 _NAME = re.compile(rf"(?<!\w){_WORD}(?: (?:(?!(?:{_AND})\b)[a-z]{{1,3}} ){{0,2}}{_WORD})*")
 """Words with capitals, and short ones between them: "Lilies of the Field"."""
@@ -49,6 +50,7 @@ class Reading:
         self._passage = _escaped(passage)
         self._scan = _Scan()
         self._scan.read(constraint.text())
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._allowed = np.empty(0, dtype=np.uint8)
 
     @property
@@ -66,13 +68,14 @@ class Reading:
         scan, steered = self._scan, logits.copy()
         if not scan.in_list and not scan.begun:
             return logits
+        unfinished = self._decoder.getstate()[0]  # of a character
         ahead = self._ahead(scan.items, [*scan.siblings, *scan.items])
         names = _names(ahead)
         on_name = bool(scan.begun) and _at_name(scan.begun, ahead, names)
         named = bool(scan.items) and all(map(self._is_name, scan.items))
         first: list[tuple[int, int]] = []
         for token in map(int, np.flatnonzero(self._allowed)):
-            piece = self._constraint.piece(token).decode(errors="ignore")
+            piece = (unfinished + self._constraint.piece(token)).decode(errors="ignore")
             begun = scan.after(piece)
             if begun is not None and scan.in_list and begun not in ahead:
                 steered[token] -= np.float32(_BACKWARDS)
@@ -106,7 +109,7 @@ class Reading:
         """Accept a token and what the grammar forces after it."""
         forced = self._constraint.take(token, stream)
         written = b"".join(map(self._constraint.piece, (token, *forced)))
-        self._scan.read(written.decode(errors="ignore"))
+        self._scan.read(self._decoder.decode(written))
         return forced
 
     def text(self) -> str:

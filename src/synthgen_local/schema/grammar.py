@@ -11,11 +11,13 @@ the records a model imitates look exactly like the rows it may write.
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
 
+from ..errors import SchemaError
 from .ranges import decimal_range, integer_range
 from .shapes import (
     Array,
@@ -215,7 +217,7 @@ class _Writer:
         length = f"{_CHARACTER}{{{max(1, shape.text.min_length)},{shape.text.max_length}}}"
         regexes = [
             length,
-            r"[^ ](.*[^ ])?",
+            r"\S(.*\S)?",
             r".*[\p{L}\p{N}].*",
             *map(_searched, shape.text.patterns),
         ]
@@ -296,16 +298,27 @@ def _repeat(item: str, minimum: int, maximum: int) -> str:
 
 
 def _searched(pattern: str) -> str:
-    """A pattern that is searched for, as one of the whole of a string without escapes."""
+    """A pattern that is searched for, as one of the whole of a string without escapes.
+
+    Raises SchemaError for an anchor that belongs to one of several alternatives.
+    """
     around = r'[^"\\]*'
     head = "" if pattern.startswith("^") else around
-    anchored = pattern.endswith("$") and not pattern.endswith(r"\$")
+    anchored = re.search(r"(?<!\\)(?:\\\\)*\$$", pattern) is not None
     body = pattern.removeprefix("^")
+    outside = re.sub(r"\\.|\[[^\]]*\]", "", pattern)
+    while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
+        pass
+    if "|" in outside and (anchored or not head):
+        raise SchemaError(
+            f"The pattern {pattern} cannot be held against a passage.",
+            hint="Put its alternatives in brackets: ^(?:a|b)$.",
+        )
     return f"{head}(?:{body[:-1] if anchored else body}){'' if anchored else around}"
 
 
 def _slashes(regex: str) -> str:
-    return regex.replace("/", "[/]")
+    return re.sub(r"(\\.)|/", lambda match: match[1] or r"\/", regex)
 
 
 def _key_text(value: Any) -> str:

@@ -6,6 +6,7 @@ Knows shapes and text; `grammar.py` writes what comes out.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,8 @@ from functools import cache
 import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
 
-from .grammar import write_grammar
+from ..errors import SchemaError
+from .grammar import refusal, write_grammar
 from .shapes import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
 
 _CHUNK = re.compile(r"\w+|\s+|[^\w\s]")
@@ -27,10 +29,26 @@ def ground(shape: Shape, passage: str) -> Shape | None:
     enumerations, dates and the like have a form of their own and stay as they are; so do
     the keys of mappings.
 
-    Example: `ground(Text(0, 200), "Tom Hanks") == Excerpt(["Tom", " ", "Hanks"], Text(0, 200))`
+    Example: `ground(Text(0, 200), "Tom Hanks") == Excerpt(("Tom", " ", "Hanks"), Text(0, 200))`
     """
-    grounded = _ground(shape, tuple(_CHUNK.findall(passage)))
+    grounded = _ground(shape, _chunks(passage))
     return None if grounded == _NOTHING else grounded
+
+
+def _chunks(passage: str) -> tuple[str, ...]:
+    """Words, white space and single marks; accents and vowel signs belong to their letters."""
+    chunks: list[str] = []
+    for chunk in _CHUNK.findall(passage):
+        in_word = bool(chunks) and _is_word(chunks[-1][-1])
+        if in_word and (_is_word(chunk[0])):
+            chunks[-1] += chunk
+        else:
+            chunks.append(chunk)
+    return tuple(chunks)
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
 
 
 def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
@@ -69,6 +87,11 @@ def _possible(excerpt: Excerpt) -> bool:
     """Whether the passage has a part of this length and pattern."""
     tokenizer = _bytes()
     grammar = write_grammar(excerpt)
+    if reason := refusal(grammar):
+        raise SchemaError(
+            f"A pattern cannot be held against a passage: {reason}",
+            hint="Simplify it, or extract without grounding.",
+        )
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
     matcher.consume_tokens(matcher.compute_ff_tokens())
     if matcher.is_stopped() and not matcher.is_error():

@@ -132,7 +132,10 @@ def _one_line() -> Iterator[None]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        said = first["msg"]
+        if first["type"] == "union_tag_invalid":  # the only message that quotes a whole value
+            said = f"the tag is none of {first['ctx']['expected_tags']}"
+        raise ValueError(f"{where}: {said}" if where else said) from None
 
 
 def _from_json_schema(schema: dict[str, Any], name: str) -> RowSchema:
