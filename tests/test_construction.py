@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, create_model
 
+from synthgen_local import SchemaError
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Job
 from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_rows
@@ -59,7 +60,6 @@ class Tree(BaseModel):
 def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
     """Texts of rows from random logits, each accepted by the schema at its first attempt."""
     model = RandomModel(salt)
-    assume(grammar.longest < model.context_length // 2)  # a row of a million characters
     tokens = Grammar(model.tokenizer, grammar.serialised)
     job = Job.of_grammar(tokens, model.tokenize("?"), grammar.longest, seed=salt)
 
@@ -151,7 +151,12 @@ types = st.recursive(scalars, containers, max_leaves=4)
 def test_rows_of_any_model_validate(kinds: list[Any], salt: int) -> None:
     """Every row of every supported type is an instance of its model at the first attempt."""
     model = create_model("Model", **{f"field_{i}": (kind, ...) for i, kind in enumerate(kinds)})
-    grammar = compile_schema(RowSchema.of(model))
+    try:
+        grammar = compile_schema(RowSchema.of(model))
+    except SchemaError as error:  # such as a float between 1e-51 and 1e-45: six decimals have none
+        assume("leaves no value" not in str(error))
+        raise
+    assume(grammar.longest < 100_000)  # a row of a million characters takes minutes
 
     for text in decode(grammar, salt, rows=3):
         assert isinstance(model.model_validate_json(text), BaseModel)
