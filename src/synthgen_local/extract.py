@@ -21,7 +21,7 @@ from .engine.parallel import Accepted, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
 from .local_model import LocalModel
-from .prompts import Message, conversation, share
+from .prompts import conversation, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
 from .schema.grammar import longest_text, write_grammar, write_value
@@ -76,8 +76,7 @@ class Extractor:
     `schema` is a pydantic model, a JSON Schema as a dict, or a list such as "name, age int".
     `grounded` takes every free string word for word from the passage; optional values that are
     not there are None. A passage has `least` to `most` records, or as many as the model's
-    context has room for. `temperature` 0 takes what the
-    model finds likeliest.
+    context has room for. `temperature` 0 takes what the model finds likeliest.
 
     Raises SchemaError for a schema that cannot be used.
 
@@ -148,16 +147,10 @@ class Extractor:
 
     def prompt_text(self, text: str) -> str:
         """Return the whole prompt for a passage as the model sees it, chat template included."""
-        messages: list[Message] = []
-        for shot in _SHOTS:
-            messages += [
-                Message("user", _question(shot.format, [], shot.text)),
-                Message("assistant", shot.answer),
-            ]
+        shots = ((_question(shot.format, [], shot.text), shot.answer) for shot in _SHOTS)
         described = list(describe(self.schema.json_schema))
         form = write_value([outline(self.grammar.shape)])
-        messages.append(Message("user", _question(form, described, text)))
-        messages[0] = Message("user", f"{_TASK}\n\n{messages[0].content}")
+        messages = few_shot(_TASK, shots, _question(form, described, text))
         engine = self._model.engine
         return conversation(engine.chat_template, messages, engine.special_tokens)
 

@@ -112,6 +112,19 @@ def conversation(
     return chat(template, messages, special_tokens)
 
 
+def few_shot(task: str, shots: Iterable[tuple[str, str]], question: str) -> list[Message]:
+    """Return the messages of a task: questions with their answers, and the question at last.
+
+    Example: `few_shot("Add.", [("1 + 1", "2")], "2 + 2")[0].content.startswith("Add.")`
+    """
+    messages: list[Message] = []
+    for asked, answered in shots:
+        messages += [Message("user", asked), Message("assistant", answered)]
+    messages.append(Message("user", question))
+    messages[0] = Message("user", f"{task}\n\n{messages[0].content}")
+    return messages
+
+
 def chat(template: str, messages: Sequence[Message], special_tokens: dict[str, str]) -> str:
     """Render messages with a Jinja chat template, up to the model's answer.
 

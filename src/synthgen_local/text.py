@@ -1,6 +1,6 @@
 """Texts about fields: every value word for word, the length kept, all texts decoded together.
 
-Joins fields, preferences, prompts and the decoder. Knows nothing of schemas; `roundtrip.py`
+Joins fields, preferences, prompts and the decoder. Knows nothing of schemas; `dataset.py`
 reads texts back.
 """
 
@@ -21,7 +21,7 @@ from .errors import DecodingError, PromptError, UsageError
 from .fields import Leaf, Span, json_fields, leaves, spans
 from .lengths import Preferences, check_room, limits, read_preferences
 from .local_model import LocalModel
-from .prompts import Message, conversation, share
+from .prompts import conversation, few_shot, share
 
 Mentions: TypeAlias = Literal["exact", "free"]
 
@@ -261,14 +261,8 @@ class TextGenerator:
 
         `fields` are JSON values.
         """
-        messages: list[Message] = []
-        for shot in _SHOTS:
-            messages += [
-                Message("user", _question(shot.fields, shot.preferences)),
-                Message("assistant", shot.text),
-            ]
-        messages.append(Message("user", _question(fields, preferences or {})))
-        messages[0] = Message("user", f"{_TASK}\n\n{messages[0].content}")
+        shots = ((_question(shot.fields, shot.preferences), shot.text) for shot in _SHOTS)
+        messages = few_shot(_TASK, shots, _question(fields, preferences or {}))
         engine = self._model.engine
         return conversation(engine.chat_template, messages, engine.special_tokens)
 

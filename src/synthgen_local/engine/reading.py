@@ -48,6 +48,7 @@ class Reading:
     def __init__(self, constraint: GrammarConstraint, passage: str) -> None:
         self._constraint = constraint
         self._passage = _escaped(passage)
+        self._names = _names(self._passage)
         self._scan = _Scan()
         self._scan.read(constraint.text())
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -65,9 +66,10 @@ class Reading:
 
     def steer(self, logits: Logits) -> Logits:
         """Make tokens rare that would take what the list has, or go back."""
-        scan, steered = self._scan, logits.copy()
+        scan = self._scan
         if not scan.in_list and not scan.begun:
             return logits
+        steered = logits.copy()
         unfinished = self._decoder.getstate()[0]  # of a character
         ahead = self._ahead(scan.items, [*scan.siblings, *scan.items])
         names = _names(ahead)
@@ -103,7 +105,7 @@ class Reading:
                 steered[token] += np.float32(_NEAR)
 
     def _is_name(self, item: str) -> bool:
-        return any(self._passage.startswith(item, place) for place in _names(self._passage))
+        return any(self._passage.startswith(item, place) for place in self._names)
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a token and what the grammar forces after it."""

@@ -80,6 +80,14 @@ class LocalSettings(BaseModel):
     local_model: LocalModel | None = Field(default=None, exclude=True, repr=False)
 
     @property
+    def _llm_type(self) -> str:
+        return "synthgen-local"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
+
+    @property
     def local(self) -> LocalModel:
         """The weights; instances with equal settings share them."""
         if self.local_model is not None:
@@ -143,14 +151,6 @@ class ChatLocal(LocalSettings, BaseChatModel):
 
     Example: `ChatLocal(temperature=1).invoke("Name a colour.").content`
     """
-
-    @property
-    def _llm_type(self) -> str:
-        return "synthgen-local"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
 
     def _generate(
         self,
@@ -290,14 +290,6 @@ class LocalLLM(LocalSettings, BaseLLM):
 
     Example: `LocalLLM().invoke("Name a colour.")`
     """
-
-    @property
-    def _llm_type(self) -> str:
-        return "synthgen-local"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
 
     def _generate(
         self,
