@@ -17,7 +17,7 @@ from .engine.decoder import Decoded, Job, Start
 from .engine.free_text import FreeText
 from .engine.parallel import Accepted, Rejected
 from .errors import DecodingError, UsageError
-from .local_model import LocalModel
+from .local_model import LocalModel, check_draw
 from .prompts import Message, conversation, share
 from .schema import RowGrammar
 from .schema.descriptions import describe
@@ -61,10 +61,7 @@ class Chat:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UsageError(
-                f"Temperature {self.temperature} is below 0.", hint="1 is the model's own."
-            )
+        check_draw(self.temperature)
         if self.max_tokens < 1:
             raise UsageError(f"{self.max_tokens} tokens are none.", hint="Ask for 1 or more.")
 

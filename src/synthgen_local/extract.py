@@ -20,7 +20,7 @@ from .engine.decoder import Decoded, Job, Start
 from .engine.parallel import Accepted, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
-from .local_model import LocalModel
+from .local_model import LocalModel, check_draw
 from .prompts import conversation, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
@@ -95,12 +95,9 @@ class Extractor:
         bounds: Bounds | None = None,
         batch: int | None = None,
     ) -> None:
-        if temperature < 0:
-            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+        check_draw(temperature, batch, of="texts")
         if not 0 <= least <= most or most < 1:
             raise UsageError(f"{least} to {most} records are none.", hint="Ask for 1 or more.")
-        if batch is not None and batch < 1:
-            raise UsageError(f"A batch of {batch} texts is none.", hint="Leave it out.")
         self._model = model
         self._grounded = grounded
         self._least = least

@@ -23,7 +23,7 @@ from .engine.model import Model
 from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
-from .errors import DecodingError, ModelError
+from .errors import DecodingError, ModelError, UsageError
 from .models.catalog import default_model
 from .models.sources import cache_folder, find
 
@@ -168,6 +168,17 @@ def _expanded(path: Path, threads: int) -> Path | None:
         warnings.warn(f"The weights are used as shipped, which is slower: {error}", stacklevel=3)
         return None
     return target
+
+
+def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:
+    """Raise UsageError for a temperature or a batch that nothing can be drawn with.
+
+    Example: `check_draw(0.7, 32)`
+    """
+    if temperature < 0:
+        raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+    if batch is not None and batch < 1:
+        raise UsageError(f"A batch of {batch} {of} is none.", hint="Leave it out.")
 
 
 def available_cores() -> int:

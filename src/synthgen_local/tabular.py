@@ -21,7 +21,7 @@ from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected
 from .errors import TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
-from .local_model import LocalModel
+from .local_model import LocalModel, check_draw
 from .prompts import FewShotPrompt, Message, conversation
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema
 from .schema.descriptions import describe
@@ -73,10 +73,7 @@ class TabularGenerator:
         temperature: float = 1.0,
         batch: int | None = None,
     ) -> None:
-        if temperature < 0:
-            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
-        if batch is not None and batch < 1:
-            raise UsageError(f"A batch of {batch} rows is none.", hint="Leave it out.")
+        check_draw(temperature, batch, of="rows")
         self.prompt = prompt or FewShotPrompt()
         self.grammar, self._examples = _fit(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length

@@ -20,7 +20,7 @@ from .engine.prose import Entry, Length, Prose, most_tokens
 from .errors import DecodingError, PromptError, UsageError
 from .fields import Leaf, Span, json_fields, leaves, spans
 from .lengths import Preferences, check_room, limits, read_preferences
-from .local_model import LocalModel
+from .local_model import LocalModel, check_draw
 from .prompts import conversation, few_shot, share
 
 Mentions: TypeAlias = Literal["exact", "free"]
@@ -128,12 +128,9 @@ class TextGenerator:
         temperature: float = TEMPERATURE,
         batch: int | None = None,
     ) -> None:
-        if temperature < 0:
-            raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
+        check_draw(temperature, batch, of="texts")
         if mentions not in ("exact", "free"):
             raise UsageError(f"Mentions cannot be {mentions!r}.", hint="They are exact or free.")
-        if batch is not None and batch < 1:
-            raise UsageError(f"A batch of {batch} texts is none.", hint="Leave it out.")
         self._model = model
         self._mentions = mentions
         self._temperature = temperature
