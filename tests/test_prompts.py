@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthgen_local import FewShotPrompt, PromptError
-from synthgen_local.prompts import Message, chat, conversation, fill, share
+from synthgen_local.prompts import Message, chat, conversation, few_shot, fill, share
 
 HELLO = [Message("user", "hello")]
 
@@ -121,3 +121,13 @@ def test_share(
 ) -> None:
     """What all begin with comes apart; where prompts differ, each keeps a token at least."""
     assert share(prompts) == expected
+
+
+def test_few_shot_says_the_task_first_and_asks_last() -> None:
+    """The task stands before the first question, each answer after its own, the question last."""
+    assert few_shot("Add.", [("1+1", "2")], "2+2") == [
+        Message("user", "Add.\n\n1+1"),
+        Message("assistant", "2"),
+        Message("user", "2+2"),
+    ]
+    assert few_shot("Add.", [], "2+2") == [Message("user", "Add.\n\n2+2")]
