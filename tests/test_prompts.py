@@ -126,8 +126,25 @@ def test_share(
 def test_few_shot_says_the_task_first_and_asks_last() -> None:
     """The task stands before the first question, each answer after its own, the question last."""
     assert few_shot("Add.", [("1+1", "2")], "2+2") == [
-        Message("user", "Add.\n\n1+1"),
+        Message("system", "Add."),
+        Message("user", "1+1"),
         Message("assistant", "2"),
         Message("user", "2+2"),
     ]
-    assert few_shot("Add.", [], "2+2") == [Message("user", "Add.\n\n2+2")]
+    assert few_shot("Add.", [], "2+2") == [Message("system", "Add."), Message("user", "2+2")]
+
+
+@pytest.mark.parametrize(
+    "system",
+    ["{{ raise_exception('no system') }}", "", "{{ nothing.at.all }}"],
+    ids=["refused", "dropped", "broken"],
+)
+def test_a_template_without_a_system(system: str) -> None:
+    """Where the template has no place for the system's message, the user says it."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}" + system + "{% else %}"
+        "[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}"
+    )
+    messages = [Message("system", "Add."), Message("user", "1+1")]
+
+    assert conversation(template, messages, {}) == "[user]Add.\n\n1+1"

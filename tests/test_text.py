@@ -243,11 +243,23 @@ def test_texts_may_be_left(random_model: LocalModel) -> None:
     assert threading.active_count() == before
 
 
-def test_the_prompt_shows_fields_and_preferences(random_model: LocalModel) -> None:
-    """The last lines of a prompt are the preferences and the fields as JSON."""
-    prompt = TextGenerator(random_model).prompt_text({"Stadt": "Köln"}, {"style": "gossip"})
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"Stadt": "Köln"}, "Stadt: Köln"),
+        (["blue", 3, None, True], "blue, 3, null, true"),
+        ({"a": ["x", "y"], "b": {"c": 1.5}}, "a: x, y\nb: c: 1.5"),
+        ([{"a": "x", "b": ["y", "z"]}, {"a": "w"}], "a: x, b: (y, z)\na: w"),
+        ([["x", "y"], "z"], "x, y\nz"),
+    ],
+)
+def test_the_prompt_shows_fields_and_preferences(
+    random_model: LocalModel, fields: Any, shown: str
+) -> None:
+    """A prompt ends with the preferences and the fields, each value as a text would have it."""
+    prompt = TextGenerator(random_model).prompt_text(fields, {"style": "gossip"})
 
-    assert prompt.endswith('\nPreferences: {"style": "gossip"}\nFields: {"Stadt": "Köln"}\n')
+    assert prompt.endswith(f"\nPreferences: style: gossip\nFields:\n{shown}\n")
 
 
 @pytest.mark.model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,27 +103,34 @@ def conversation(
     """Render messages, the last one the user's, up to the model's answer.
 
     Without a template, as for a base model, a line stands for each message and an empty line
-    after each answer.
+    after each answer. A template that knows no system gets its message as the head of the
+    user's first.
 
     Example: `conversation(None, [Message("user", "Hello")], {}) == "Hello" + chr(10)`
     """
     if template is None:
         ends = {"assistant": "\n\n"}
         return "".join(f"{m.content}{ends.get(m.role, chr(10))}" for m in messages)
-    return chat(template, messages, special_tokens)
+    first, *others = messages
+    if first.role != "system" or not others:
+        return chat(template, messages, special_tokens)
+    with suppress(PromptError):
+        text = chat(template, messages, special_tokens)
+        if first.content.strip() in text:
+            return text
+    asked = Message(others[0].role, f"{first.content}\n\n{others[0].content}")
+    return chat(template, [asked, *others[1:]], special_tokens)
 
 
 def few_shot(task: str, shots: Iterable[tuple[str, str]], question: str) -> list[Message]:
     """Return the messages of a task: questions with their answers, and the question at last.
 
-    Example: `few_shot("Add.", [("1 + 1", "2")], "2 + 2")[0].content.startswith("Add.")`
+    Example: `few_shot("Add.", [("1 + 1", "2")], "2 + 2")[0] == Message("system", "Add.")`
     """
-    messages: list[Message] = []
+    messages = [Message("system", task)]
     for asked, answered in shots:
         messages += [Message("user", asked), Message("assistant", answered)]
-    messages.append(Message("user", question))
-    messages[0] = Message("user", f"{task}\n\n{messages[0].content}")
-    return messages
+    return [*messages, Message("user", question)]
 
 
 def chat(template: str, messages: Sequence[Message], special_tokens: dict[str, str]) -> str:

@@ -51,23 +51,6 @@ _SHOTS = (
         "bowl of caldo verde.",
     ),
     _Shot(
-        ["river", "lantern"],
-        {"style": "fairy tale"},
-        "Once upon a time, a small boat drifted down the river, and only a paper lantern showed "
-        "it the way home.",
-    ),
-    _Shot(
-        [
-            {"name": "Amara Obi", "job": "nurse", "age": 41},
-            {"name": "Leo Strand", "job": "pilot", "age": 29},
-        ],
-        {"style": "formal"},
-        "The committee is pleased to announce two winners this year. Amara Obi, who is 41 years "
-        "old, has worked as a nurse in the same hospital since she finished school. The second "
-        "prize goes to Leo Strand, who became a pilot at the age of 29 and has not left the sky "
-        "since.",
-    ),
-    _Shot(
         {
             "Band": "The Paper Kites",
             "Song": ["Bloom", "Arms", "Featherstone", "Paint", "Willow Tree March"],
@@ -265,9 +248,31 @@ class TextGenerator:
 
 
 def _question(fields: Any, preferences: Mapping[str, Any]) -> str:
-    shown = json.dumps(fields, ensure_ascii=False)
-    if not preferences:
-        return f"Fields: {shown}"
-    return (
-        f"Preferences: {json.dumps(preferences, ensure_ascii=False, default=str)}\nFields: {shown}"
-    )
+    """Values stand as a text would have them, without quotes: so they are to be written."""
+    asked = f"Preferences: {_inline(preferences)}\n" if preferences else ""
+    return f"{asked}Fields:\n{_listed(fields)}"
+
+
+def _listed(fields: Any) -> str:
+    match fields:
+        case dict():
+            return "\n".join(f"{name}: {_inline(value)}" for name, value in fields.items())
+        case list() if any(isinstance(item, dict | list) for item in fields):
+            return "\n".join(map(_inline, fields))
+    return _inline(fields)
+
+
+def _inline(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case Mapping():
+            return ", ".join(f"{name}: {_nested(item)}" for name, item in value.items())
+        case list() | tuple():
+            return ", ".join(map(_nested, value))
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _nested(value: Any) -> str:
+    text = _inline(value)
+    return f"({text})" if isinstance(value, Mapping | list | tuple) else text

@@ -208,17 +208,18 @@ class Prose:
     def steer(self, logits: Logits) -> Logits:
         """Add the bonuses; a line break is as good as an end token."""
         pieces = self._pieces
-        steered = np.where(logits < logits.max() - _LIKELY, logits - _UNLIKELY, logits)
+        unlikely = logits < logits.max() - np.float32(_LIKELY)
+        steered: Logits = logits - np.float32(_UNLIKELY) * unlikely
         for token in self._followers.get(tuple(self._history[-_PHRASE:]), ()):
             steered[token] -= np.float32(_REPEAT_COST)
-        over = np.logaddexp.reduce(logits[pieces.over])
-        if ends_sentence(self._tail.text) and over > np.logaddexp.reduce(logits) - np.log(2):
+        over = _log_mass(logits[pieces.over])
+        if ends_sentence(self._tail.text) and over > _log_mass(logits) - np.log(2):
             self._tired = True
         steered[pieces.end_tokens] = -np.inf
         steered[pieces.end_tokens[0]] = over + self._end_bonus() * self._heat
         if self._values and not self._tail.after_stop and self._tail.text:
             cost = _NAME_COST if self._due else 2 * _NAME_COST
-            steered[pieces.named] -= np.float32(cost * self._heat)
+            steered -= np.float32(cost * self._heat) * pieces.named
         if self._candidates and not self._entering:
             for token, bonus in self._bonuses.items():
                 steered[token] = logits[token] + np.float32(bonus * self._heat)
@@ -455,6 +456,11 @@ class Prose:
 
 def _bytes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return mask.view(np.uint8)
+
+
+def _log_mass(logits: Logits) -> float:
+    peak = logits.max()
+    return float(peak + np.log(np.exp(logits - peak).sum()))
 
 
 def _within(count: int, limits: Range) -> bool:
