@@ -24,7 +24,7 @@ from .constraint import GrammarConstraint
 from .line import ends_sentence
 from .model import Logits
 
-_BACKWARDS = 12.0  # what a token costs that can only go back, in natural logarithms
+_BACKWARDS = 12.0  # what a token costs that can only go back, or on when no name is left, in nats
 _CROSSING = 4.0  # and one that goes on into another sentence
 _NEAR = 4.5  # items this close to the likeliest are taken in the passage's order
 _UNLIKE = 6.0  # an item that is no name among names
@@ -75,6 +75,7 @@ class Reading:
         names = _names(ahead)
         on_name = bool(scan.begun) and _at_name(scan.begun, ahead, names)
         named = bool(scan.items) and all(map(self._is_name, scan.items))
+        ends = named and not self._names_after(scan)
         first: list[tuple[int, int]] = []
         for token in map(int, np.flatnonzero(self._allowed)):
             piece = (unfinished + self._constraint.piece(token)).decode(errors="ignore")
@@ -91,8 +92,8 @@ class Reading:
                 elif names:
                     unlike = named or not begun[0].islower()
                     steered[token] -= np.float32(_UNLIKE if unlike else _UNLIKE / 2)
-            if named and not names and scan.goes_on(piece):
-                steered[token] -= np.float32(_UNLIKE)
+            if ends and scan.goes_on(piece):
+                steered[token] -= np.float32(_BACKWARDS)
         self._in_order(logits, steered, first)
         return steered
 
@@ -103,6 +104,11 @@ class Reading:
         for place, token in near:
             if place == min(near)[0]:
                 steered[token] += np.float32(_NEAR)
+
+    def _names_after(self, scan: _Scan) -> bool:
+        """Whether the passage has names that are not yet taken, nor are being written."""
+        items = [*scan.items, scan.begun]
+        return bool(_names(self._ahead(items, [*scan.siblings, *items])))
 
     def _is_name(self, item: str) -> bool:
         return any(self._passage.startswith(item, place) for place in self._names)
