@@ -102,7 +102,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 }
 BAD_SCHEMAS = {
     "broken.py:M": "broken.py, line 1: invalid syntax",
-    "m.py:NotAModel": "NotAModel is not a pydantic model",
+    "m.py:NotAModel": "NotAModel is no type that pydantic knows",
     "gone.py:M": "gone.py does not exist",
     "half.json": "half.json is not JSON",
     "name, age number": "unknown type 'number'",
@@ -277,7 +277,7 @@ def holds_its_values(row: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", RECORDS)
 def test_texts_about_the_records_of_a_file(name: str, run: Run, inputs: Path) -> None:
     """`text` writes a line for each record, in order, with its fields and their spans."""
-    done = run("text", name, "-m", "random", *HOT)
+    done = run("text", name, "-m", "random", "--seed", "3")
 
     assert done.code == 0
     assert [list(row) for row in done.rows] == [["fields", "preferences", "text", "spans"]] * 2

@@ -194,7 +194,7 @@ def test_strings_hold_no_control_characters() -> None:
     """A free string has no control characters, with and without a pattern."""
     grammar = compile_schema(RowSchema.of({"properties": {
         "free": {"type": "string"}, "patterned": {"type": "string", "pattern": r"^[\s\S]{5,9}$"},
-    }}))  # fmt: skip
+    }, "required": ["free", "patterned"]}))  # fmt: skip
 
     for text in decode(grammar, salt=0, rows=40):
         row = json.loads(text)

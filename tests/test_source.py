@@ -7,6 +7,7 @@ import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from pydantic import BaseModel, Field
@@ -68,7 +69,7 @@ def test_finds(source: str, name: str, folder: Path) -> None:
     [
         ("gone.py:Person", "gone.py does not exist"),
         ("people.py:Nobody", "people.py has no class Nobody"),
-        ("people.py:not_a_model", "is not a pydantic model"),
+        ("people.py:not_a_model", "is no type that pydantic knows"),
         ("people.py", "does not name a class"),
         ("gone.module:Person", "gone.module cannot be imported: ModuleNotFoundError"),
         ("broken.py:X", "broken.py, line 1: invalid syntax"),
@@ -130,6 +131,6 @@ def test_a_row_of_a_json_schema_is_checked() -> None:
 
 
 def test_what_is_no_schema_is_refused() -> None:
-    """A class that is not a pydantic model is an error with a hint."""
-    with pytest.raises(SchemaError, match="int is not a pydantic model"):
-        RowSchema.of(int)  # type: ignore[arg-type]
+    """What pydantic cannot validate is an error with a hint."""
+    with pytest.raises(SchemaError, match="Queue is no type that pydantic knows"):
+        RowSchema.of(Queue)

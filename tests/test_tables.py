@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from pydantic import BaseModel, Field
+from pydantic_core import PydanticSerializationError
 
 from synthgen_local import OutputError
 from synthgen_local.schema import RowSchema
@@ -108,7 +109,7 @@ def test_bad_destinations(name: str, tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_a_failed_write(tmp_path: Path) -> None:
     """A row that cannot be written leaves neither the file nor a part of it."""
-    with pytest.raises(AttributeError):
+    with pytest.raises(PydanticSerializationError):
         write_table(tmp_path / "a.jsonl", [*ROWS, object()], SCHEMA)
 
     assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,7 @@ def test_rows_are_instances(random_model: LocalModel) -> None:
 
 def test_rows_of_a_json_schema_are_dicts(random_model: LocalModel) -> None:
     """A JSON Schema gives dicts."""
-    schema = {"properties": {"a": {"type": "boolean"}}}
+    schema = {"properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 
     assert {type(row["a"]) for row in TabularGenerator(schema, random_model).generate(runs=5)} == {
         bool

@@ -22,7 +22,7 @@ from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
 from .local_model import LocalModel, check_draw
 from .prompts import conversation, few_shot, share
-from .schema import Bounds, RowGrammar, RowSchema, compile_schema
+from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import longest_text, write_grammar, write_value
 from .schema.grounding import ground
@@ -35,7 +35,6 @@ ATTEMPTS = 20
 MOST = 8
 """Records that a passage may have."""
 
-_LENGTHS = (200, 100, 50, 25)  # characters that a string may have, the most that fit
 _TASK = "Read the text and write down its records as JSON."
 
 
@@ -155,11 +154,7 @@ class Extractor:
         """The grammar of one record; strings nobody limits shrink until two fit the context."""
         if bounds is not None:
             return compile_schema(schema, bounds)
-        for most in _LENGTHS:
-            grammar = compile_schema(schema, Bounds(max_length=most))
-            if grammar.longest <= self._model.engine.context_length // 2:
-                break
-        return grammar
+        return compile_within(schema, self._model.engine.context_length // 2)
 
     def _job(self, texts: Sequence[str], seed: int) -> Job:
         engine = self._model.engine

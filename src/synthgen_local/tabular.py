@@ -23,11 +23,10 @@ from .errors import TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
 from .local_model import LocalModel, check_draw
 from .prompts import FewShotPrompt, Message, conversation
-from .schema import Bounds, RowGrammar, RowSchema, compile_schema
+from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
-_LENGTHS = (200, 100, 50, 25)  # characters that a string may have, the most that fit
 _ROOM = 4  # times the longest example
 
 ATTEMPTS = 100
@@ -190,12 +189,8 @@ def _fit(
     if bounds is not None:
         return grammar, texts
     seen = longest_strings(texts)
-    for most in _LENGTHS:
-        lengths = {p: min(most, max(_LEAST_LENGTH, _ROOM * n)) for p, n in seen.items()}
-        grammar = compile_schema(schema, Bounds(max_length=most, lengths=lengths))
-        if grammar.longest <= context_length // 2:
-            break
-    return grammar, texts
+    lengths = {path: max(_LEAST_LENGTH, _ROOM * length) for path, length in seen.items()}
+    return compile_within(schema, context_length // 2, lengths), texts
 
 
 class Missing:

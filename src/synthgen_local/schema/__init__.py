@@ -4,7 +4,7 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 """
 
 from .certificate import Certificate, Constraint
-from .compiler import RowGrammar, compile_schema
+from .compiler import RowGrammar, compile_schema, compile_within
 from .shapes import Bounds
 from .source import RowSchema, load_schema
 
@@ -15,5 +15,6 @@ __all__ = [
     "RowGrammar",
     "RowSchema",
     "compile_schema",
+    "compile_within",
     "load_schema",
 ]

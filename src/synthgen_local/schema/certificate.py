@@ -38,9 +38,13 @@ def join_path(path: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Certificate:
-    """All constraints of a schema, in the order of its fields."""
+    """All constraints of a schema, in the order of its fields.
+
+    `annotations` are pairs of path and keyword that allow and forbid nothing.
+    """
 
     constraints: Sequence[Constraint]
+    annotations: Sequence[tuple[str, str]] = ()
 
     @property
     def guarantee(self) -> Literal["construction", "checked"]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping as AnyMapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llguidance import LLMatcher
 
@@ -26,6 +29,19 @@ class RowGrammar:
     certificate: Certificate
 
 
+_TIGHTER: Sequence[AnyMapping[str, Any]] = (
+    {},
+    {"max_length": 100},
+    {"max_length": 50, "max_items": 6},
+    {"max_length": 25, "max_items": 4, "depth": 2},
+    {"max_length": 25, "max_items": 2, "depth": 1, "levels": 1},
+    {"max_length": 12, "max_items": 1, "depth": 0, "levels": 0},
+    {"max_length": 50, "max_items": 4, "depth": 1, "levels": 1, "over": True},
+    {"max_length": 12, "max_items": 1, "depth": 0, "levels": 0, "over": True},
+)
+"""Limits for rows that would not fit, from the first on."""
+
+
 def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGrammar:
     """Derive the grammar of a schema's rows.
 
@@ -33,7 +49,29 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
 
     Example: `compile_schema(RowSchema.of("name, age int")).lark`
     """
-    shape, certificate = tighten(schema.json_schema, bounds or Bounds())
+    return _compiled(schema, *tighten(schema.json_schema, bounds or Bounds()))
+
+
+def compile_within(
+    schema: RowSchema, room: int, lengths: AnyMapping[str, int] | None = None
+) -> RowGrammar:
+    """Derive a grammar whose longest row takes at most `room` tokens, if any bounds allow it.
+
+    What the schema leaves open is limited as `Bounds` says, and more and more tightly where that
+    is too long; `lengths` are limits of strings by path. The certificate shows them all.
+
+    Example: `compile_within(RowSchema.of("name, age int"), room=4096).longest <= 4096`
+    """
+    for changes in _TIGHTER:
+        bounds = replace(Bounds(), **changes)
+        shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
+        tightened = tighten(schema.json_schema, replace(bounds, lengths=shorter))
+        if longest_text(tightened[0]) <= room:
+            break
+    return _compiled(schema, *tightened)
+
+
+def _compiled(schema: RowSchema, shape: Shape, certificate: Certificate) -> RowGrammar:
     lark = write_grammar(shape)
     if reason := refusal(lark):
         raise SchemaError(

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
 
 from ..errors import SchemaError
+from .patterns import searched
 from .ranges import decimal_range, integer_range
 from .shapes import (
     Array,
@@ -27,6 +32,7 @@ from .shapes import (
     Integer,
     Mapping,
     Number,
+    Quoted,
     Record,
     Shape,
     Text,
@@ -34,8 +40,10 @@ from .shapes import (
 )
 
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
+_PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _UTF8 = 4  # bytes of the longest character
+_NOTHING = "/[^\\x{0}-\\x{10FFFF}]/"  # matches no text
 
 
 def write_grammar(shape: Shape) -> str:
@@ -54,11 +62,31 @@ def refusal(lark: str) -> str:
     Example: `refusal("start: /a/") == ""`
     """
     grammar = LLMatcher.grammar_from_lark(lark)
-    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, LLTokenizer("byte"))
+    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, _bytes())
     if not refused:
         return ""
     reason = messages[0].split("\n   1 |")[0]  # what follows repeats the grammar
     return " ".join(reason.rpartition("JSON schema:")[2].split())
+
+
+def has_text(lark: str) -> bool:
+    """Return whether a grammar that llguidance takes admits any text.
+
+    Example: `not has_text("start: T" + chr(10) + "T: /a/ & /b/")`
+    """
+    tokenizer = _bytes()
+    matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
+    matcher.consume_tokens(matcher.compute_ff_tokens())
+    if matcher.is_stopped() and not matcher.is_error():
+        return True
+    bitmask = lln.allocate_token_bitmask(1, tokenizer.vocab_size)
+    lln.fill_next_token_bitmask(matcher, bitmask)
+    return bool(bitmask.any()) and not matcher.is_error()
+
+
+@cache
+def _bytes() -> LLTokenizer:
+    return LLTokenizer("byte")
 
 
 def arrange(value: Any, shape: Shape) -> Any:
@@ -77,7 +105,46 @@ def arrange(value: Any, shape: Shape) -> Any:
             ]
         case Mapping(_, values, _, _), dict():
             return {key: arrange(item, values) for key, item in value.items()}
+        case Quoted(inner), str():
+            return write_value(arrange(json.loads(value), inner))
+        case Integer(), float() if value == int(value):
+            return int(value)
+        case Union(options), _:
+            fitting = next((option for option in options if _fits(value, option)), None)
+            return value if fitting is None else arrange(value, fitting)
     return value
+
+
+def _fits(value: Any, shape: Shape) -> bool:
+    """Whether a value has the kind and the keys of a shape; limits and texts are not looked at."""
+    match shape:
+        case Choice(values):
+            return any(
+                value == v and isinstance(value, bool) == isinstance(v, bool) for v in values
+            )
+        case Integer():
+            return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+        case Number(_, _, _, _, quoted):
+            return isinstance(value, str if quoted else int | float) and not isinstance(value, bool)
+        case Array(items, minimum, maximum, prefix):
+            shapes = [*prefix, *[items] * maximum]
+            return isinstance(value, list) and minimum <= len(value) <= maximum and all(
+                s is not None and _fits(v, s) for v, s in zip(value, shapes, strict=False)
+            )  # fmt: skip
+        case Record(fields):
+            if not isinstance(value, dict):
+                return False
+            known = dict(fields)
+            needed = known.keys() - shape.optional <= value.keys()
+            return needed and all(
+                _fits(item, known[name]) if name in known else bool(shape.extra)
+                for name, item in value.items()
+            )
+        case Mapping(_, values, _, _):
+            return isinstance(value, dict) and all(_fits(item, values) for item in value.values())
+        case Union(options):
+            return any(_fits(value, option) for option in options)
+    return isinstance(value, str)
 
 
 def longest_text(shape: Shape) -> int:
@@ -85,34 +152,56 @@ def longest_text(shape: Shape) -> int:
 
     A token is at least one byte, so this also bounds a row in tokens.
     """
-    match shape:
-        case Choice(values):
-            return max(len(write_value(value).encode()) for value in values)
-        case Integer(minimum, maximum):
-            return max(len(str(minimum)), len(str(maximum)))
-        case Number(minimum, maximum, places):
-            whole = max(len(str(int(bound))) for bound in (minimum, maximum))
-            return whole + places + len('-.""')
-        case Text(_, maximum):
-            return _UTF8 * maximum + 2
-        case Excerpt(chunks, text):
-            passage = "".join(chunks)
-            widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
-            return min(widest * text.max_length, len(_string(passage).encode())) + 2
-        case Formatted(_, length):
-            return length + 2
-        case Array(items, _, maximum, prefix):
-            free = (longest_text(items) + 2) * (maximum - len(prefix)) if items is not None else 0
-            return sum(longest_text(item) + 2 for item in prefix) + free + 2
-        case Record(fields):
-            names = sum(
-                len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
-            )
-            return names + sum(longest_text(field) for _, field in fields) + 2
-        case Mapping(keys, values, _, maximum):
-            return (longest_text(keys) + longest_text(values) + 6) * maximum + 2
-        case Union(options):
-            return max(longest_text(option) for option in options)
+    return _Longest().of(shape)
+
+
+class _Longest:
+    """Each shape is measured once: some stand in many places."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+
+    def of(self, shape: Shape) -> int:
+        if id(shape) not in self._known:
+            self._known[id(shape)] = self._measure(shape)
+        return self._known[id(shape)]
+
+    def _pair(self, keys: Shape, values: Shape) -> int:
+        return self.of(keys) + self.of(values) + 6
+
+    def _measure(self, shape: Shape) -> int:
+        match shape:
+            case Choice(values):
+                return max(len(write_value(value).encode()) for value in values)
+            case Integer(minimum, maximum):
+                return max(len(str(minimum)), len(str(maximum)))
+            case Number(minimum, maximum, places):
+                whole = max(len(str(int(bound))) for bound in (minimum, maximum))
+                return whole + places + len('-.""')
+            case Text(_, maximum):
+                return _UTF8 * maximum + 2
+            case Excerpt(chunks, text):
+                passage = "".join(chunks)
+                widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
+                return min(widest * text.max_length, len(_string(passage).encode())) + 2
+            case Formatted(_, length):
+                return length + 2
+            case Array(items, _, maximum, prefix):
+                free = (self.of(items) + 2) * (maximum - len(prefix)) if items is not None else 0
+                return sum(self.of(item) + 2 for item in prefix) + free + 2
+            case Record(fields):
+                names = sum(
+                    len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
+                )
+                pairs = max((self._pair(keys, values) for keys, values in shape.extra), default=0)
+                inner = sum(self.of(field) for _, field in fields)
+                return names + inner + pairs * shape.most_extra + 2
+            case Mapping(keys, values, _, maximum):
+                return self._pair(keys, values) * maximum + 2
+            case Quoted(value):
+                return 2 * self.of(value) + 2
+            case Union(options):
+                return max(self.of(option) for option in options)
 
 
 def write_value(value: Any) -> str:
@@ -143,9 +232,33 @@ class _Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._names: dict[str, str] = {}
+        self._written: dict[tuple[int, bool], tuple[Shape, str]] = {}
+        self._rests: dict[tuple[int, bool, int, int], str] = {}
+        self._inside = False  # of a string that holds JSON
 
     def rule(self, shape: Shape) -> str:
         """An expression for a shape, of literals and names."""
+        key = id(shape), self._inside
+        if key not in self._written:  # a shape may stand in many places
+            self._written[key] = shape, self._rule(shape)
+        return self._written[key][1]
+
+    def _literal(self, text: str) -> str:
+        """A piece of JSON; a quote inside of a string is escaped."""
+        return _literal(_string(text)[1:-1] if self._inside else text)
+
+    def _in_quotes(self, expression: str) -> str:
+        quote = self._literal('"')
+        return f"{quote} {expression} {quote}"
+
+    def _quoted(self, value: Shape) -> str:
+        assert not self._inside
+        self._inside = True
+        inner = self.rule(value)
+        self._inside = False
+        return self._in_quotes(inner)
+
+    def _rule(self, shape: Shape) -> str:
         match shape:
             case Choice(values):
                 return self._choice([write_value(value) for value in values])
@@ -157,12 +270,14 @@ class _Writer:
                 return self._text(shape)
             case Excerpt():
                 return self._excerpt(shape)
-            case Formatted(regexes):
-                return f'"\\"" {self._terminal(*regexes)} "\\""'
+            case Formatted(regexes, _, never):
+                return self._in_quotes(self._terminal(*regexes, never=never))
+            case Quoted(value):
+                return self._quoted(value)
             case Array():
                 return self._named("r", self._array(shape))
-            case Record(fields):
-                return self._named("r", self._record(fields))
+            case Record():
+                return self._named("r", self._record(shape))
             case Mapping():
                 pair = f'{self._key(shape.keys)} ":" {self.rule(shape.values)}'
                 pairs = _repeat(self._named("r", pair), shape.minimum, shape.maximum)
@@ -171,7 +286,7 @@ class _Writer:
                 return self._named("r", " | ".join(self.rule(option) for option in options))
 
     def _choice(self, texts: list[str]) -> str:
-        literals = [_literal(text) for text in texts]
+        literals = [self._literal(text) for text in texts]
         return literals[0] if len(literals) == 1 else self._named("T", " | ".join(literals))
 
     def _integer(self, shape: Integer) -> str:
@@ -197,9 +312,14 @@ class _Writer:
             number = self._terminal(decimal_range(low, high, shape.places))
         else:
             number = self._terminal(integer_range(int(low), int(high)))
-        return f'"\\"" {number} "\\""' if shape.quoted else number
+        return self._in_quotes(number) if shape.quoted else number
 
     def _text(self, shape: Text) -> str:
+        if shape.within or shape.never or self._inside:
+            length = f"{_PLAIN}{{{shape.min_length},{shape.max_length}}}"
+            found = searched(shape.patterns)
+            regexes = (length, *shape.within, *found.within)
+            return self._in_quotes(self._terminal(*regexes, never=(*shape.never, *found.never)))
         if not shape.patterns:
             return self._terminal(f'"{_CHARACTER}{{{shape.min_length},{shape.max_length}}}"')
         patterns = [{"pattern": pattern} for pattern in (*shape.patterns, _NO_CONTROLS)]
@@ -230,11 +350,9 @@ class _Writer:
             case Choice(values):
                 return self._choice([write_value(_key_text(value)) for value in values])
             case Integer():
-                return f'"\\"" {self._integer(shape)} "\\""'
+                return self._in_quotes(self._integer(shape))
             case Number():
-                return (
-                    f'"\\"" {self.rule(Number(shape.minimum, shape.maximum, shape.places))} "\\""'
-                )
+                return self._in_quotes(self._number(replace(shape, quoted=False)))
             case Union(options):
                 return self._named("r", " | ".join(self._key(option) for option in options))
         return self.rule(shape)
@@ -262,17 +380,66 @@ class _Writer:
                 text = f"({text})?"
         return text
 
-    def _record(self, fields: Any) -> str:
-        if not fields:
-            return '"{}"'
-        parts = []
-        for index, (name, shape) in enumerate(fields):
-            opening = "," if index else "{"
-            parts += [_literal(f"{opening}{_string(name)}:"), self.rule(shape)]
-        return " ".join([*parts, '"}"'])
+    def _record(self, shape: Record) -> str:
+        """Fields in their order, then extra pairs; a comma stands before all but the first."""
+        least = max(0, shape.minimum)
+        if least <= len(shape.fields) - len(shape.optional):
+            least = 0
+        most = shape.maximum
+        if most is not None and most >= len(shape.fields) + shape.most_extra:
+            most = None
+        all_written = not shape.optional and not shape.extra
+        inner = (self._pairs if all_written else self._rest)(shape, 0, 0, least, most)
+        return f'"{{" {inner} "}}"' if inner else '"{}"'
 
-    def _terminal(self, *regexes: str) -> str:
-        return self._named("T", " & ".join(f"/{_slashes(regex)}/" for regex in regexes))
+    def _pairs(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
+        """What may follow when `count` pairs are written and the field `index` is next.
+
+        Counts beyond what a limit asks for are taken together.
+        """
+        if index == len(shape.fields):
+            return self._extra(shape, count, least, most)
+        name, value = shape.fields[index]
+        comma = "," if count else ""
+        written = f"{self._literal(f'{comma}{_string(name)}:')} {self.rule(value)}"
+        if not shape.optional and not shape.extra:
+            rest = self._pairs(shape, index + 1, count + 1, least, most)
+            return f"{written} {rest}".rstrip()
+        after = min(count + 1, max(1, least, most or 0))
+        options = []
+        if most is None or count < most:
+            options.append(f"{written} {self._rest(shape, index + 1, after, least, most)}".rstrip())
+        if name in shape.optional:
+            options.append(self._rest(shape, index + 1, count, least, most) or '""')
+        return " | ".join(options)
+
+    def _rest(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
+        key = (id(shape), self._inside, index, count)
+        if key not in self._rests:
+            body = self._pairs(shape, index, count, least, most)
+            self._rests[key] = self._named("r", body) if body else ""
+        return self._rests[key]
+
+    def _extra(self, shape: Record, count: int, least: int, most: int | None) -> str:
+        """Pairs whose keys have no name; `count` is exact only as far as the limits reach."""
+        room = shape.most_extra if shape.extra else 0
+        if most is not None:
+            room = min(room, most - count)
+        needed = max(0, least - count)
+        if needed > room:
+            return _NOTHING
+        if room == 0:
+            return ""
+        pairs = (f'{self._key(keys)} ":" {self.rule(values)}' for keys, values in shape.extra)
+        pair = self._named("r", " | ".join(pairs))
+        if count:
+            return f'("," {pair}){{{needed},{room}}}'
+        return _repeat(pair, needed, room)
+
+    def _terminal(self, *regexes: str, never: Sequence[str] = ()) -> str:
+        positive = (f"/{_slashes(regex)}/" for regex in regexes)
+        negative = (f"~/{_slashes(regex)}/" for regex in never)
+        return self._named("T", " & ".join([*positive, *negative]))
 
     def _json(self, **schema: Any) -> str:
         schema["x-guidance"] = {"whitespace_flexible": False}

@@ -9,13 +9,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-
-import llguidance.numpy as lln
-from llguidance import LLMatcher, LLTokenizer
 
 from ..errors import SchemaError
-from .grammar import refusal, write_grammar
+from .grammar import has_text, refusal, write_grammar
 from .shapes import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
 
 _CHUNK = re.compile(r"\w+|\s+|[^\w\s]")
@@ -70,8 +66,13 @@ def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
             return grounded if grounded.minimum <= grounded.maximum else _NOTHING
         case Record(fields):
             grounded_fields = [(name, _ground(field, chunks)) for name, field in fields]
-            missing = any(field == _NOTHING for _, field in grounded_fields)
-            return _NOTHING if missing else Record(grounded_fields)
+            possible = [(name, field) for name, field in grounded_fields if field != _NOTHING]
+            kept = {name for name, _ in possible}
+            if any(name not in kept | shape.optional for name, _ in fields):
+                return _NOTHING
+            extra = [(keys, _ground(values, chunks)) for keys, values in shape.extra]
+            extra = [pair for pair in extra if pair[1] != _NOTHING]
+            return replace(shape, fields=possible, extra=tuple(extra))
         case Mapping(_, values, minimum, _):
             grounded_values = _ground(values, chunks)
             if grounded_values != _NOTHING:
@@ -85,22 +86,10 @@ def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
 
 def _possible(excerpt: Excerpt) -> bool:
     """Whether the passage has a part of this length and pattern."""
-    tokenizer = _bytes()
     grammar = write_grammar(excerpt)
     if reason := refusal(grammar):
         raise SchemaError(
             f"A pattern cannot be held against a passage: {reason}",
             hint="Simplify it, or extract without grounding.",
         )
-    matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
-    matcher.consume_tokens(matcher.compute_ff_tokens())
-    if matcher.is_stopped() and not matcher.is_error():
-        return True
-    bitmask = lln.allocate_token_bitmask(1, tokenizer.vocab_size)
-    lln.fill_next_token_bitmask(matcher, bitmask)
-    return bool(bitmask.any()) and not matcher.is_error()
-
-
-@cache
-def _bytes() -> LLTokenizer:
-    return LLTokenizer("byte")
+    return has_text(grammar)

@@ -15,6 +15,7 @@ from .shapes import (
     Integer,
     Mapping,
     Number,
+    Quoted,
     Record,
     Shape,
     Text,
@@ -34,7 +35,7 @@ def outline(shape: Shape) -> Any:
             return 0
         case Number():
             return "0.0" if shape.quoted else 0.0
-        case Text() | Excerpt() | Formatted():
+        case Text() | Excerpt() | Formatted() | Quoted():
             return "..."
         case Array(items, _, _, prefix):
             return [outline(item) for item in (*prefix, *([items] if items is not None else []))]

@@ -7,11 +7,11 @@ dicts and the version of a UUID. This one keeps them, in keywords that `tighten.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
@@ -23,14 +23,14 @@ _BOUNDS = {
 }
 
 
-def model_json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of what the model accepts, by alias, computed fields left out.
+def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of what a type accepts, by alias, computed fields left out.
+
+    Fields with a default are required here: a row has them all.
 
     Raises pydantic's PydanticInvalidForJsonSchema for a type that JSON cannot say.
     """
-    return model.model_json_schema(
-        by_alias=True, mode="validation", schema_generator=_ExactJsonSchema
-    )
+    return adapter.json_schema(by_alias=True, mode="validation", schema_generator=_ExactJsonSchema)
 
 
 class _ExactJsonSchema(GenerateJsonSchema):
@@ -38,6 +38,39 @@ class _ExactJsonSchema(GenerateJsonSchema):
         "skipped-choice",
         "non-serializable-default",
     }
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return field["type"] != "typed-dict-field" or bool(field.get("required", total))
+
+    def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
+        base = super().bytes_schema(schema)
+        base.pop("format", None)
+        coding = self._config.val_json_bytes
+        lengths = base.get("minLength", 0), base.get("maxLength", "")
+        if coding != "utf8":
+            units = {"base64": "(?:[A-Za-z0-9_-]{4})", "hex": "(?:[0-9a-f]{2})"}[coding]
+            size = 3 if coding == "base64" else 1
+            least, most = -(-lengths[0] // size), (lengths[1] or 60) // size
+            return {"type": "string", "pattern": f"^{units}{{{least},{most}}}$"}
+        return {**base, "pattern": "^[ -~]*$"}  # a byte for each character
+
+    def json_schema(self, schema: core_schema.JsonSchema) -> JsonSchemaValue:
+        inner = schema.get("schema")
+        return {"type": "string", "holds": self.generate_inner(inner) if inner else {}}
+
+    def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
+        seconds = {
+            name: str(schema[key].total_seconds())  # type: ignore[literal-required]
+            for key, name in _BOUNDS.items()
+            if key in schema
+        }
+        return {"type": "string", "format": "duration", **seconds}
+
+    def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
+        return {**super().url_schema(schema), **_url(schema)}
+
+    def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
+        return {**super().multi_host_url_schema(schema), "format": "uri", **_url(schema)}
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {
@@ -74,14 +107,24 @@ def _bounds(schema: Any) -> dict[str, str]:
     return {name: _text(schema[key]) for key, name in _BOUNDS.items() if key in schema}
 
 
+def _url(schema: Any) -> dict[str, Any]:
+    return {"schemes": list(schema.get("allowed_schemes") or ())}
+
+
 def _renamed(schema: Any, **names: str) -> dict[str, Any]:
     values = {name: schema[key] for key, name in names.items() if schema.get(key) is not None}
     return {k: str(v) if isinstance(v, Decimal) else v for k, v in values.items()}
 
 
 def _now(schema: Any) -> dict[str, Any]:
-    """PastDate and its like depend on the clock; named here so that they are refused by name."""
-    return {"relativeToNow": schema["now_op"]} if "now_op" in schema else {}
+    """PastDate and its like: whole years that are over, or have not begun."""
+    this_year = datetime.now(tz=UTC).year
+    match schema.get("now_op"):
+        case "past":
+            return {"formatMaximum": f"{this_year - 1}-12-31", "relativeToNow": "past"}
+        case "future":
+            return {"formatMinimum": f"{this_year + 2}-01-01", "relativeToNow": "future"}
+    return {}
 
 
 def _timezone(schema: Any) -> str:

@@ -16,10 +16,11 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits for what a schema leaves open; a limit that the schema sets wins.
+    """Limits for what a schema leaves open; a limit that the schema sets wins, unless `over`.
 
     Lengths are in characters, `whole_digits` before the decimal point and `places` after
-    it, `depth` in levels of a recursive model. `lengths` gives a limit of its own to the
+    it, `depth` in levels of a recursive model, `levels` in those of a value that may be anything.
+    `uuid` is the version of a UUID without one. `lengths` gives a limit of its own to the
     string at a path, such as "$.address.street".
 
     Example: `Bounds(max_length=400)`
@@ -34,6 +35,9 @@ class Bounds:
     first_year: int = 1900
     last_year: int = 2099
     depth: int = 3
+    levels: int = 2
+    uuid: int = 4
+    over: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,17 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A string without control characters. `patterns` are searched for, not anchored."""
+    """A string without control characters.
+
+    `patterns` are searched for, as JSON Schema does. `within` and `never` are expressions of the
+    whole string, which then has neither quotes nor backslashes.
+    """
 
     min_length: int
     max_length: int
     patterns: Sequence[str] = ()
+    within: Sequence[str] = ()
+    never: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,10 +98,16 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Formatted:
-    """A string that matches all of `regexes`, of ASCII without quotes and backslashes."""
+    """A string that matches all of `regexes` and none of `never`.
+
+    Of ASCII without quotes and backslashes, and at most `length` characters; of exactly so many
+    if it is `fixed`.
+    """
 
     regexes: Sequence[str]
     length: int
+    never: Sequence[str] = ()
+    fixed: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,9 +122,19 @@ class Array:
 
 @dataclass(frozen=True)
 class Record:
-    """An object with exactly these fields, in this order."""
+    """An object with these fields, in this order; the `optional` ones may be left out.
+
+    Then up to `most_extra` pairs of `extra`, each a shape of keys and one of values; nothing here
+    keeps two of these keys from being equal. `minimum` to `maximum` pairs in all; a maximum of
+    None is no limit.
+    """
 
     fields: Sequence[tuple[str, Shape]]
+    optional: frozenset[str] = frozenset()
+    extra: Sequence[tuple[Shape, Shape]] = ()
+    most_extra: int = 0
+    minimum: int = 0
+    maximum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +148,13 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """A string that holds a value as JSON; its strings have neither quotes nor backslashes."""
+
+    value: Shape
+
+
+@dataclass(frozen=True)
 class Union:
     """Any of these."""
 
@@ -129,5 +162,15 @@ class Union:
 
 
 Shape: TypeAlias = (
-    Choice | Integer | Number | Text | Excerpt | Formatted | Array | Record | Mapping | Union
+    Choice
+    | Integer
+    | Number
+    | Text
+    | Excerpt
+    | Formatted
+    | Array
+    | Record
+    | Mapping
+    | Quoted
+    | Union
 )

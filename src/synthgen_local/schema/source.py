@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 from ..errors import SchemaError
-from .pydantic_schema import model_json_schema
+from .pydantic_schema import type_json_schema
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -61,26 +61,21 @@ class RowSchema:
     dump: Callable[[Any], Any]
 
     @classmethod
-    def of(cls, schema: RowSchema | type[BaseModel] | dict[str, Any] | str) -> RowSchema:
-        """Accept a model class, a JSON Schema as a dict, or a short list of fields.
+    def of(cls, schema: Any) -> RowSchema:
+        """Accept a type, a JSON Schema as a dict, or a short list of fields.
+
+        A type is whatever pydantic validates: a model, a dataclass, a TypedDict, a NamedTuple, or
+        an annotation such as `list[int]`. Raises SchemaError for what is none of these.
 
         Example: `RowSchema.of("name, age int").parse('{"name": "Ada", "age": 36}').age == 36`
         """
         if isinstance(schema, RowSchema):
             return schema
         if isinstance(schema, str):
-            return _from_model(_model_of_fields(schema))
+            return _from_type(_model_of_fields(schema))
         if isinstance(schema, dict):
             return _from_json_schema(schema, schema.get("title", "Row"))
-        return cls._of_class(schema)
-
-    @classmethod
-    def _of_class(cls, schema: Any) -> RowSchema:
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
-            return _from_model(schema)
-        raise SchemaError(
-            f"{_name(schema)} is not a pydantic model.", hint="Derive it from pydantic.BaseModel."
-        )
+        return _from_type(schema)
 
 
 def load_schema(source: str) -> RowSchema:
@@ -101,27 +96,35 @@ def load_schema(source: str) -> RowSchema:
     return RowSchema.of(source)
 
 
-def _from_model(model: type[BaseModel]) -> RowSchema:
+def _from_type(kind: Any) -> RowSchema:
+    name = _name(kind)
     try:
-        schema = model_json_schema(model)
+        adapter = TypeAdapter(kind)
+        schema = type_json_schema(adapter)
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
-            f"{model.__name__} has a field that JSON cannot say: {error.message}",
+            f"{name} has a field that JSON cannot say: {error.message}",
             hint="Use a type that pydantic can write as JSON Schema.",
+        ) from error
+    except ImportError as error:
+        raise SchemaError(f"{name} needs a package: {error}.", hint="Install it.") from error
+    except (PydanticUserError, TypeError) as error:
+        raise SchemaError(
+            f"{name} is no type that pydantic knows.", hint="Derive it from pydantic.BaseModel."
         ) from error
 
     def parse(text: str) -> Any:
         with _one_line():
-            return model.model_validate_json(text)
+            return adapter.validate_json(text)
 
     def read(value: Any) -> Any:
         with _one_line():
-            return model.model_validate(value)
+            return adapter.validate_python(value)
 
-    def dump(instance: BaseModel) -> Any:
-        return instance.model_dump(mode="json", by_alias=True, round_trip=True)
+    def dump(instance: Any) -> Any:
+        return adapter.dump_python(instance, mode="json", by_alias=True, round_trip=True)
 
-    return RowSchema(model.__name__, schema, parse, read, dump)
+    return RowSchema(name, schema, parse, read, dump)
 
 
 @contextmanager
@@ -148,7 +151,7 @@ def _from_json_schema(schema: dict[str, Any], name: str) -> RowSchema:
     except InvalidSchema as error:
         where = "/".join(str(part) for part in error.absolute_path) or "the root"
         raise SchemaError(f"Not a JSON Schema: {error.message} at {where}.", hint=_HINT) from error
-    validator = kind(schema)
+    validator = kind(schema, format_checker=kind.FORMAT_CHECKER)
 
     def read(value: Any) -> Any:
         for error in validator.iter_errors(value):

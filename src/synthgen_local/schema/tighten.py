@@ -4,22 +4,29 @@ Every keyword is honoured by the shape, left to the check of the finished row an
 in the certificate, or refused by name and path. What the schema leaves open gets a limit.
 References are unfolded, a recursive one to a bounded depth. Knows no grammar syntax.
 
-Keywords: JSON Schema 2020-12 validation vocabulary, and those of `pydantic_schema.py`.
+Keywords: JSON Schema, drafts 4 to 2020-12, and those of `pydantic_schema.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
 from decimal import Context, Decimal
-from typing import Any
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, TypeAlias
 
 from ..errors import SchemaError
+from .alternatives import ANNOTATIONS, ASSERTIONS, KINDS, Alternatives, Fields, Part, Schema, meet
 from .certificate import Certificate, Constraint, Enforcer, join_path
-from .grammar import refusal, write_grammar
+from .formats import FORMATS, url_format
+from .grammar import has_text, refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
-from .ranges import DATE, TIME, grid, lexical_range
+from .patterns import Pattern, searched
+from .ranges import DATE, TIME, grid, integer_range, lexical_range
+from .references import References
 from .shapes import (
     Array,
     Bounds,
@@ -28,42 +35,33 @@ from .shapes import (
     Integer,
     Mapping,
     Number,
+    Quoted,
     Record,
     Shape,
     Text,
     Union,
 )
 
-Schema = dict[str, Any]
-
-_ANNOTATIONS = {
-    "$anchor", "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated",
-    "description", "discriminator", "examples", "readOnly", "title", "writeOnly",
-}  # fmt: skip
-_KEYWORDS = {
-    "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
-    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
-    "string": {
-        "minLength", "maxLength", "pattern", "format", "formatMinimum", "formatMaximum",
-        "formatExclusiveMinimum", "formatExclusiveMaximum", "timezone", "version", "maxDigits",
-        "decimalPlaces", "multipleOf",
-    },
-    "array": {"items", "prefixItems", "minItems", "maxItems", "uniqueItems"},
-    "object": {
-        "properties", "required", "additionalProperties", "propertyNames", "minProperties",
-        "maxProperties",
-    },
-    "boolean": set(),
-    "null": set(),
-}  # fmt: skip
-_KNOWN = set().union(
-    _ANNOTATIONS, {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}, *_KEYWORDS.values()
-)
+_KNOWN = ANNOTATIONS | ASSERTIONS
 _FLOAT_DIGITS = 15  # every decimal of so many digits survives the way through a float
 _FEWEST_STEPS = 100  # a narrow range of floats gets more places until it has so many values
 _WIDEST_STEP = 50_000
 _EXACT = Context(prec=60)
 _UUID = "[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+_UUIDS = {f"uuid{version}": str(version) for version in (1, 3, 4, 5, 6, 7, 8)} | {"uuid": None}
+_MOMENTS = {"date", "time", "date-time"}
+_ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
+_MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
+
+_LONGER = (64, 200, 1000)  # characters that a pattern may need, where they are not limited
+_MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
+_FRACTION = r"(?:\.[0-9]{1,6})?"
+_ZONE = "(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
+
+Keywords: TypeAlias = AnyMapping[str, Any]
+Schemas: TypeAlias = tuple[Schema, ...]
+"""Schemas that all apply."""
+_Depth: TypeAlias = frozenset[tuple[str, int]]  # levels of each circle of references
 
 
 def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certificate]:
@@ -74,154 +72,179 @@ def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certif
     Example: `tighten({"type": "integer", "minimum": 0}, Bounds())[0]`
     """
     work = _Tightening(schema, bounds)
-    shape = work.shape(dict(schema), "$")
+    shape = work.shape((dict(schema),), "$", frozenset())
     if shape is None:
-        raise SchemaError(
+        raise work.why or SchemaError(
             "The schema has no finite row: it contains itself.", hint="Make a field optional."
         )
-    return shape, Certificate(tuple(work.constraints))
+    return shape, Certificate(tuple(work.constraints), tuple(dict.fromkeys(work.annotations)))
 
 
 class _Tightening:
-    """One walk over one schema. None stands for what only an endless row could satisfy."""
+    """One walk over one schema. None stands for a schema without a value of finite length."""
 
     def __init__(self, root: AnyMapping[str, Any], bounds: Bounds) -> None:
         self._root = root
         self._bounds = bounds
-        self._open_refs: Counter[str] = Counter()
+        self._references = References(root)
+        self._alternatives = Alternatives(self._references)
+        self._known: dict[tuple[tuple[int, ...], _Depth], Shape | None] = {}
+        self._made = 0
+        self._noted: set[tuple[str, str, str, str]] = set()
         self.constraints: list[Constraint] = []
+        self.annotations: list[tuple[str, str]] = []
+        self.why: SchemaError | None = None
 
-    def shape(self, schema: Any, path: str) -> Shape | None:
-        if schema is True or schema == {}:
-            raise SchemaError(f"{path} allows any value.", hint="Give it a type.")
-        if schema is False:
-            raise SchemaError(f"{path} allows no value.", hint="Remove the field.")
-        self._refuse_unknown(schema, path)
-        if "$ref" in schema:
-            return self._reference(schema, path)
-        if "allOf" in schema:
-            return self._all_of(schema, path)
-        if "const" in schema or "enum" in schema:
-            return self._choice(schema, path)
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in schema:
-                return self._union(schema, keyword, path)
-        kinds = schema.get("type") or _implied_type(schema, path)
-        if isinstance(kinds, list):
-            options = [{**schema, "type": kind} for kind in kinds]
-            return self._union({"anyOf": options}, "anyOf", path)
-        self._note(path, "type", kinds)
-        return self._of_type(kinds, schema, path)
+    def shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+        """The values that all schemas allow."""
+        schemas = tuple(schema for schema in schemas if schema is not True and schema != {})
+        if not schemas:
+            return self._anything(depth)
+        key = (tuple(map(id, schemas)), depth)
+        if key in self._known and (depth or self._made > _MANY):
+            return self._known[key]
+        self._made += 1
+        self._known[key] = self._shape(schemas, path, depth)
+        return self._known[key]
 
-    def _of_type(self, kind: str, schema: Schema, path: str) -> Shape | None:
+    def _shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+        parts = [Part()]
+        for schema in schemas:
+            self._note_annotations(schema, path)
+            others = self._alternatives.of(schema, path)
+            parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
+        if not parts:
+            self._impossible(schemas, path)
+        values = [value for part in parts for value in part.values or ()]
+        options: list[Shape] = []
+        if values:
+            chosen = self._chosen(schemas, values, path)
+            options += [chosen] if chosen is not None else []
+        for part in parts:
+            if part.values is None:
+                deeper = self._deeper(part, depth)
+                options += self._of_kinds(part, path, deeper) if deeper is not None else []
+        return None if not options else options[0] if len(options) == 1 else Union(tuple(options))
+
+    def _impossible(self, schemas: Schemas, path: str) -> None:
+        keywords = [key for s in schemas if isinstance(s, AnyMapping) for key in s]
+        combining = next(
+            (k for k in ("allOf", "oneOf", "not", "if", "anyOf") if k in keywords), "type"
+        )
+        self._give_up(_unsatisfiable(combining, path, "what is asked for excludes itself"))
+
+    def _give_up(self, error: SchemaError) -> None:
+        """Remember why there is no value here; it matters if one is needed."""
+        self.why = error
+
+    def _deeper(self, part: Part, depth: _Depth) -> _Depth | None:
+        """The depth inside of a part; None if a circle of references has gone round enough."""
+        levels = dict(depth)
+        for reference in part.references:
+            circle = self._references.circle(reference)
+            if circle:
+                name = min(circle)
+                levels[name] = levels.get(name, -1) + 1
+                self._note("$", "depth", self._bounds.depth, "bound")
+                if levels[name] > self._bounds.depth:
+                    return None
+        return frozenset(levels.items())
+
+    def _anything(self, depth: _Depth) -> Shape:
+        """Any JSON value, of a few levels."""
+        levels = dict(depth)
+        level = levels.get("", 0) + 1
+        self._note("$", "levels", self._bounds.levels, "bound")
+        limit = Decimal(10**self._bounds.whole_digits)
+        text = Text(0, min(32, self._bounds.max_length))
+        number = Number(-limit, limit, self._bounds.places)
+        shapes: list[Shape] = [text, number, Choice((True, False, None))]
+        if level <= self._bounds.levels:
+            inner = self._anything(frozenset({**levels, "": level}.items()))
+            most = min(4, self._bounds.max_items)
+            shapes += [Mapping(Text(1, 16), inner, 0, most), Array(inner, 0, most)]
+        return Union(tuple(shapes))
+
+    def _of_kinds(self, part: Part, path: str, depth: _Depth) -> list[Shape]:
+        for keyword in part.unsaid:
+            self._note(path, keyword, True, "check")
+        kinds = set(part.kinds)
+        if part.kinds == KINDS and (meant := part.meant):
+            kinds = set(meant)
+            self._note(path, "type", sorted(meant), "bound")
+        if {"integer", "fraction"} <= kinds:
+            kinds = kinds - {"integer", "fraction"} | {"number"}
+        shapes = []
+        for kind in _ORDER:
+            if kind in kinds:
+                self._note(path, "type", kind)
+                try:
+                    shape = self._of_kind(kind, part, path, depth)
+                except _NoValue as nothing:
+                    self._give_up(nothing)
+                    continue
+                shapes += [shape] if shape is not None else []
+        return shapes
+
+    def _of_kind(self, kind: str, part: Part, path: str, depth: _Depth) -> Shape | None:
         match kind:
             case "integer":
-                return self._integer(schema, path)
-            case "number":
-                return self._number(schema, path)
+                return self._integer(part.keywords, path)
+            case "number" | "fraction":
+                return self._number(part.keywords, path)
             case "string":
-                return self._string(schema, path)
+                if "holds" in part.keywords:
+                    held = self.shape((part.keywords["holds"],), path, depth)
+                    return None if held is None else Quoted(held)
+                return self._string(part.keywords, path)
             case "boolean":
                 return Choice((True, False))
             case "null":
                 return Choice((None,))
             case "array":
-                return self._array(schema, path)
-            case "object":
-                return self._object(schema, path)
-        raise SchemaError(f"{path} has an unknown type '{kind}'.", hint="Use a JSON Schema type.")
+                return self._array(part, path, depth)
+        return self._object(part, path, depth)
 
-    # References and combinations
+    def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Shape | None:
+        """Those of the values that all schemas take."""
+        from jsonschema.validators import validator_for
 
-    def _reference(self, schema: Schema, path: str) -> Shape | None:
-        ref = schema["$ref"]
-        others = {k: v for k, v in schema.items() if k != "$ref" and k not in _ANNOTATIONS}
-        if others:
-            raise _refusal(next(iter(others)), path, "beside a $ref")
-        if self._open_refs[ref] > self._bounds.depth:
+        kind = validator_for(self._root)
+        root = kind(self._root)
+        check = [root.evolve(schema=schema) for schema in schemas]
+        kept: list[Any] = []
+        for value in values:
+            if value not in kept or any(type(value) is not type(k) for k in kept if k == value):
+                kept += [value] if all(c.is_valid(value) for c in check) else []
+        if not kept:
+            self._give_up(_unsatisfiable("enum", path, "no value is allowed"))
             return None
-        if self._open_refs[ref] == 1:
-            self._note(path, "depth", self._bounds.depth, "bound")
-        self._open_refs[ref] += 1
-        try:
-            return self.shape(self._resolve(ref, path), path)
-        finally:
-            self._open_refs[ref] -= 1
-
-    def _resolve(self, ref: str, path: str) -> Any:
-        found: Any = self._root
-        if not ref.startswith("#"):
-            raise _refusal("$ref", path, f"to '{ref}' outside the schema")
-        for part in filter(None, ref[1:].split("/")):
-            key = part.replace("~1", "/").replace("~0", "~")
-            if not isinstance(found, dict) or key not in found:
-                raise SchemaError(
-                    f"{path} refers to '{ref}', which is not there.", hint="Check $defs."
-                )
-            found = found[key]
-        return found
-
-    def _all_of(self, schema: Schema, path: str) -> Shape | None:
-        rest = {k: v for k, v in schema.items() if k != "allOf"}
-        parts = schema["allOf"]
-        if len(parts) == 1 and not (rest.keys() - _ANNOTATIONS):
-            return self.shape({**rest, **parts[0]}, path)
-        raise _refusal("allOf", path, "of several parts")
-
-    def _choice(self, schema: Schema, path: str) -> Shape:
-        keyword = "const" if "const" in schema else "enum"
-        values = [schema["const"]] if keyword == "const" else schema["enum"]
-        others = schema.keys() - _ANNOTATIONS - {keyword}
-        if others:
-            from jsonschema.validators import Draft202012Validator
-
-            check = Draft202012Validator(
-                {k: schema[k] for k in others} | {"$defs": self._root.get("$defs", {})}
-            )
-            values = [value for value in values if check.is_valid(value)]
-        if not values:
-            raise _unsatisfiable(keyword, path, "no value is allowed")
-        self._note(path, keyword, values)
-        return Choice(tuple(values))
-
-    def _union(self, schema: Schema, keyword: str, path: str) -> Shape | None:
-        others = schema.keys() - _ANNOTATIONS - {keyword}
-        if others:
-            raise _refusal(keyword, path, f"beside '{min(others)}'")
-        if keyword == "oneOf" and "discriminator" not in schema:
-            self._note(path, "oneOf", len(schema[keyword]), "check")
-        options = [self.shape(option, path) for option in schema[keyword]]
-        possible = tuple(dict.fromkeys(option for option in options if option is not None))
-        if not options:
-            raise _unsatisfiable(keyword, path, "it has no options")
-        return None if not possible else possible[0] if len(possible) == 1 else Union(possible)
+        self._note(path, "const" if len(values) == 1 else "enum", kept)
+        return Choice(tuple(kept))
 
     # Numbers
 
-    def _integer(self, schema: Schema, path: str) -> Shape:
+    def _integer(self, keywords: Keywords, path: str) -> Shape:
         limit = Decimal(10**self._bounds.integer_digits - 1)
-        low, high = self._limits(schema, path, limit, _integer_above, _integer_below)
+        low, high = self._limits(keywords, path, limit, _integer_above, _integer_below)
         first, last = math.ceil(low), math.floor(high)
-        step = schema.get("multipleOf", 1)
-        if step != int(step):
-            raise _refusal("multipleOf", path, f"{step} of an integer")
-        if -(-first // int(step)) * int(step) > last:
+        step = int(_common_multiple([Decimal(1), *map(_exact, keywords.get("multipleOf", ()))]))
+        if -(-first // step) * step > last:
             raise _unsatisfiable("minimum", path, f"no integer from {low} to {high}")
-        self._note_given(schema, path, "multipleOf")
+        self._note_steps(keywords, path)
         self._refuse_wide_steps(Decimal(step), path)
-        return Integer(first, last, int(step))
+        return Integer(first, last, step)
 
-    def _number(self, schema: Schema, path: str) -> Shape:
+    def _number(self, keywords: Keywords, path: str) -> Shape:
         bounds = self._bounds
         limit = Decimal(10**bounds.whole_digits) - Decimal(1).scaleb(-bounds.places)
-        low, high = self._limits(schema, path, limit, _float_above, _float_below)
+        low, high = self._limits(keywords, path, limit, _float_above, _float_below)
         whole = max(len(str(int(abs(bound)))) for bound in (low, high))
         most = max(1, _FLOAT_DIGITS - whole)
         places = min(bounds.places, most)
-        step = Decimal(str(schema["multipleOf"])) if "multipleOf" in schema else None
-        self._note_given(schema, path, "multipleOf")
-        if step is not None:
-            return self._multiples(low, high, step, path)
+        self._note_steps(keywords, path)
+        if steps := keywords.get("multipleOf"):
+            return self._multiples(low, high, _common_multiple(list(map(_exact, steps))), path)
         while places < most and _steps(low, high, places) < _FEWEST_STEPS:
             places += 1
         self._note(path, "decimalPlaces", places, "bound")
@@ -229,7 +252,7 @@ class _Tightening:
             raise _unsatisfiable("minimum", path, f"no number from {low} to {high}")
         return Number(low, high, places)
 
-    def _decimal(self, schema: Schema, path: str) -> Shape:
+    def _decimal(self, schema: Keywords, path: str) -> Shape:
         digits, places = schema.get("maxDigits"), schema.get("decimalPlaces")
         if places is None:
             places = (
@@ -244,9 +267,11 @@ class _Tightening:
         low, high = self._limits(renamed, path, limit, _EXACT.next_plus, _EXACT.next_minus)
         if digits is not None:
             low, high = max(low, -limit), min(high, limit)
-        self._note_given(schema, path, "maxDigits", "decimalPlaces", "multipleOf")
-        if "multipleOf" in schema:
-            return self._multiples(low, high, Decimal(schema["multipleOf"]), path, quoted=True)
+        self._note_given(schema, path, "maxDigits", "decimalPlaces")
+        self._note_steps(schema, path)
+        if steps := schema.get("multipleOf"):
+            step = _common_multiple(list(map(_exact, steps)))
+            return self._multiples(low, high, step, path, quoted=True)
         if _steps(low, high, places) <= 0:
             raise _unsatisfiable(
                 "minimum", path, f"no decimal of {places} places from {low} to {high}"
@@ -269,6 +294,10 @@ class _Tightening:
         """The automaton that knows multiples has as many states as the step has units."""
         if step > _WIDEST_STEP:
             raise _refusal("multipleOf", path, f"of {step} units, more than {_WIDEST_STEP},")
+
+    def _note_steps(self, keywords: Keywords, path: str) -> None:
+        for step in keywords.get("multipleOf", ()):
+            self._note(path, "multipleOf", step)
 
     def _limits(
         self, schema: AnyMapping[str, Any], path: str, limit: Decimal, above: Any, below: Any
@@ -297,52 +326,138 @@ class _Tightening:
 
     # Strings
 
-    def _string(self, schema: Schema, path: str) -> Shape:
-        kind = schema.get("format")
-        if kind is None:
-            return self._text(schema, path)
-        if "pattern" in schema:
-            raise _refusal("pattern", path, f"beside the format '{kind}'")
-        self._note(path, "format", kind)
-        shape = self._formatted(kind, schema, path)
-        if isinstance(shape, Formatted):
-            length = shape.length
-            if not schema.get("minLength", 0) <= length <= schema.get("maxLength", length):
-                raise _unsatisfiable("maxLength", path, f"a {kind} has {length} characters")
+    def _string(self, keywords: Keywords, path: str) -> Shape:
+        patterns = self._patterns(keywords, path)
+        shapes = []
+        for kind in keywords.get("format", ()):
+            shape = self._formatted(kind, keywords, path)
+            if shape is None:
+                self.annotations.append((path, "format"))
+                continue
+            self._note(path, "format", kind)
+            shapes.append(shape)
+        if not shapes:
+            return self._text(keywords, path, patterns)
+        if len(shapes) > 1 and not all(isinstance(shape, Formatted) for shape in shapes):
+            raise _refusal("format", path, "of several kinds")
+        return self._formatted_text(shapes, keywords, path, patterns)
+
+    def _formatted_text(
+        self, shapes: Sequence[Shape], keywords: Keywords, path: str, patterns: Pattern
+    ) -> Shape:
+        """Formats with the lengths and patterns that are asked for besides."""
+        first = shapes[0]
+        if not isinstance(first, Formatted):
+            return first
+        regexes = [regex for shape in shapes for regex in getattr(shape, "regexes", ())]
+        never = [regex for shape in shapes for regex in getattr(shape, "never", ())]
+        longest = min(getattr(shape, "length", first.length) for shape in shapes)
+        shortest, most = keywords.get("minLength", 0), keywords.get("maxLength", longest)
+        self._note_given(keywords, path, "minLength", "maxLength")
+        if len(shapes) == 1 and not (patterns.within or patterns.never):
+            if shortest <= 0 and most >= longest and not first.never:
+                return first
+            if first.fixed and shortest <= longest <= most:
+                return first
+        if shortest > most:
+            raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {most}")
+        length = f"(?s:.){{{shortest},{min(most, longest)}}}"
+        shape = Formatted(
+            (*regexes, *patterns.within, length),
+            min(most, longest),
+            (*never, *patterns.never),
+        )
+        if not has_text(write_grammar(shape)):
+            keyword = "pattern" if patterns.within or patterns.never else "maxLength"
+            raise _unsatisfiable(keyword, path, "no string of this format and length has it")
         return shape
 
-    def _formatted(self, kind: str, schema: Schema, path: str) -> Shape:
-        match kind:
-            case "decimal":
-                return self._decimal(schema, path)
-            case "date" | "date-time" | "time":
-                return self._moment(kind, schema, path)
-            case "uuid" | "uuid1" | "uuid3" | "uuid4" | "uuid5" | "uuid6" | "uuid7" | "uuid8":
-                version = kind.removeprefix("uuid") or schema.get("version") or 4
-                return Formatted((_UUID.format(version=version),), 36)
-        raise _refusal("format", path, f"'{kind}'")
+    def _patterns(self, keywords: Keywords, path: str) -> Pattern:
+        """Patterns as expressions of the whole string, noted by who enforces them."""
+        within: list[str] = []
+        never: list[str] = []
+        for keyword, kept in (("pattern", True), ("notPattern", False)):
+            for text in keywords.get(keyword, ()):
+                try:
+                    read = searched([text])
+                except ValueError as error:
+                    raise SchemaError(
+                        f"{path}: keyword 'pattern' is no regular expression: {error}.",
+                        hint="Correct the expression.",
+                    ) from None
+                exact = read.exact
+                if kept:
+                    within += read.within
+                    never += read.never
+                elif read.exact and len(read.within) == 1 and not read.never:
+                    never += read.within
+                else:
+                    exact = False
+                name = "pattern" if kept else "not"
+                self._note(path, name, text, "grammar" if exact else "check")
+        for texts in keywords.get("notIn", ()):
+            never += map(_literal, texts)
+            self._note(path, "not", list(texts))
+        return Pattern(tuple(within), tuple(never))
 
-    def _text(self, schema: Schema, path: str) -> Shape:
-        shortest = schema.get("minLength", 0)
-        longest = schema.get("maxLength")
-        self._note_given(schema, path, "minLength", "maxLength", "pattern")
-        if longest is None:
-            usual = self._bounds.lengths.get(path, self._bounds.max_length)
-            longest = max(usual, 2 * shortest)
+    def _formatted(self, kind: str, schema: Keywords, path: str) -> Shape | None:
+        """The shape of a format; None for a format that is only a word about the string."""
+        if kind == "decimal":
+            return self._decimal(schema, path)
+        if kind in _MOMENTS:
+            return self._moment(kind, schema, path)
+        if kind in _UUIDS:
+            version = _UUIDS[kind] or schema.get("version") or self._bounds.uuid
+            return Formatted((_UUID.format(version=version),), 36)
+        if kind in ("file-path", "directory-path"):
+            raise _refusal("format", path, f"'{kind}', which must exist,")
+        if kind == "duration" and schema.keys() & set(FORMAT_BOUNDS):
+            return self._duration(schema, path)
+        form = FORMATS.get(kind)
+        if kind == "uri" and "schemes" in schema:
+            form = url_format(schema["schemes"])
+        if form is None:
+            return None
+        self._note(path, "maxLength", form.longest, "bound")
+        return Formatted((form.regex,), form.longest, form.never, fixed=False)
+
+    def _duration(self, schema: Keywords, path: str) -> Shape:
+        """Seconds between the bounds."""
+        limit = Decimal(10**self._bounds.whole_digits)
+        renamed = {
+            _DECIMAL_BOUNDS[k]: Decimal(v) for k, v in schema.items() if k in _DECIMAL_BOUNDS
+        }
+        low, high = self._limits(renamed, path, limit, _integer_above, _integer_below)
+        first, last = math.ceil(low), math.floor(high)
+        if first > last:
+            raise _unsatisfiable("formatMinimum", path, f"no whole second from {low} to {high}")
+        signs = [integer_range(max(0, first), last)] if last >= 0 else []
+        below = [integer_range(max(1, -last), -first)] if first < 0 else []
+        regex = "|".join([*(f"PT{r}S" for r in signs), *(f"-PT{r}S" for r in below)])
+        return Formatted((f"(?:{regex})",), max(len(str(first)), len(str(last))) + 4, fixed=False)
+
+    def _text(self, schema: Keywords, path: str, patterns: Pattern) -> Shape:
+        shortest, given = schema.get("minLength", 0), schema.get("maxLength")
+        self._note_given(schema, path, "minLength", "maxLength")
+        usual = max(self._bounds.lengths.get(path, self._bounds.max_length), 2 * shortest)
+        if given is not None and shortest > given:
+            raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {given}")
+        longer = (usual, *(length for length in _LONGER if length > usual))
+        if given is not None:
+            longer = (*(n for n in longer if n < given), given) if self._bounds.over else (given,)
+        for longest in longer:
+            shape = _text_of(shortest, longest, schema, patterns)
+            if shape is not None:
+                break
+        else:
+            keyword = "pattern" if "pattern" in schema else "not"
+            why = f"no string of {shortest} to {longest} characters has it"
+            raise _unsatisfiable(keyword, path, why)
+        if longest != given:
             self._note(path, "maxLength", longest, "bound")
-        if shortest > longest:
-            raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {longest}")
-        if "pattern" not in schema:
-            return Text(shortest, longest)
-        shape = Text(shortest, longest, (schema["pattern"],))
-        if reason := refusal(write_grammar(shape)):
-            raise SchemaError(
-                f"{path}: 'pattern' cannot be honoured within {longest} characters: {reason}",
-                hint="Write it without look-around, or change maxLength.",
-            )
         return shape
 
-    def _moment(self, kind: str, schema: Schema, path: str) -> Shape:
+    def _moment(self, kind: str, schema: Keywords, path: str) -> Shape:
         low, high = moment_range(kind, schema, self._bounds)
         self._note_given(schema, path, *FORMAT_BOUNDS)
         first, last = (write_moment(kind, moment, schema) for moment in (low, high))
@@ -353,109 +468,270 @@ class _Tightening:
         if low > high:
             raise _unsatisfiable("formatMinimum", path, f"{first} is after {last}")
         layout = {"date": DATE, "time": TIME, "date-time": f"(?:{DATE})T{TIME}"}[kind]
+        if kind != "date" and not schema.keys() & {"timezone", *FORMAT_BOUNDS}:
+            years = "" if kind == "time" else f"{lexical_range(first[:4], last[:4])}.*"
+            regexes = (f"(?:{layout}){_FRACTION}{_ZONE}", *([years] if years else ()))
+            return Formatted(regexes, len(last) + len(".123456+00:00") - 1)
         zone = "Z" if last.endswith("Z") else ""
         return Formatted((f"(?:{layout}){zone}", lexical_range(first, last)), len(last))
 
     # Containers
 
-    def _array(self, schema: Schema, path: str) -> Shape | None:
-        prefix = schema.get("prefixItems", [])
-        fewest = schema.get("minItems", 0)
-        closed = schema.get("items", True) is False or ("items" not in schema and bool(prefix))
-        most = schema.get("maxItems")
+    def _array(self, part: Part, path: str, depth: _Depth) -> Shape | None:
+        keywords = part.keywords
+        ahead = max((len(rule.first) for rule in part.items), default=0)
+        others = tuple(rule.others for rule in part.items)
+        closed = any(schema is False for schema in others)
+        if ahead and not closed and all(schema is True for schema in others):
+            closed = True
+            self._note(path, "items", False, "bound")
+        fewest, most = keywords.get("minItems", 0), keywords.get("maxItems")
         if most is None:
-            most = len(prefix) if closed else max(self._bounds.max_items, fewest, len(prefix))
+            most = ahead if closed else max(self._bounds.max_items, fewest, ahead)
             if not closed:
                 self._note(path, "maxItems", most, "bound")
+        elif self._bounds.over and most > (limit := max(self._bounds.max_items, fewest, ahead)):
+            most = limit
+            self._note(path, "maxItems", most, "bound")
         if closed:
-            most = min(most, len(prefix))
-        self._note_given(schema, path, "minItems", "maxItems")
-        if schema.get("uniqueItems"):
-            self._note(path, "uniqueItems", True, "check")
+            most = min(most, ahead)
+        self._note_given(keywords, path, "minItems", "maxItems")
         if fewest > most:
             raise _unsatisfiable("minItems", path, f"{fewest} is above the {most} items allowed")
-        heads = [self.shape(item, f"{path}[{i}]") for i, item in enumerate(prefix[:most])]
-        known = heads[: heads.index(None)] if None in heads else heads
-        items = None
-        if most > len(prefix) and known == heads:
-            items = self.shape(schema.get("items", True), f"{path}[*]")
-        reach = most if items is not None else min(most, len(known))
+        heads: list[Shape] = []
+        for index in range(min(ahead, most)):
+            head = self.shape(_item(part, index), f"{path}[{index}]", depth)
+            if head is None:
+                most = index
+                break
+            heads.append(head)
+        items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
+        if keywords.get("uniqueItems"):
+            self._note(path, "uniqueItems", True, "check")
+            if isinstance(items, Choice) and not heads:
+                most = min(most, len(items.values))
+        reach = most if items is not None else min(most, len(heads))
         if fewest > reach:
             return None
-        return Array(items, fewest, reach, tuple(shape for shape in known if shape is not None))
+        array = Array(items, fewest, reach, tuple(heads))
+        return self._containing(array, part, path, depth) if part.contains else array
 
-    def _object(self, schema: Schema, path: str) -> Shape | None:
-        if "properties" not in schema:
-            return self._mapping(schema, path)
-        if "propertyNames" in schema:
-            raise _refusal("propertyNames", path, "beside properties")
-        required = set(schema.get("required", []))
-        missing = required - schema["properties"].keys()
-        if missing:
-            raise _refusal("required", path, f"of '{min(missing)}', which has no schema")
-        if schema.get("additionalProperties", True) is not False:
-            self._note(path, "additionalProperties", False, "bound")
+    def _containing(self, array: Array, part: Part, path: str, depth: _Depth) -> Shape | None:
+        """A list for each place at which the wanted item may stand."""
+        for _ in part.contains[1:]:
+            self._note(path, "contains", True, "check")
+        self._note(path, "contains", True)
+        places: list[Shape] = []
+        for index in range(array.maximum):
+            wanted = self.shape((part.contains[0], *_item(part, index)), f"{path}[{index}]", depth)
+            heads = list(array.prefix[:index])
+            missing = index - len(heads)
+            if wanted is None or (missing and array.items is None):
+                continue
+            heads += [array.items] * missing if array.items is not None else []
+            rest = array.prefix[index + 1 :]
+            fewest = max(array.minimum, index + 1)
+            places.append(Array(array.items, fewest, array.maximum, (*heads, wanted, *rest)))
+        if not places:
+            raise _unsatisfiable("contains", path, "no item can be what must be there")
+        return places[0] if len(places) == 1 else Union(tuple(places))
+
+    def _object(self, part: Part, path: str, depth: _Depth) -> Shape | None:
+        fewest = part.keywords.get("minProperties", 0)
+        most = part.keywords.get("maxProperties")
+        self._note_given(part.keywords, path, "minProperties", "maxProperties")
+        listed = dict.fromkeys(name for rule in part.fields for name in rule.properties)
+        names = [*listed, *(name for name in part.required if name not in listed)]
+        required = frozenset(part.required)
+        fields = self._fields(part, names, path, depth)
+        if fields is None:
+            return None
+        if required:
+            self._note(path, "required", list(part.required))
+        if most is not None and most < len(required):
+            raise _unsatisfiable("maxProperties", path, f"{len(required)} are required")
+        extra = self._extra(part, names, path, depth)
+        if not fields and len(extra) == 1:
+            return self._mapping(*extra[0], fewest, most, path)
+        free = self._bounds.max_items if extra else 0
+        reach = len(fields) + free
+        if extra:
+            self._note(path, "maxProperties", reach, "bound")
+        if fewest > reach:
+            raise _unsatisfiable("minProperties", path, f"{fewest} is above {reach}")
+        if extra and fewest > len(required):
+            self._note(path, "minProperties", fewest, "check")  # keys may repeat
+        optional = frozenset(name for name, _ in fields) - required
+        limit = reach if most is None else min(most, reach)
+        return Record(tuple(fields), optional, tuple(extra), free, fewest, limit)
+
+    def _fields(
+        self, part: Part, names: Sequence[str], path: str, depth: _Depth
+    ) -> list[tuple[str, Shape]] | None:
+        """The named properties that can be; None if one that must be there cannot."""
         fields: list[tuple[str, Shape]] = []
-        for name, field in schema["properties"].items():
-            shape = self.shape(field, join_path(path, name))
+        for name in names:
+            schemas = _property(part, name)
+            forbidden = name in part.forbidden or any(schema is False for schema in schemas)
+            shape = None
+            if not forbidden and self._may_be_key(name, part):
+                shape = self.shape(schemas, join_path(path, name), depth)
+            elif name in part.required:
+                raise _unsatisfiable("required", path, f"'{name}' is forbidden")
             if shape is not None:
                 fields.append((name, shape))
-            elif name in required:
+            elif name in part.required:
                 return None
-        self._note_given(schema, path, "minProperties", "maxProperties")
-        if (
-            not schema.get("minProperties", 0)
-            <= len(fields)
-            <= schema.get("maxProperties", len(fields))
-        ):
-            raise _refusal("maxProperties", path, f"while all {len(fields)} properties are written")
-        self._note(path, "required", [name for name, _ in fields])
-        return Record(tuple(fields))
+            elif not forbidden:
+                self._note(join_path(path, name), "properties", False, "bound")
+        return fields
 
-    def _mapping(self, schema: Schema, path: str) -> Shape | None:
-        values = schema.get("additionalProperties", True)
-        fewest, most = schema.get("minProperties", 0), schema.get("maxProperties")
-        if values is False or most == 0:
-            return Record(())
-        keys = self.shape(schema.get("propertyNames", {"type": "string"}), f"{path}.*~")
-        value = self.shape(values, f"{path}.*")
+    def _may_be_key(self, name: str, part: Part) -> bool:
+        names = part.keywords.get("propertyNames", ())
+        if not names:
+            return True
+        from jsonschema.validators import validator_for
+
+        root = validator_for(self._root)(self._root)
+        return all(root.evolve(schema=schema).is_valid(name) for schema in names)
+
+    def _mapping(
+        self, keys: Shape, values: Shape, fewest: int, most: int | None, path: str
+    ) -> Shape:
         if most is None:
             most = max(self._bounds.max_items, fewest)
             self._note(path, "maxProperties", most, "bound")
-        self._note_given(schema, path, "maxProperties")
         if fewest > most:
             raise _unsatisfiable("minProperties", path, f"{fewest} is above maxProperties {most}")
         if fewest > 1:
             self._note(path, "minProperties", fewest, "check")  # keys may repeat
-        if keys is None or value is None:
-            return Record(()) if fewest == 0 else None
-        return Mapping(keys, value, fewest, most)
+        return Record(()) if most == 0 else Mapping(keys, values, fewest, most)
+
+    def _extra(
+        self, part: Part, names: Sequence[str], path: str, depth: _Depth
+    ) -> list[tuple[Shape, Shape]]:
+        """Kinds of keys that have no name in the schema, each with its values."""
+        patterns = list(dict.fromkeys(p for rule in part.fields for p in rule.patterns))
+        others = [rule.others for rule in part.fields]
+        silent = all(schema is True or schema == {} for schema in others)
+        if silent and (names or patterns):
+            self._note(path, "additionalProperties", False, "bound")
+        if part.keywords.get("maxProperties") == 0:
+            return []
+        found = []
+        for chosen in _subsets(patterns):
+            if not chosen and ((silent and (names or patterns)) or any(s is False for s in others)):
+                continue
+            keys = self._keys(part, chosen, patterns, names, path)
+            values = tuple(schema for rule in part.fields for schema in _values(rule, chosen))
+            value = self.shape(values, f"{path}.*", depth) if keys is not None else None
+            if keys is not None and value is not None:
+                found.append((keys, value))
+        if len(patterns) > _MOST_PATTERNS:
+            self._note(path, "patternProperties", patterns, "check")
+        return found
+
+    def _keys(
+        self,
+        part: Part,
+        chosen: Sequence[str],
+        patterns: Sequence[str],
+        names: Sequence[str],
+        path: str,
+    ) -> Shape | None:
+        """Keys that match the chosen patterns, and neither the others nor a name."""
+        schemas: list[Schema] = [*part.keywords.get("propertyNames", ()), {"type": "string"}]
+        schemas += [{"pattern": pattern} for pattern in chosen]
+        if len(patterns) <= _MOST_PATTERNS:
+            schemas += [{"not": {"pattern": p}} for p in patterns if p not in chosen]
+        taken = [*names, *part.forbidden]
+        if taken:
+            schemas.append({"not": {"enum": taken}})
+        return self.shape(tuple(schemas), f"{path}.*~", frozenset())
 
     # The certificate
 
     def _note(self, path: str, keyword: str, value: Any, enforcer: Enforcer = "grammar") -> None:
-        self.constraints.append(Constraint(path, keyword, value, enforcer))
+        key = (path, keyword, enforcer, repr(value))
+        if key not in self._noted:
+            self._noted.add(key)
+            self.constraints.append(Constraint(path, keyword, value, enforcer))
 
-    def _note_given(self, schema: AnyMapping[str, Any], path: str, *keywords: str) -> None:
-        for keyword in keywords:
-            if keyword in schema:
-                value = schema[keyword]
-                self._note(path, keyword, _plain(value) if isinstance(value, Decimal) else value)
+    def _note_given(self, keywords: Keywords, path: str, *names: str) -> None:
+        for name in names:
+            if name in keywords:
+                value = keywords[name]
+                self._note(path, name, _plain(value) if isinstance(value, Decimal) else value)
 
-    def _refuse_unknown(self, schema: Schema, path: str) -> None:
-        for keyword in schema:
-            if keyword not in _KNOWN and not keyword.startswith("x-"):
-                raise _refusal(keyword, path)
+    def _note_annotations(self, schema: Schema, path: str) -> None:
+        if isinstance(schema, AnyMapping):
+            for keyword in schema.keys() - _KNOWN:
+                self.annotations.append((path, keyword))
+
+
+class _NoValue(SchemaError):  # noqa: N818 it is seen as a SchemaError
+    """A schema allows no value; that matters only where one is needed."""
 
 
 _DECIMAL_BOUNDS = {name: name[6].lower() + name[7:] for name in FORMAT_BOUNDS}  # less "format"
 
 
-def _implied_type(schema: Schema, path: str) -> str:
-    for kind, keywords in _KEYWORDS.items():
-        if kind != "integer" and schema.keys() & keywords:
-            return kind
-    raise SchemaError(f"{path} allows any value.", hint="Give it a type.")
+def _item(part: Part, index: int) -> Schemas:
+    return tuple(r.first[index] if index < len(r.first) else r.others for r in part.items)
+
+
+def _property(part: Part, name: str) -> Schemas:
+    """All that is said of one property."""
+    found: list[Schema] = []
+    for rule in part.fields:
+        matching = [s for pattern, s in rule.patterns.items() if _found(pattern, name)]
+        matching += [rule.properties[name]] if name in rule.properties else []
+        found += matching or [rule.others]
+    return tuple(found)
+
+
+def _values(rule: Fields, chosen: Sequence[str]) -> list[Schema]:
+    return [rule.patterns[p] for p in chosen if p in rule.patterns] or [rule.others]
+
+
+def _found(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return False
+
+
+def _subsets(patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Which patterns a key may match at once; where they are many, one at most."""
+    most = len(patterns) if len(patterns) <= _MOST_PATTERNS else 1
+    for size in range(most + 1):
+        yield from combinations(patterns, size)
+
+
+def _text_of(shortest: int, longest: int, keywords: Keywords, patterns: Pattern) -> Text | None:
+    """A string of these lengths and patterns, None if there is none."""
+    if not patterns.within and not patterns.never:
+        return Text(shortest, longest)
+    shape = Text(shortest, longest, tuple(keywords.get("pattern", ())))
+    only_patterns = not (keywords.keys() & {"notIn", "notPattern"})
+    if only_patterns and not patterns.never and _writable(shape):
+        return shape
+    shape = Text(shortest, longest, (), patterns.within, patterns.never)
+    return shape if has_text(write_grammar(shape)) else None
+
+
+@lru_cache(maxsize=4096)
+def _writable(shape: Text) -> bool:
+    return not refusal(write_grammar(shape))
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"[^\w ]", lambda match: f"\\x{{{ord(match[0]):x}}}", text)
+
+
+def _common_multiple(steps: Sequence[Decimal]) -> Decimal:
+    places = max(0, *(-int(step.normalize().as_tuple().exponent) for step in steps))
+    return Decimal(math.lcm(*(int(step.scaleb(places)) for step in steps))).scaleb(-places)
 
 
 def _exact(value: Any) -> Decimal:
@@ -495,4 +771,4 @@ def _refusal(keyword: str, path: str, detail: str = "") -> SchemaError:
 
 
 def _unsatisfiable(keyword: str, path: str, why: str) -> SchemaError:
-    return SchemaError(f"{path}: '{keyword}' leaves no value: {why}.", hint="Loosen the bounds.")
+    return _NoValue(f"{path}: '{keyword}' leaves no value: {why}.", hint="Loosen the bounds.")

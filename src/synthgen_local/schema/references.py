@@ -1,0 +1,140 @@
+"""Where the references of a JSON Schema lead, and which of them lead back.
+
+Knows JSON Pointer (RFC 6901), `$id`, anchors and the published meta-schemas; opens no file and
+no socket. Knows nothing of what schemas mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+from ..errors import SchemaError
+
+_OLD = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
+
+
+class References:
+    """The references of one document.
+
+    `lonely`: whether what stands beside a `$ref` is ignored, as up to draft 7.
+
+    Example: `References({"$defs": {"a": True}}).resolve("#/$defs/a")`
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        draft = root.get("$schema", "")
+        self.lonely = isinstance(draft, str) and any(name in draft for name in _OLD)
+        self._found: dict[str, Any] = {}
+        self._reach: dict[str, frozenset[str]] = {}
+
+    def resolve(self, reference: str, path: str = "$") -> Any:
+        """Return the schema that a reference leads to.
+
+        Raises SchemaError, naming `path`, if it leads out of the document or nowhere.
+        """
+        if reference not in self._found:
+            self._found[reference] = self._look_up(reference, path)
+        return self._found[reference]
+
+    def circle(self, reference: str) -> frozenset[str]:
+        """Return the references from which this one can be reached that it reaches itself.
+
+        None of them for a reference that does not recur.
+        """
+        return frozenset(
+            other for other in self._reachable(reference) if reference in self._reachable(other)
+        )
+
+    def _look_up(self, reference: str, path: str) -> Any:
+        where, _, fragment = reference.partition("#")
+        document = self._root if not where else self._named.get(where)
+        if document is None:
+            document = self._named.get(urljoin(str(self._root.get("$id", "")), where))
+        if document is None:
+            document = _published(where)
+        if document is None:
+            raise SchemaError(
+                f"{path}: keyword '$ref' to '{reference}' leads out of the schema.",
+                hint="Put what it refers to into $defs.",
+            )
+        if not fragment or fragment.startswith("/"):
+            return _pointed(document, fragment, reference, path)
+        if f"#{fragment}" in self._named:
+            return self._named[f"#{fragment}"]
+        raise _missing(reference, path)
+
+    @cached_property
+    def _named(self) -> dict[str, Any]:
+        """Schemas by their own name: `$id`, `id`, `$anchor`."""
+        names: dict[str, Any] = {}
+        base = str(self._root.get("$id", self._root.get("id", "")))
+        for schema in _mappings(self._root):
+            for keyword in ("$id", "id"):
+                if isinstance(name := schema.get(keyword), str):
+                    names.setdefault(name.rstrip("#") if name != "#" else name, schema)
+                    names.setdefault(urljoin(base, name).rstrip("#"), schema)
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := schema.get(keyword), str):
+                    names.setdefault(f"#{name}", schema)
+        return names
+
+    def _reachable(self, reference: str) -> frozenset[str]:
+        """References that can be reached through this one, itself if it recurs."""
+        if reference not in self._reach:
+            found: set[str] = set()
+            waiting = [reference]
+            while waiting:
+                for name in _references_in(self.resolve(waiting.pop())):
+                    if name not in found:
+                        found.add(name)
+                        waiting.append(name)
+            self._reach[reference] = frozenset(found)
+        return self._reach[reference]
+
+
+def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
+    found = document
+    for part in fragment.split("/")[1:]:
+        key: Any = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdigit() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            raise _missing(reference, path)
+    return found
+
+
+def _missing(reference: str, path: str) -> SchemaError:
+    return SchemaError(
+        f"{path}: keyword '$ref' to '{reference}' leads nowhere.", hint="Check $defs."
+    )
+
+
+def _published(where: str) -> Any:
+    """A meta-schema that comes with jsonschema."""
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+    resource = REGISTRY.get(where) or REGISTRY.get(f"{where}#")
+    return None if resource is None else resource.contents
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _mappings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _mappings(item)
+
+
+def _references_in(schema: Any) -> Iterator[str]:
+    for mapping in _mappings(schema):
+        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(name := mapping.get(keyword), str):
+                yield name
