@@ -18,13 +18,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, create_model
+from random_rows import decode
 
 from synthgen_local import SchemaError
-from synthgen_local.engine.constraint import Grammar
-from synthgen_local.engine.decoder import Decoded, Job
-from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_rows
-from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.schema import RowGrammar, RowSchema, compile_schema
+from synthgen_local.schema import RowSchema, compile_schema
 
 
 class Colour(str, Enum):
@@ -55,25 +52,6 @@ class Tree(BaseModel):
 
     leaf: bool
     branches: list["Tree"] = Field(default=[], max_length=2)
-
-
-def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
-    """Texts of rows from random logits, each accepted by the schema at its first attempt."""
-    model = RandomModel(salt)
-    tokens = Grammar(model.tokenizer, grammar.serialised)
-    job = Job.of_grammar(tokens, model.tokenize("?"), grammar.longest, seed=salt)
-
-    def check(decoded: Decoded) -> Accepted[str] | Rejected:
-        try:
-            grammar.schema.parse(decoded.text)
-        except ValueError as error:
-            return Rejected(str(error))
-        return Accepted(decoded.text)
-
-    outcomes = list(decode_rows(model, job, range(rows), Layout(1, rows, 1), check, attempts=1))
-    assert [outcome.rejections for outcome in outcomes] == [()] * rows
-    assert all(len(outcome.decoded.text.encode()) <= grammar.longest for outcome in outcomes)
-    return [outcome.decoded.text for outcome in outcomes]
 
 
 def bounded(kind: Any, low: Any, high: Any) -> st.SearchStrategy[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -23,6 +24,7 @@ COMMANDS = [
     "generate",
     "text",
     "extract",
+    "schema",
     "models",
     "models list",
     "models pull",
@@ -98,3 +100,11 @@ def test_public_names() -> None:
     with pytest.raises(AttributeError):
         _ = synthgen_local.no_such_name
     assert callable(main)
+
+
+def test_the_table_of_types_is_current() -> None:
+    """docs/guarantees.md has what the compiler does with each type."""
+    tool = runpy.run_path(str(ROOT / "tools" / "guarantees.py"))
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+
+    assert tool["table"]() in page

@@ -157,7 +157,7 @@ def test_validators_are_enforced_by_drawing_anew(random_model: LocalModel) -> No
     assert all(row.value.number % 2 == 0 for row in rows)
     assert [row.number for row in rows] == list(range(30))
     assert {reason for row in rows for reason in row.rejections} == {
-        "number: Value error, must be even"
+        "number: is_even says: Value error, must be even"
     }
 
 
@@ -221,7 +221,7 @@ def test_free_strings_shrink_until_a_row_fits() -> None:
     with LocalModel(engine) as model:
         generator = TabularGenerator(Long, model)
         assert len(generator.generate(runs=3)) == 3
-        with pytest.raises(DecodingError, match="exceed the model's context"):
+        with pytest.raises(DecodingError, match="a row may have"):
             TabularGenerator(Long, model, bounds=Bounds()).generate(runs=1)
 
     lengths = [c.value for c in generator.grammar.certificate.bounds if c.keyword == "maxLength"]

@@ -12,6 +12,7 @@ COMMANDS = [
     "generate",
     "text",
     "extract",
+    "schema",
     "models",
     "models list",
     "models pull",

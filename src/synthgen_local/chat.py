@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from .engine.constraint import Constraint, Grammar
+from .engine.constraint import Constraint, Grammar, Limited
 from .engine.decoder import Decoded, Job, Start
 from .engine.free_text import FreeText
 from .engine.parallel import Accepted, Rejected
@@ -23,6 +23,7 @@ from .schema import RowGrammar
 from .schema.descriptions import describe
 from .schema.grammar import write_value
 from .schema.outline import outline
+from .schema.text_grammar import TextGrammar
 
 ATTEMPTS = 20
 """How often a record is drawn that its schema's validators refuse."""
@@ -48,7 +49,9 @@ class Chat:
     """How conversations are answered.
 
     Free text ends where the model ends it, at one of `stop`, or after `max_tokens`. With
-    `grammar` each answer is one record of its schema, whole.
+    `grammar` each answer is one record of its schema, whole; or a text of a grammar that is no
+    record's, of which a prompt says nothing by itself. If that has no longest text, `max_tokens`
+    limits it.
 
     Example: `Chat(model).answers([[Message("user", "Hello")]])[0].text`
     """
@@ -57,7 +60,7 @@ class Chat:
     temperature: float = 0.7
     max_tokens: int = 256
     stop: Sequence[str] = ()
-    grammar: RowGrammar | None = None
+    grammar: RowGrammar | TextGrammar | None = None
     batch: int | None = None
 
     def __post_init__(self) -> None:
@@ -121,7 +124,7 @@ class Chat:
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
         messages = list(messages)
-        if self.grammar is not None and messages:
+        if isinstance(self.grammar, RowGrammar) and messages:
             last = messages[-1]
             messages[-1] = replace(last, content=f"{last.content}\n\n{_form(self.grammar)}")
         engine = self.model.engine
@@ -143,7 +146,8 @@ class Chat:
 
     @property
     def _longest(self) -> int:
-        return self.max_tokens if self.grammar is None else self.grammar.longest
+        bound = None if self.grammar is None else self.grammar.longest
+        return self.max_tokens if bound is None else bound
 
     def _job(
         self,
@@ -164,6 +168,9 @@ class Chat:
                 constraint = FreeText(self.model.pieces, self.max_tokens, self.stop)
             else:
                 constraint = grammar.start()
+                if self.grammar is not None and self.grammar.longest is None:
+                    most = self.max_tokens - len(head)
+                    constraint = Limited(constraint, most, tokenizer.eos_tokens)
             begun[row] = constraint
             heard = constraint if reader is None else _Heard(constraint, reader)
             return Start((*suffixes[row], *head), heard)
@@ -173,14 +180,16 @@ class Chat:
 
     def _check(self, decoded: Decoded) -> Accepted[str] | Rejected:
         try:
-            if self.grammar is not None:
+            if isinstance(self.grammar, RowGrammar):
                 self.grammar.schema.parse(decoded.text)
+            elif self.grammar is not None:
+                self.grammar.parse(decoded.text)
         except ValueError as error:
             return Rejected(str(error))
         return Accepted(decoded.text)
 
     def _answer(self, decoded: Decoded, prompt: Sequence[int], constraint: Constraint) -> Answer:
-        cut = isinstance(constraint, FreeText) and constraint.cut
+        cut = isinstance(constraint, FreeText | Limited) and constraint.cut
         return Answer(decoded.text, "length" if cut else "stop", len(prompt), decoded.drawn)
 
 

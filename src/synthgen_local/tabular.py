@@ -19,14 +19,16 @@ from pydantic import BaseModel
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected
-from .errors import TooFewRowsError, UsageError
+from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
 from .local_model import LocalModel, check_draw
 from .prompts import FewShotPrompt, Message, conversation
-from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
+from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
+from .schema.grammar import widest_path
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
+_HOPELESS = 500  # tries turned down before any was not, after which a run ends
 _ROOM = 4  # times the longest example
 
 ATTEMPTS = 100
@@ -112,14 +114,13 @@ class TabularGenerator:
 
         Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
         """
-        missing = Missing(runs)
+        tally = Tally(runs)
         with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
             for row in rows:
-                if row.value is None:
-                    missing.add(row)
-                else:
+                tally.add(row)
+                if row.value is not None:
                     yield row.value
-        missing.raise_if_any()
+        tally.raise_if_short()
 
     def rows(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -128,9 +129,16 @@ class TabularGenerator:
         if runs < 0:
             raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
         engine = self._model.engine
+        prompt = engine.tokenize(self.prompt_text(subject, extra))
+        if len(prompt) + self.grammar.longest > engine.context_length:
+            raise DecodingError(
+                f"The prompt has {len(prompt)} tokens and a row may have {self.grammar.longest}; "
+                f"the model's context has {engine.context_length}.",
+                hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
+            )
         job = Job.of_grammar(
             Grammar(engine.tokenizer, self.grammar.serialised),
-            engine.tokenize(self.prompt_text(subject, extra)),
+            prompt,
             self.grammar.longest,
             seed=seed,
             temperature=self._temperature,
@@ -149,15 +157,24 @@ class TabularGenerator:
         return conversation(engine.chat_template, [Message("user", content)], engine.special_tokens)
 
     def _rows(self, job: Job, runs: int) -> Generator[Row]:
-        outcomes = self._model.decode(job, runs, self._check, attempts=ATTEMPTS, batch=self._batch)
+        accepted = False
+        reasons: Counter[str] = Counter()
+
+        def check(decoded: Decoded) -> Accepted[Any] | Rejected:
+            nonlocal accepted
+            try:
+                value = self.grammar.schema.parse(decoded.text)
+            except ValueError as error:
+                reasons[str(error)] += 1
+                if not accepted and reasons.total() >= _HOPELESS:
+                    raise _hopeless(runs, reasons) from None
+                return Rejected(str(error))
+            accepted = True
+            return Accepted(value)
+
+        outcomes = self._model.decode(job, runs, check, attempts=ATTEMPTS, batch=self._batch)
         with closing(outcomes):
             yield from map(_row, outcomes)
-
-    def _check(self, decoded: Decoded) -> Accepted[Any] | Rejected:
-        try:
-            return Accepted(self.grammar.schema.parse(decoded.text))
-        except ValueError as error:
-            return Rejected(str(error))
 
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
@@ -193,28 +210,54 @@ def _fit(
     return compile_within(schema, context_length // 2, lengths), texts
 
 
-class Missing:
-    """Rows of a run that were given up, and what turned them down most."""
+class Tally:
+    """What the rows of a run were turned down by, try by try."""
 
     def __init__(self, runs: int) -> None:
         self._runs = runs
-        self._count = 0
+        self._made = 0
+        self._lost = 0
         self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    @property
+    def rejections(self) -> int:
+        """How often a row was drawn again, or given up."""
+        return self._reasons.total()
 
     def add(self, row: Row) -> None:
-        """Count a row that has no value."""
-        self._count += 1
-        self._reasons.update(row.rejections)
+        """Count a row and its tries."""
+        for reason in row.rejections:
+            blamed = reason.partition(SAYS)[0]
+            self._reasons[blamed] += 1
+            self._examples.setdefault(blamed, reason)
+        self._made += row.value is not None
+        self._lost += row.value is None
 
-    def raise_if_any(self) -> None:
+    def rates(self) -> list[tuple[str, float]]:
+        """What turned tries down, each with its share of all tries, the most frequent first."""
+        tries = self._made + self.rejections
+        return [(reason, count / tries) for reason, count in self._reasons.most_common()]
+
+    def raise_if_short(self) -> None:
         """Raise TooFewRowsError if any row was given up."""
-        if self._count:
-            reason, times = self._reasons.most_common(1)[0]
+        if self._lost:
+            blamed, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
-                f"{self._runs - self._count} of {self._runs} rows: {self._count} were turned down "
-                f"{ATTEMPTS} times each, most often ({times} times) by: {reason}",
+                f"{self._made} of {self._runs} rows: {self._lost} were turned down {ATTEMPTS} "
+                f"times each, most often ({times} times) by: {self._examples[blamed]}",
                 hint="Loosen that check, or give examples that pass it.",
             )
+
+
+def _hopeless(runs: int, reasons: Counter[str]) -> TooFewRowsError:
+    """What to say when no try at all has been right."""
+    reason, times = reasons.most_common(1)[0]
+    return TooFewRowsError(
+        f"0 of {runs} rows: all of {reasons.total()} tries were turned down, most often "
+        f"({times} times) by: {reason}",
+        hint="Loosen that check, or give examples that pass it.",
+    )
 
 
 def _row(outcome: Outcome[Any]) -> Row:

@@ -14,6 +14,8 @@ from .delivery import deliver
 from .options import (
     Batch,
     GpuLayers,
+    MaxItems,
+    MaxLength,
     Model,
     Output,
     Quiet,
@@ -22,11 +24,12 @@ from .options import (
     Threads,
     Verbose,
     Weights,
+    bounds_of,
     refuse_nonsense,
 )
 
 if TYPE_CHECKING:
-    from ..tabular import Row
+    from ..tabular import Row, Tally
 
 EPILOG = """
 Examples:
@@ -51,6 +54,8 @@ def generate(
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="1 is the model's own distribution.")] = 1.0,
+    max_length: MaxLength = None,
+    max_items: MaxItems = None,
     batch: Batch = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
@@ -77,41 +82,39 @@ def generate(
         with LocalModel.load(
             model, gpu_layers=gpu_layers, threads=threads, weights=weights
         ) as loaded:
-            from ..tabular import TabularGenerator
+            from ..tabular import TabularGenerator, Tally
 
             generator = TabularGenerator(
                 source,
                 loaded,
                 prompt=FewShotPrompt(examples=records),
+                bounds=bounds_of(max_length, max_items),
                 temperature=temperature,
                 batch=batch,
             )
-            made = generator.rows(subject, rows, extra=extra, seed=seed)
-            again: list[str] = []
+            tally = Tally(rows)
             deliver(
-                _instances(made, rows, again),
+                _instances(generator.rows(subject, rows, extra=extra, seed=seed), tally),
                 rows,
                 generator.grammar.schema,
                 output,
-                lambda: f"{len(again)} drawn again, seed {seed}, {loaded.name}",
+                lambda: f"{tally.rejections} drawn again, seed {seed}, {loaded.name}",
                 word="rows",
                 quiet=quiet,
             )
+            if not quiet:
+                for reason, share in tally.rates():
+                    console.note(f"Turned down {share:.1%} of the tries: {reason}")
 
 
-def _instances(rows: Generator[Row], wanted: int, rejections: list[str]) -> Generator[Any]:
-    """Yield what the rows hold and write down what was rejected for it.
+def _instances(rows: Generator[Row], tally: Tally) -> Generator[Any]:
+    """Yield what the rows hold.
 
     Raises TooFewRowsError in the end if some rows were given up.
     """
-    from ..tabular import Missing
-
-    missing = Missing(wanted)
     with closing(rows):
         for row in rows:
-            rejections += row.rejections
-            if row.value is None:
-                missing.add(row)
-            else:
+            tally.add(row)
+            if row.value is not None:
                 yield row.value
-    missing.raise_if_any()
+    tally.raise_if_short()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..schema import Bounds
 
 Schema = Annotated[
     str,
@@ -31,8 +34,34 @@ Weights = Annotated[
     Literal["fast", "as-shipped"],
     typer.Option(help="fast: expand a small Q4_1 file to 16 bits once."),
 ]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Characters of a string that the schema does not limit.")
+]
+MaxItems = Annotated[
+    int | None, typer.Option(help="Items of a list that the schema does not limit.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def bounds_of(max_length: int | None, max_items: int | None) -> Bounds | None:
+    """Return the limits that were asked for; None leaves them to the examples and the context.
+
+    Raises UsageError for a limit that leaves nothing.
+    """
+    from ..schema import Bounds
+
+    given = {"max_length": max_length, "max_items": max_items}
+    for name, value in given.items():
+        if value is not None and value < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is {value}.", hint="It must be 1 or more.")
+    if max_length is None and max_items is None:
+        return None
+    default = Bounds()
+    return Bounds(
+        max_length=max_length or default.max_length, max_items=max_items or default.max_items
+    )
 
 
 def refuse_nonsense(

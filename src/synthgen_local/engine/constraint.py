@@ -81,7 +81,8 @@ class Grammar:
         """A row that has its head."""
         matcher = self._matcher()
         if not matcher.consume_tokens(self.head):
-            raise DecodingError(f"The grammar refuses its own head: {matcher.get_error()}")
+            reason = matcher.get_error().splitlines()[0]
+            raise DecodingError(f"The grammar refuses its own head: {reason}")
         return GrammarConstraint(self, matcher, self._idle)
 
     def _matcher(self) -> LLMatcher:
@@ -149,3 +150,53 @@ class GrammarConstraint:
     def close(self) -> None:
         """Leave the matcher to another row."""
         self._idle.append(self._matcher)
+
+
+class Limited:
+    """A constraint of no certain length, ended within `most` tokens.
+
+    From half of them on it ends where it may; `cut` says that it could not. `end_tokens` are the
+    model's.
+
+    Example: `Limited(grammar.start(), most=100, end_tokens=tokenizer.eos_tokens)`
+    """
+
+    def __init__(self, constraint: Constraint, most: int, end_tokens: Sequence[int]) -> None:
+        self._constraint = constraint
+        self._left = most
+        self._late = most // 2
+        self._end_tokens = list(end_tokens)
+        self.steer = constraint.steer
+        self.close = constraint.close
+        self.cut = most <= 0 and not constraint.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the row is whole, or cut."""
+        return self.cut or self._constraint.finished
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """The constraint's own tokens; late, only its ends if there are any."""
+        allowed = self._constraint.allowed()
+        if self._left <= self._late and allowed[self._end_tokens].any():
+            ends = np.zeros_like(allowed)
+            ends[self._end_tokens] = allowed[self._end_tokens]
+            return ends
+        return allowed
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+        """Accept a token and what must follow it, as far as there is room."""
+        forced = self._constraint.take(token, stream)
+        room = self._left - 1
+        self._left = room - len(forced)
+        self.cut = self._left <= 0 and not self._constraint.finished
+        return forced[:room]
+
+    def text(self) -> str:
+        """What has been written; nothing if it was cut within a character."""
+        try:
+            return self._constraint.text()
+        except UnicodeDecodeError:
+            if self.cut:
+                return ""
+            raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import reduce
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -167,9 +166,13 @@ class Alternatives:
         kinds = _kinds(schema["type"]) if "type" in schema else KINDS
         keywords = {key: value for key, value in _numbers(schema).items() if key in _SCALARS}
         keywords |= {key: (schema[key],) for key in _LISTED if key in schema}
-        values = None
-        if "enum" in schema or "const" in schema:
-            values = tuple(schema["enum"]) if "enum" in schema else (schema["const"],)
+        if "validators" in schema:
+            keywords["validators"] = tuple(schema["validators"])
+        values = tuple(schema["enum"]) if "enum" in schema else None
+        if "const" in schema:
+            const = schema["const"]
+            allowed = values is None or any(_same(const, value) for value in values)
+            values = (const,) if allowed else ()
         required = schema.get("required", ())
         return Part(
             kinds=kinds,
@@ -255,6 +258,8 @@ class Alternatives:
         if schema is False:
             return [Part()]
         assert isinstance(schema, Mapping)
+        if "$ref" in schema and self._references.lonely:
+            schema = {"$ref": schema["$ref"]}
         negated: Parts = []
         for keyword, value in _numbers(schema).items():
             parts = self._without(keyword, value, path, followed)
@@ -287,10 +292,13 @@ class Alternatives:
             case "allOf":
                 return _joined(self._negate(inner, path, followed) for inner in value)
             case "anyOf":
-                negated = [self._negate(inner, path, followed) for inner in value]
-                if any(parts is None for parts in negated):
-                    return None
-                return reduce(_meets, [parts or [] for parts in negated], [Part()])
+                met: Parts = [Part()]
+                for inner in value:
+                    parts = self._negate(inner, path, followed)
+                    if parts is None or len(met) * len(parts) > _MOST:
+                        return None
+                    met = _meets(met, parts)
+                return met
             case "not":
                 return self.of(value, path, followed)
             case "$ref" if value not in followed:
@@ -418,7 +426,7 @@ def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
         return a or b
     merged = {**a, **b}
     for key in a.keys() & b.keys():
-        if key in _LISTED or key in ("notIn", "notPattern"):
+        if key in _LISTED or key in ("notAmong", "notPattern", "validators"):
             merged[key] = a[key] + tuple(value for value in b[key] if value not in a[key])
         elif key in _GREATEST:
             merged[key] = max(a[key], b[key])
@@ -444,9 +452,14 @@ def _meet_all(parts: Parts, factor: tuple[str, Parts]) -> Parts:
 def _distinct(parts: Iterable[Part]) -> Parts:
     found: Parts = []
     for part in parts:
-        if part not in found:
+        if not any(part == other and _said(part) == _said(other) for other in found):
             found.append(part)
     return found
+
+
+def _said(part: Part) -> str:
+    """To tell a part of 1 from one of true, which are equal to Python."""
+    return repr(replace(part, kinds=KINDS))
 
 
 def _joined(several: Iterable[Parts | None]) -> Parts | None:
@@ -459,7 +472,11 @@ def _joined(several: Iterable[Parts | None]) -> Parts | None:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality of JSON values: true is not 1."""
+    """Equality of JSON values: true is not 1, at any depth."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
@@ -477,7 +494,7 @@ def _other_values(values: Sequence[Any]) -> Parts | None:
     if None in values:
         kinds -= {"null"}
     left = tuple(flag for flag in (True, False) if not any(flag is value for value in values))
-    parts = [Part(frozenset(kinds), {"notIn": (texts,)} if texts else {})]
+    parts = [Part(frozenset(kinds), {"notAmong": (texts,)} if texts else {})]
     return [*parts, Part(frozenset({"boolean"}), values=left)] if left else parts
 
 

@@ -15,13 +15,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
 
 from ..errors import SchemaError
+from .certificate import join_path
 from .patterns import searched
 from .ranges import decimal_range, integer_range
 from .shapes import (
@@ -43,7 +44,6 @@ _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _UTF8 = 4  # bytes of the longest character
-_NOTHING = "/[^\\x{0}-\\x{10FFFF}]/"  # matches no text
 
 
 def write_grammar(shape: Shape) -> str:
@@ -69,6 +69,7 @@ def refusal(lark: str) -> str:
     return " ".join(reason.rpartition("JSON schema:")[2].split())
 
 
+@lru_cache(maxsize=1024)
 def has_text(lark: str) -> bool:
     """Return whether a grammar that llguidance takes admits any text.
 
@@ -153,6 +154,31 @@ def longest_text(shape: Shape) -> int:
     A token is at least one byte, so this also bounds a row in tokens.
     """
     return _Longest().of(shape)
+
+
+def widest_path(shape: Shape) -> str:
+    """Return the path of the part that may take most of a row.
+
+    Example: `widest_path(Record([("a", Integer(0, 9)), ("b", Text(0, 99))])) == "$.b"`
+    """
+    measure = _Longest()
+    path = "$"
+    while True:
+        inner: list[tuple[str, Shape]] = []
+        match shape:
+            case Record(fields):
+                inner = [(join_path(path, name), field) for name, field in fields]
+                inner += [(f"{path}.*", values) for _, values in shape.extra]
+            case Array(items, _, maximum, prefix):
+                inner = [(f"{path}[{index}]", item) for index, item in enumerate(prefix)]
+                if items is not None and maximum > 1:
+                    return f"{path}[*]" if isinstance(items, Record | Array) else path
+                inner += [(f"{path}[*]", items)] if items is not None else []
+            case Union(options):
+                inner = [(path, option) for option in options]
+        if not inner:
+            return path
+        path, shape = max(inner, key=lambda pair: measure.of(pair[1]))
 
 
 class _Longest:
@@ -407,9 +433,9 @@ class _Writer:
             return f"{written} {rest}".rstrip()
         after = min(count + 1, max(1, least, most or 0))
         options = []
-        if most is None or count < most:
+        if _possible(shape, index + 1, count + 1, least, most):
             options.append(f"{written} {self._rest(shape, index + 1, after, least, most)}".rstrip())
-        if name in shape.optional:
+        if name in shape.optional and _possible(shape, index + 1, count, least, most):
             options.append(self._rest(shape, index + 1, count, least, most) or '""')
         return " | ".join(options)
 
@@ -426,8 +452,6 @@ class _Writer:
         if most is not None:
             room = min(room, most - count)
         needed = max(0, least - count)
-        if needed > room:
-            return _NOTHING
         if room == 0:
             return ""
         pairs = (f'{self._key(keys)} ":" {self.rule(values)}' for keys, values in shape.extra)
@@ -452,6 +476,14 @@ class _Writer:
             self._names[body] = name
             self.lines.append(f"{name}: {body}")
         return name
+
+
+def _possible(shape: Record, index: int, count: int, least: int, most: int | None) -> bool:
+    """Whether the limits can be kept with `count` pairs written before the field `index`."""
+    left = shape.fields[index:]
+    needed = sum(name not in shape.optional for name, _ in left)
+    room = len(left) + (shape.most_extra if shape.extra else 0)
+    return count + room >= least and (most is None or count + needed <= most)
 
 
 def _repeat(item: str, minimum: int, maximum: int) -> str:

@@ -8,18 +8,25 @@ stands elsewhere is dropped, and the result says that it is wider. Knows regex s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 from typing import TypeAlias
 
 ANY = "(?s:.*)"
 _QUANTIFIER = re.compile(r"(?:[*+?]|\{\d+(?:,\d*)?\})\??")
 _ESCAPE = re.compile(
-    r"\\(?:u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|c[A-Za-z]|[pP]\{[^}]*\}|.)", re.S
+    r"\\(?:u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|c[A-Za-z]|[pP]\{[^}]*\}"
+    r"|k<\w+>|[1-9][0-9]*|.)",
+    re.S,
 )
-_GROUP = re.compile(r"\((\?(?::|=|!|<=|<!|P?<\w+>))?")
+_GROUP = re.compile(r"\((\?(?:[ims]*:|=|!|<=|<!|P?<\w+>))?")
+_FLAGS = re.compile(r"\(\?([ims]+)\)")  # not of ECMA-262, but of Python, Rust and pydantic
+_CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
+_MOST_CONDITIONS = 16
 _START, _END = {"^", r"\A"}, {"$", r"\Z", r"\z"}
 
 
@@ -51,7 +58,9 @@ class _Edge:
 
 @dataclass(frozen=True)
 class _Unsaid:
-    """What cannot be written: a word boundary, a reference back."""
+    """What cannot be written: a word boundary, a reference back. `wider` stands in its place."""
+
+    wider: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class _Group:
 
     options: _Options
     look: str = ""
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,16 @@ def read_pattern(pattern: str) -> Pattern:
 
     Raises ValueError if it is no regular expression.
 
-    Example: `read_pattern("^(?!x)a").never == ("(?:x)(?s:.*)",)`
+    Example: `read_pattern("^(?!x)a").never == ("x(?s:.*)",)`
     """
+    flags = _FLAGS.match(pattern)
+    if flags:
+        inner = read_pattern(pattern[flags.end() :])
+        within, never = (
+            tuple(f"(?{flags[1]}:{text})" for text in texts)
+            for texts in (inner.within, inner.never)
+        )
+        return Pattern(within, never, inner.exact)
     options = _Reader(pattern).read()
     work = _Rewriting()
     text = work.options(options)
@@ -113,8 +131,11 @@ class _Rewriting:
             self._look(items.pop(0), alone=alone)
         while right and items and _is_look(items[-1], "<=", "<!"):
             self._look(items.pop(), alone=alone)
+        items = _opened(items)
+        if alone:
+            self._ahead(items, "" if left else ANY)
         body = self.plain(tuple(items))
-        return f"{'' if left else ANY}{body}{'' if right else ANY}"
+        return f"{'' if left else ANY}{body}{'' if right else ANY}" or "(?:)"
 
     def _look(self, item: _Item, *, alone: bool) -> None:
         """Look-around at an end of the string is a condition on all of it."""
@@ -128,6 +149,14 @@ class _Rewriting:
         else:
             self.exact = False
 
+    def _ahead(self, items: Sequence[_Item], head: str) -> None:
+        """What must follow in the middle narrows the whole: what stands before it, then that."""
+        for index, item in enumerate(items):
+            if _is_look(item, "="):
+                assert isinstance(item.node, _Group)
+                before = f"{head}{self.plain(tuple(items[:index]))}"
+                self.within += [f"{before}{text}" for text in _conditions(item.node.options)]
+
     def plain(self, sequence: _Sequence) -> str:
         """A sequence without anchors; those it has are dropped."""
         return "".join(map(self._item, sequence))
@@ -138,9 +167,35 @@ class _Rewriting:
             return node.text + item.quantifier
         if isinstance(node, _Group) and not node.look:
             inner = "|".join(self.plain(sequence) for sequence in node.options)
-            return f"(?:{inner}){item.quantifier}"
+            return f"(?{node.flags}:{inner}){item.quantifier}"
         self.exact = False
-        return ""
+        return node.wider if isinstance(node, _Unsaid) else ""
+
+
+def _conditions(options: _Options) -> list[str]:
+    """What alternatives that begin here have in common, each of which may have its own look-ahead.
+
+    "a and b, or c and d" is also "a or c", "a or d", "b or c", and "b or d".
+    """
+    each: list[list[str]] = []
+    for option in options:
+        work = _Rewriting()
+        each.append([work.options(((_Item(_Edge(start=True)), *option),)), *work.within])
+    if math.prod(map(len, each)) > _MOST_CONDITIONS:
+        each = [texts[:1] for texts in each]
+    return [f"(?:{'|'.join(texts)})" for texts in product(*each)]
+
+
+def _opened(items: list[_Item]) -> list[_Item]:
+    """Without brackets that enclose all of them."""
+    while (
+        len(items) == 1
+        and isinstance(items[0].node, _Group)
+        and not (items[0].node.look or items[0].node.flags or items[0].quantifier)
+        and len(items[0].node.options) == 1
+    ):
+        items = list(items[0].node.options[0])
+    return items
 
 
 def _expand(sequence: _Sequence) -> list[_Sequence]:
@@ -149,8 +204,7 @@ def _expand(sequence: _Sequence) -> list[_Sequence]:
         item = sequence[index]
         if (
             isinstance(item.node, _Group)
-            and not item.node.look
-            and not item.quantifier
+            and not (item.node.look or item.node.flags or item.quantifier)
             and _anchored(item.node.options)
         ):
             before, after = sequence[:index], sequence[index + 1 :]
@@ -178,7 +232,7 @@ def _is_edge(item: _Item, *, start: bool) -> bool:
 
 
 def _is_look(item: _Item, *signs: str) -> bool:
-    return isinstance(item.node, _Group) and item.node.look in signs
+    return isinstance(item.node, _Group) and item.node.look in signs and not item.quantifier
 
 
 class _Reader:
@@ -205,18 +259,28 @@ class _Reader:
         items: list[_Item] = []
         while self._next() not in ("", "|", ")"):
             node = self._node()
-            match = _QUANTIFIER.match(self._pattern, self._at)
-            if match:
-                self._at = match.end()
-            quantifier = match[0].removesuffix("?") or "?" if match else ""
-            items.append(_Item(node, quantifier))
+            repeatable = not isinstance(node, _Edge) and node != _Unsaid()
+            items.append(_Item(node, self._quantifier() if repeatable else ""))
         return tuple(items)
+
+    def _quantifier(self) -> str:
+        match = _QUANTIFIER.match(self._pattern, self._at)
+        if match is None:
+            return ""
+        self._at = match.end()
+        quantifier = match[0].removesuffix("?") or "?"
+        least, _, most = quantifier.strip("{}").partition(",")
+        if most and int(most) < int(least):
+            raise ValueError("a repetition ends before it begins")
+        return quantifier
 
     def _next(self) -> str:
         return self._pattern[self._at : self._at + 1]
 
     def _node(self) -> _Atom | _Edge | _Unsaid | _Group:
         character = self._next()
+        if _QUANTIFIER.match(self._pattern, self._at):
+            raise ValueError("nothing to repeat")
         if character == "(":
             return self._group()
         if character == "[":
@@ -226,8 +290,6 @@ class _Reader:
         self._at += 1
         if character in "^$":
             return _Edge(start=character == "^")
-        if character in "*+?":
-            raise ValueError("nothing to repeat")
         return _Atom(character if character == "." else _literal(character))
 
     def _group(self) -> _Group:
@@ -241,19 +303,26 @@ class _Reader:
             raise ValueError("a bracket is not closed")
         self._at += 1
         sign = (opening[1] or "").removeprefix("?")
-        return _Group(options, sign if sign in ("=", "!", "<=", "<!") else "")
+        if sign in ("=", "!", "<=", "<!"):
+            return _Group(options, sign)
+        return _Group(options, flags=sign[:-1] if sign.endswith(":") else "")
 
     def _escape(self) -> _Atom | _Edge | _Unsaid:
+        text = self._escape_text()
+        if text in _START or text in _END:
+            return _Edge(start=text in _START)
+        if text[1] in "bBG":
+            return _Unsaid()
+        if text[1] in "k123456789":
+            return _Unsaid(ANY)
+        return _Atom(_escaped(text))
+
+    def _escape_text(self) -> str:
         match = _ESCAPE.match(self._pattern, self._at)
         if match is None:
             raise ValueError("it ends in a backslash")
         self._at = match.end()
-        text = match[0]
-        if text in _START or text in _END:
-            return _Edge(start=text in _START)
-        if text[1] in "bBkG" or text[1] in "123456789":
-            return _Unsaid()
-        return _Atom(_escaped(text))
+        return match[0]
 
     def _class(self) -> str:
         self._at += 1
@@ -261,36 +330,57 @@ class _Reader:
         if self._next() == "^":
             parts.append("^")
             self._at += 1
-        while (character := self._next()) != "]":
-            if not character:
-                raise ValueError("a class is not closed")
-            if character == "\\":
-                match = _ESCAPE.match(self._pattern, self._at)
-                if match is None:
-                    raise ValueError("it ends in a backslash")
-                self._at = match.end()
-                parts.append(r"\x08" if match[0] == r"\b" else _escaped(match[0]))
-                continue
-            self._at += 1
-            parts.append(f"\\{character}" if character in "[&~" else character)
+        while self._next() != "]":
+            parts.append(self._range())
         self._at += 1
         if parts == ["["]:
             return r"[^\x{0}-\x{10FFFF}]"
         return ANY[:-2] + ")" if parts == ["[", "^"] else "".join([*parts, "]"])
 
+    def _range(self) -> str:
+        """A member of a class, or two of them and all between."""
+        low = self._member()
+        if not re.match(r"-[^\]]", self._pattern[self._at :], re.S):
+            return low
+        self._at += 1
+        high = self._member()
+        if _code(low) > _code(high):
+            raise ValueError("a range ends before it begins")
+        return f"{low}-{high}"
+
+    def _member(self) -> str:
+        character = self._next()
+        if not character:
+            raise ValueError("a class is not closed")
+        if character == "\\":
+            text = self._escape_text()
+            return r"\x08" if text == r"\b" else _escaped(text)
+        self._at += 1
+        return _literal(character)
+
 
 def _escaped(text: str) -> str:
     """An escape of ECMA-262 as Rust's regex has it."""
     kind, rest = text[1], text[2:]
+    if kind in "uxcpP" and not rest:
+        raise ValueError("an escape is not complete")
     if kind == "u":
         return rf"\x{{{rest.strip('{}')}}}"
     if kind == "c":
         return rf"\x{{{ord(rest) % 32:x}}}"
-    if kind == "0":
-        return r"\x00"
-    if kind in "dDwWsSpPxntrfv":
-        return text
-    return _literal(kind)
+    if kind == "0" or kind in _CONTROLS:
+        return rf"\x{{{_CONTROLS.get(kind, 0):x}}}"
+    return text if kind in "dDwWsSpPx" else _literal(kind)
+
+
+def _code(member: str) -> int:
+    """The character of a member of a class.
+
+    Raises ValueError if it is a class itself, which begins and ends no range.
+    """
+    if member[0] == "\\" and member[1] in "dDwWsSpP":
+        raise ValueError("a range of what is no character")
+    return int(member[2:].strip("{}"), 16) if member.startswith(r"\x") else ord(member[-1])
 
 
 def _literal(character: str) -> str:

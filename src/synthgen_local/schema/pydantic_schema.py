@@ -15,11 +15,22 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
+from .terms import field_schema, field_term
+
 _BOUNDS = {
     "ge": "formatMinimum",
     "gt": "formatExclusiveMinimum",
     "le": "formatMaximum",
     "lt": "formatExclusiveMaximum",
+}
+
+
+_PLAIN_BOUNDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
 }
 
 
@@ -30,7 +41,23 @@ def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
 
     Raises pydantic's PydanticInvalidForJsonSchema for a type that JSON cannot say.
     """
-    return adapter.json_schema(by_alias=True, mode="validation", schema_generator=_ExactJsonSchema)
+    schema = adapter.json_schema(
+        by_alias=True, mode="validation", schema_generator=_ExactJsonSchema
+    )
+    bounded: dict[str, Any] = _with_bounds(schema)
+    return bounded
+
+
+def _with_bounds(schema: Any) -> Any:
+    """Name the bounds that come after a validator as JSON Schema does."""
+    if isinstance(schema, list):
+        return [_with_bounds(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key if isinstance(value, dict) else _PLAIN_BOUNDS.get(key, key): _with_bounds(value)
+        for key, value in schema.items()
+    }
 
 
 class _ExactJsonSchema(GenerateJsonSchema):
@@ -39,8 +66,34 @@ class _ExactJsonSchema(GenerateJsonSchema):
         "non-serializable-default",
     }
 
+    def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        term = field_term(schema)
+        if term is None:
+            return super().generate_inner(schema)
+        return {**field_schema(term), **schema["metadata"].get("pydantic_js_updates", {})}
+
     def field_is_required(self, field: Any, total: bool) -> bool:
         return field["type"] != "typed-dict-field" or bool(field.get("required", total))
+
+    def function_after_schema(
+        self, schema: core_schema.AfterValidatorFunctionSchema
+    ) -> JsonSchemaValue:
+        return _validated(super().function_after_schema(schema), schema)
+
+    def function_before_schema(
+        self, schema: core_schema.BeforeValidatorFunctionSchema
+    ) -> JsonSchemaValue:
+        return _validated(super().function_before_schema(schema), schema)
+
+    def function_wrap_schema(
+        self, schema: core_schema.WrapValidatorFunctionSchema
+    ) -> JsonSchemaValue:
+        return _validated(super().function_wrap_schema(schema), schema)
+
+    def function_plain_schema(
+        self, schema: core_schema.PlainValidatorFunctionSchema
+    ) -> JsonSchemaValue:
+        return _validated(super().function_plain_schema(schema), schema)
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         base = super().bytes_schema(schema)
@@ -101,6 +154,20 @@ class _ExactJsonSchema(GenerateJsonSchema):
         values = schema.get("values_schema")
         base["additionalProperties"] = self.generate_inner(values) if values else True
         return base
+
+
+def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    """Name a validator of the user's, which only a check can enforce.
+
+    pydantic's own are part of a type, or a bound that comes after such a validator.
+    """
+    function = schema["function"]["function"]
+    function = getattr(function, "func", function)  # of a functools.partial
+    module = str(getattr(function, "__module__", None) or "")
+    if module.partition(".")[0] in ("pydantic", "pydantic_core", "builtins", ""):
+        return base
+    name = getattr(function, "__name__", type(function).__name__)
+    return {**base, "validators": [*base.get("validators", ()), name]}
 
 
 def _bounds(schema: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 
 DATE = (
     r"[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
@@ -44,6 +45,7 @@ def lexical_range(low: str, high: str) -> str:
     return re.escape(low[:at]) + _either(options)
 
 
+@lru_cache(maxsize=1024)
 def integer_range(low: int, high: int) -> str:
     """All whole numbers from `low` to `high`, both included; `low <= high`.
 
@@ -57,6 +59,7 @@ def integer_range(low: int, high: int) -> str:
     return _either(options)
 
 
+@lru_cache(maxsize=1024)
 def decimal_range(low: Decimal, high: Decimal, places: int) -> str:
     """All multiples of 10**-places from `low` to `high`, with up to `places` (>= 1) decimals.
 

@@ -7,13 +7,15 @@ no socket. Knows nothing of what schemas mean.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
 
 from ..errors import SchemaError
 
 _OLD = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
+_DYNAMIC = ("$dynamicRef", "$recursiveRef")
+_REFERENCES = ("$ref", *_DYNAMIC)
 
 
 class References:
@@ -53,7 +55,7 @@ class References:
         where, _, fragment = reference.partition("#")
         document = self._root if not where else self._named.get(where)
         if document is None:
-            document = self._named.get(urljoin(str(self._root.get("$id", "")), where))
+            document = self._named.get(urljoin(self._base, where))
         if document is None:
             document = _published(where)
         if document is None:
@@ -67,16 +69,19 @@ class References:
             return self._named[f"#{fragment}"]
         raise _missing(reference, path)
 
+    @property
+    def _base(self) -> str:
+        return str(self._root.get("$id", self._root.get("id", "")))
+
     @cached_property
     def _named(self) -> dict[str, Any]:
         """Schemas by their own name: `$id`, `id`, `$anchor`."""
         names: dict[str, Any] = {}
-        base = str(self._root.get("$id", self._root.get("id", "")))
         for schema in _mappings(self._root):
             for keyword in ("$id", "id"):
                 if isinstance(name := schema.get(keyword), str):
                     names.setdefault(name.rstrip("#") if name != "#" else name, schema)
-                    names.setdefault(urljoin(base, name).rstrip("#"), schema)
+                    names.setdefault(urljoin(self._base, name).rstrip("#"), schema)
             for keyword in ("$anchor", "$dynamicAnchor"):
                 if isinstance(name := schema.get(keyword), str):
                     names.setdefault(f"#{name}", schema)
@@ -88,24 +93,37 @@ class References:
             found: set[str] = set()
             waiting = [reference]
             while waiting:
-                for name in _references_in(self.resolve(waiting.pop())):
+                for name in self._references_in(waiting.pop()):
                     if name not in found:
                         found.add(name)
                         waiting.append(name)
             self._reach[reference] = frozenset(found)
         return self._reach[reference]
 
+    def _references_in(self, reference: str) -> Iterator[str]:
+        """What looks like a reference where this one leads; one in an example may lead nowhere."""
+        try:
+            schema = self.resolve(reference)
+        except SchemaError:
+            return
+        for mapping in _mappings(schema):
+            for keyword in _REFERENCES:
+                if isinstance(name := mapping.get(keyword), str):
+                    yield name
+
 
 def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
     found = document
-    for part in fragment.split("/")[1:]:
-        key: Any = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdigit() and int(key) < len(found):
+    for part in unquote(fragment).split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
         elif isinstance(found, dict) and key in found:
             found = found[key]
         else:
             raise _missing(reference, path)
+    if not isinstance(found, bool | dict):
+        raise _missing(reference, path)
     return found
 
 
@@ -115,12 +133,27 @@ def _missing(reference: str, path: str) -> SchemaError:
     )
 
 
+@cache
 def _published(where: str) -> Any:
-    """A meta-schema that comes with jsonschema."""
+    """A meta-schema that comes with jsonschema, its references led from this one's place."""
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     resource = REGISTRY.get(where) or REGISTRY.get(f"{where}#")
-    return None if resource is None else resource.contents
+    return None if resource is None else _placed(resource.contents, where)
+
+
+def _placed(value: Any, base: str) -> Any:
+    """A meta-schema with absolute references; the dynamic ones mean the whole it is a part of."""
+    if isinstance(value, list):
+        return [_placed(item, base) for item in value]
+    if not isinstance(value, dict):
+        return value
+    placed = {key: _placed(item, base) for key, item in value.items()}
+    for keyword in _REFERENCES:
+        if isinstance(reference := value.get(keyword), str):
+            whole = urljoin(base.partition("meta/")[0], "schema")
+            placed[keyword] = whole if keyword in _DYNAMIC else urljoin(base, reference)
+    return placed
 
 
 def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -131,10 +164,3 @@ def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list):
         for item in value:
             yield from _mappings(item)
-
-
-def _references_in(schema: Any) -> Iterator[str]:
-    for mapping in _mappings(schema):
-        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
-            if isinstance(name := mapping.get(keyword), str):
-                yield name

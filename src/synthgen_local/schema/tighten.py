@@ -42,7 +42,7 @@ from .shapes import (
     Union,
 )
 
-_KNOWN = ANNOTATIONS | ASSERTIONS
+_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators"}
 _FLOAT_DIGITS = 15  # every decimal of so many digits survives the way through a float
 _FEWEST_STEPS = 100  # a narrow range of floats gets more places until it has so many values
 _WIDEST_STEP = 50_000
@@ -53,6 +53,7 @@ _MOMENTS = {"date", "time", "date-time"}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 
+_ENOUGH = 8  # characters, of which there are more strings than any schema lists
 _LONGER = (64, 200, 1000)  # characters that a pattern may need, where they are not limited
 _MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
 _FRACTION = r"(?:\.[0-9]{1,6})?"
@@ -112,7 +113,10 @@ class _Tightening:
         for schema in schemas:
             self._note_annotations(schema, path)
             others = self._alternatives.of(schema, path)
-            parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
+            if parts == [Part()]:
+                parts = others
+            else:
+                parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
         if not parts:
             self._impossible(schemas, path)
         values = [value for part in parts for value in part.values or ()]
@@ -121,6 +125,8 @@ class _Tightening:
             chosen = self._chosen(schemas, values, path)
             options += [chosen] if chosen is not None else []
         for part in parts:
+            for name in part.keywords.get("validators", ()):
+                self._note(path, "validator", name, "check")
             if part.values is None:
                 deeper = self._deeper(part, depth)
                 options += self._of_kinds(part, path, deeper) if deeper is not None else []
@@ -207,11 +213,9 @@ class _Tightening:
 
     def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Shape | None:
         """Those of the values that all schemas take."""
-        from jsonschema.validators import validator_for
-
-        kind = validator_for(self._root)
-        root = kind(self._root)
-        check = [root.evolve(schema=schema) for schema in schemas]
+        told = [schema for schema in schemas if isinstance(schema, AnyMapping)]
+        plain = all(schema.keys() - ANNOTATIONS <= {"enum", "const"} for schema in told)
+        check = [] if plain and len(told) == 1 else self._validators(schemas)
         kept: list[Any] = []
         for value in values:
             if value not in kept or any(type(value) is not type(k) for k in kept if k == value):
@@ -221,6 +225,13 @@ class _Tightening:
             return None
         self._note(path, "const" if len(values) == 1 else "enum", kept)
         return Choice(tuple(kept))
+
+    def _validators(self, schemas: Schemas) -> list[Any]:
+        """Validators of parts of the document."""
+        from jsonschema.validators import validator_for
+
+        root = validator_for(self._root)(self._root)
+        return [root.evolve(schema=schema) for schema in schemas]
 
     # Numbers
 
@@ -395,7 +406,7 @@ class _Tightening:
                     exact = False
                 name = "pattern" if kept else "not"
                 self._note(path, name, text, "grammar" if exact else "check")
-        for texts in keywords.get("notIn", ()):
+        for texts in keywords.get("notAmong", ()):
             never += map(_literal, texts)
             self._note(path, "not", list(texts))
         return Pattern(tuple(within), tuple(never))
@@ -588,12 +599,7 @@ class _Tightening:
 
     def _may_be_key(self, name: str, part: Part) -> bool:
         names = part.keywords.get("propertyNames", ())
-        if not names:
-            return True
-        from jsonschema.validators import validator_for
-
-        root = validator_for(self._root)(self._root)
-        return all(root.evolve(schema=schema).is_valid(name) for schema in names)
+        return not names or all(check.is_valid(name) for check in self._validators(names))
 
     def _mapping(
         self, keys: Shape, values: Shape, fewest: int, most: int | None, path: str
@@ -712,11 +718,14 @@ def _text_of(shortest: int, longest: int, keywords: Keywords, patterns: Pattern)
     """A string of these lengths and patterns, None if there is none."""
     if not patterns.within and not patterns.never:
         return Text(shortest, longest)
-    shape = Text(shortest, longest, tuple(keywords.get("pattern", ())))
-    only_patterns = not (keywords.keys() & {"notIn", "notPattern"})
+    asked = tuple(keywords.get("pattern", ()))
+    shape = Text(shortest, longest, asked)
+    only_patterns = not (keywords.keys() & {"notAmong", "notPattern"})
     if only_patterns and not patterns.never and _writable(shape):
         return shape
     shape = Text(shortest, longest, (), patterns.within, patterns.never)
+    if "notPattern" not in keywords and not asked and longest >= _ENOUGH:
+        return shape  # some names less leave others
     return shape if has_text(write_grammar(shape)) else None
 
 

@@ -1,0 +1,28 @@
+"""Rows of a grammar from random logits, for tests."""
+
+from __future__ import annotations
+
+from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.decoder import Decoded, Job
+from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_rows
+from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.schema import RowGrammar
+
+
+def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
+    """Texts of rows from random logits, each accepted by the schema at its first attempt."""
+    model = RandomModel(salt)
+    tokens = Grammar(model.tokenizer, grammar.serialised)
+    job = Job.of_grammar(tokens, model.tokenize("?"), grammar.longest, seed=salt)
+
+    def check(decoded: Decoded) -> Accepted[str] | Rejected:
+        try:
+            grammar.schema.parse(decoded.text)
+        except ValueError as error:
+            return Rejected(str(error))
+        return Accepted(decoded.text)
+
+    outcomes = list(decode_rows(model, job, range(rows), Layout(1, rows, 1), check, attempts=1))
+    assert [outcome.rejections for outcome in outcomes] == [()] * rows
+    assert all(len(outcome.decoded.text.encode()) <= grammar.longest for outcome in outcomes)
+    return [outcome.decoded.text for outcome in outcomes]

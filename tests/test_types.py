@@ -1,0 +1,227 @@
+"""Each type that pydantic documents for data: rows from random logits validate.
+
+`python tools/guarantees.py` writes the table of docs/guarantees.md from `TYPES`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, Flag, IntEnum, IntFlag
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Optional,
+    TypeVar,
+    Union,
+)
+from uuid import UUID
+
+import pydantic
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, create_model
+from random_rows import decode
+from typing_extensions import TypedDict
+
+from synthgen_local.schema import RowSchema, compile_schema
+
+Value = TypeVar("Value")
+
+
+class Colour(Enum):
+    """Values of two kinds."""
+
+    RED = "red"
+    TWO = 2
+
+
+class Level(IntEnum):
+    """Numbers."""
+
+    LOW = -1
+    HIGH = 10
+
+
+class Right(Flag):
+    """Flags."""
+
+    READ = 1
+    WRITE = 2
+
+
+class Bit(IntFlag):
+    """Flags that are numbers."""
+
+    ONE = 1
+    TWO = 2
+
+
+class Movie(TypedDict):
+    """A mapping with a key that may be left out."""
+
+    title: str
+    year: NotRequired[int]
+
+
+@dataclass
+class Point:
+    """A dataclass with a default."""
+
+    x: int
+    y: int = 0
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    left: int
+    right: str
+
+
+class Box(BaseModel, Generic[Value]):
+    """A generic model."""
+
+    value: Value
+
+
+class Cat(BaseModel):
+    """One option of a union."""
+
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    """Another one."""
+
+    kind: Literal["dog"]
+    name: str = Field(alias="the name")
+
+
+class Tree(BaseModel):
+    """A recursive model."""
+
+    leaf: bool
+    branches: list[Tree] = []
+
+
+class Open(BaseModel):
+    """A model that takes other fields too."""
+
+    model_config = ConfigDict(extra="allow")
+    a: int
+
+
+class Sizes(RootModel[list[int]]):
+    """A model of one value."""
+
+
+TYPES: dict[str, tuple[Any, ...]] = {
+    "int": (int, pydantic.StrictInt),
+    "conint, PositiveInt & co.": (pydantic.PositiveInt, pydantic.conint(gt=3, multiple_of=5)),
+    "float": (float, pydantic.FiniteFloat, pydantic.NegativeFloat),
+    "Decimal": (Decimal, pydantic.condecimal(max_digits=5, decimal_places=2)),
+    "bool": (bool, pydantic.StrictBool),
+    "str, constr": (str, Annotated[str, StringConstraints(to_upper=True, max_length=9)]),
+    "str with a pattern": (Annotated[str, Field(pattern=r"^[1-9][0-9]{2,5}$")],),
+    "bytes, Base64Bytes": (bytes, pydantic.Base64Bytes, Annotated[bytes, Field(max_length=9)]),
+    "None": (None,),
+    "date": (date, pydantic.PastDate, pydantic.FutureDate),
+    "datetime": (datetime, pydantic.PastDatetime, pydantic.NaiveDatetime, pydantic.AwareDatetime),
+    "time": (time,),
+    "timedelta": (timedelta, Annotated[timedelta, Field(ge=timedelta(hours=1))]),
+    "UUID, UUID1 to UUID8": (UUID, pydantic.UUID1, pydantic.UUID4, pydantic.UUID7),
+    "IPv4Address, IPv6Address": (ipaddress.IPv4Address, ipaddress.IPv6Address),
+    "IPv4Network, IPv6Network": (ipaddress.IPv4Network, ipaddress.IPv6Network),
+    "IPv4Interface, IPv6Interface": (ipaddress.IPv4Interface, ipaddress.IPv6Interface),
+    "IPvAnyAddress & co.": (pydantic.IPvAnyAddress, pydantic.IPvAnyNetwork),
+    "Path": (Path,),
+    "Literal": (Literal["a", 1, None, True],),
+    "Enum, IntEnum": (Colour, Level),
+    "Flag, IntFlag": (Right, Bit),
+    "list, Sequence, deque, Iterable": (list[int], Sequence[str], deque[int], Iterable[bool]),
+    "set, frozenset, conset": (set[int], frozenset[str], pydantic.conset(int, min_length=2)),
+    "tuple": (tuple[int, str], tuple[int, ...]),
+    "dict, Mapping, OrderedDict, Counter": (
+        dict[str, int], dict[date, int], Mapping[int, float], OrderedDict[str, int], Counter[str],
+    ),
+    "list, dict and Any without types": (list, dict, Any),
+    "TypedDict": (Movie,),
+    "dataclass": (Point,),
+    "NamedTuple": (Pair,),
+    "generic models": (Box[int], Box[list[str]]),
+    "recursive models": (Tree,),
+    "models with extra fields": (Open,),
+    "RootModel": (Sizes,),
+    "Optional": (Optional[int],),
+    "Union": (Union[int, str, None], Union[Cat, Dog]),
+    "discriminated unions": (Annotated[Union[Cat, Dog], Field(discriminator="kind")],),
+    "EmailStr, NameEmail": (pydantic.EmailStr, pydantic.NameEmail),
+    "HttpUrl and the URL family": (
+        pydantic.HttpUrl, pydantic.AnyUrl, pydantic.FileUrl, pydantic.WebsocketUrl,
+        pydantic.PostgresDsn, pydantic.RedisDsn,
+    ),
+    "SecretStr, SecretBytes": (pydantic.SecretStr, pydantic.SecretBytes),
+    "Json": (pydantic.Json, pydantic.Json[list[int]], pydantic.Json[Box[str]]),
+    "re.Pattern": (re.Pattern,),
+    "ByteSize": (pydantic.ByteSize,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_of_each_type_validate(name: str) -> None:
+    """Rows validate, at the first attempt wherever the certificate promises construction."""
+    for kind in TYPES[name]:
+        model = create_model("Model", field=(kind, ...))
+        grammar = compile_schema(RowSchema.of(model))
+        if grammar.certificate.guarantee == "checked":
+            continue
+        for text in decode(grammar, salt=1, rows=8):
+            instance = grammar.schema.parse(text)
+            assert grammar.schema.dump(instance) is not None
+
+
+@pytest.mark.parametrize("kind", [Movie, Point, Pair, list[int], Sizes, Box[str]], ids=str)
+def test_any_type_is_a_schema(kind: Any) -> None:
+    """A row may be whatever pydantic validates, not a model only."""
+    grammar = compile_schema(RowSchema.of(kind))
+
+    for text in decode(grammar, salt=2, rows=4):
+        assert grammar.schema.parse(text) is not None
+
+
+def test_fields_with_a_default_are_written() -> None:
+    """A row has all fields of a model; a key that a TypedDict may lack can be left out."""
+    rows = [
+        RowSchema.of(Movie).parse(t) for t in decode(compile_schema(RowSchema.of(Movie)), 3, 16)
+    ]
+
+    assert all('"y":' in text for text in decode(compile_schema(RowSchema.of(Point)), 3, 8))
+    assert {"year" in row for row in rows} == {True, False}
+
+
+def test_secrets_are_written_out() -> None:
+    """What stands behind asterisks in a log is data in a row."""
+    schema = RowSchema.of(create_model("Login", password=(pydantic.SecretStr, ...)))
+
+    assert schema.dump(schema.parse('{"password":"abc"}')) == {"password": "abc"}
+
+
+def test_past_and_future_are_whole_years() -> None:
+    """PastDate and FutureDate keep a distance from today, as bounds of the certificate."""
+    model = create_model("Model", past=(pydantic.PastDate, ...), future=(pydantic.FutureDate, ...))
+    grammar = compile_schema(RowSchema.of(model))
+
+    limits = {(c.path, c.keyword): c.value for c in grammar.certificate.constraints}
+    assert limits[("$.past", "formatMaximum")] < date.today().isoformat()
+    assert limits[("$.future", "formatMinimum")] > date.today().isoformat()
