@@ -7,21 +7,37 @@ a few rows; `attempts=1`, so a row that a check would have to draw anew is a fai
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, time
+import os
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Annotated, Any, Literal, Optional, Union
+from ipaddress import IPv4Address, IPv6Network
+from typing import Annotated, Any, Generic, Literal, NotRequired, Optional, TypeVar, Union
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import UUID4, AwareDatetime, BaseModel, Field, create_model
+from pydantic import (
+    UUID4,
+    AwareDatetime,
+    BaseModel,
+    EmailStr,
+    Field,
+    HttpUrl,
+    Json,
+    PastDate,
+    SecretStr,
+    create_model,
+)
 from random_rows import decode
+from typing_extensions import TypedDict
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema
+
+Value = TypeVar("Value")
 
 
 class Colour(str, Enum):
@@ -52,6 +68,19 @@ class Tree(BaseModel):
 
     leaf: bool
     branches: list["Tree"] = Field(default=[], max_length=2)
+
+
+class Box(BaseModel, Generic[Value]):
+    """A generic model."""
+
+    value: Value
+
+
+class Movie(TypedDict):
+    """A mapping with a key that may be left out."""
+
+    title: Annotated[str, Field(max_length=9)]
+    year: NotRequired[int]
 
 
 def bounded(kind: Any, low: Any, high: Any) -> st.SearchStrategy[Any]:
@@ -87,7 +116,9 @@ MOMENTS = st.datetimes(datetime(1000, 1, 1), datetime(3000, 1, 1))
 
 scalars = st.one_of(
     st.sampled_from([int, float, bool, str, Decimal, date, datetime, time, UUID]),
-    st.sampled_from([UUID4, AwareDatetime, Colour, Level, Address, Tree]),
+    st.sampled_from([UUID4, AwareDatetime, Colour, Level, Address, Tree, Movie]),
+    st.sampled_from([bytes, timedelta, EmailStr, HttpUrl, IPv4Address, IPv6Network, SecretStr]),
+    st.sampled_from([Json[list[int]], Json[Address], PastDate, dict, list, Any]),
     st.sampled_from([Literal["a", 1, None, True], Literal["é\U0001f600"]]),
     bounded(int, st.integers(-(10**25), 10**25), st.integers(-99, 99)),
     bounded(float, st.floats(-1e12, 1e12, allow_subnormal=False), st.integers(-9, 9).map(float)),
@@ -118,13 +149,17 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         inner.map(lambda kind: dict[str, kind]),
         inner.map(lambda kind: dict[int, kind]),
         inner.map(lambda kind: dict[Colour, kind]),
+        inner.map(lambda kind: Box[kind]),
     )
 
 
 types = st.recursive(scalars, containers, max_leaves=4)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+MODELS = int(os.environ.get("SYNTHGEN_MODELS", "1000"))
+
+
+@settings(max_examples=MODELS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(types, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
 def test_rows_of_any_model_validate(kinds: list[Any], salt: int) -> None:
     """Every row of every supported type is an instance of its model at the first attempt."""
