@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -607,3 +608,68 @@ def test_no_cache_of_outlines_appears(run: Run, tmp_path: Path) -> None:
 
     assert not list(home.rglob("*outlines*"))
     assert [path.name for path in home.iterdir()] in ([], ["cache"])
+
+
+def test_schema_shows_the_certificate(run: Run) -> None:
+    """`schema` prints a table, JSON for programs, or the grammar."""
+    table = run("schema", "name, age int")
+    data = json.loads(run("schema", "name, age int", "--json", "--max-length", "50").out)
+    grammar = run("schema", "name, age int", "--grammar")
+
+    assert "$.name" in table.out
+    assert "every row is valid by construction" in table.out
+    assert data["guarantee"] == "construction"
+    assert {"path": "$.age", "keyword": "type", "value": "integer", "enforced_by": "grammar"} in (
+        data["constraints"]
+    )
+    assert {"path": "$.name", "keyword": "maxLength", "value": 50, "enforced_by": "bound"} in (
+        data["bounds"]
+    )
+    assert grammar.out.startswith("start: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [(("--json", "--grammar"), 2), (("--max-length", "0"), 2)]
+)
+def test_schema_refuses_nonsense(run: Run, options: tuple[str, ...], code: int) -> None:
+    """Options that contradict each other are a usage error."""
+    assert run("schema", FIELDS, *options).code == code
+
+
+def test_an_unsatisfiable_schema_is_refused(run: Run, tmp_path: Path) -> None:
+    """It ends with 1 and names keyword and path, before anything is loaded."""
+    schema = {"properties": {"n": {"minimum": 5, "maximum": 4}}, "required": ["n"]}
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+
+    for command in (("schema", "s.json"), ("generate", "s.json", "-m", "random")):
+        done = run(*command)
+        assert done.code == 1
+        assert "$.n: 'minimum' leaves no value" in done.err
+
+
+def test_validators_are_named_with_their_rates(run: Run, tmp_path: Path) -> None:
+    """At the end of a run each validator's share of the tries is told; luck alone ends with 4."""
+    (tmp_path / "v.py").write_text(
+        "from pydantic import BaseModel, field_validator\n"
+        "class Even(BaseModel):\n"
+        "    n: int\n"
+        "    @field_validator('n')\n"
+        "    @classmethod\n"
+        "    def is_even(cls, n):\n"
+        "        assert n % 2 == 0\n"
+        "        return n\n"
+        "class Never(Even):\n"
+        "    @field_validator('n')\n"
+        "    @classmethod\n"
+        "    def never(cls, n):\n"
+        "        raise ValueError('no')\n"
+    )
+
+    even = run("generate", "v.py:Even", "-n", "40", "-m", "random")
+    never = run("generate", "v.py:Never", "-n", "900", "-m", "random")
+
+    assert even.code == 0
+    assert re.search(r"Turned down [1-9].*% of the tries: n: is_even", even.err)
+    assert never.code == 4
+    assert "all of 500 tries were turned down" in never.err
+    assert "never says" in never.err
