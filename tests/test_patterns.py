@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
@@ -58,7 +58,7 @@ MATCHED = [  # patterns that are written exactly, texts that have a match, and t
     ("^a{2}b{1,}c{0,1}d*?$", ["aab", "aabbcd"], ["ab", "aac"]),
     ("^a{b}{c,d}$", ["a{b}{c,d}"], ["a"]),
     (r"\Aa\Z", ["a"], ["aa"]),
-    ("(?i)^ab[c-d]$", ["ABC", "abd"], ["abe"]),
+    ("(?i)^ab[c-d]$", ["ABC", "aBD"], ["abe"]),
     ("^a(?i:b)$", ["ab", "aB"], ["AB"]),
     ("é😀$", ["é😀"], ["é"]),
 ]  # fmt: skip
@@ -90,11 +90,16 @@ INVALID = [
 ]  # fmt: skip
 
 
+class GaveUpError(Exception):
+    """llguidance takes too long to see whether a pattern excludes itself."""
+
+
 def matcher(pattern: Pattern) -> LLMatcher:
     """What reads a JSON string of this pattern."""
     lark = write_grammar(Text(0, 24, within=pattern.within, never=pattern.never))
     found = LLMatcher(TOKENIZER, LLMatcher.grammar_from_lark(lark), log_level=0)
-    assume("fuel exhausted" not in found.get_error())  # it gives up on some that exclude themselves
+    if "fuel exhausted" in found.get_error():
+        raise GaveUpError
     assert not found.is_error(), found.get_error()
     return found
 
@@ -181,7 +186,10 @@ def test_a_pattern_matches_where_it_is_found(pattern: str, texts: list[str]) -> 
     except re.error:
         return  # such as a look-behind of several lengths
     read = read_pattern(pattern)
-    start = matcher(read)
+    try:
+        start = matcher(read)
+    except GaveUpError:
+        return
 
     for text in texts:
         taken, found = takes(start, text), search(text) is not None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _LABEL = r"[A-Za-z0-9]{1,16}(?:-[A-Za-z0-9]{1,14}){0,2}"
 _HOST = rf"(?:{_LABEL}\.){{1,4}}[A-Za-z]{{2,12}}"
+_HOSTNAME = rf"(?:{_LABEL}|{_HOST})"
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
 _HEX = "[0-9a-fA-F]{1,4}"
@@ -30,7 +31,8 @@ _URI = rf"(?:[a-z][a-z0-9+.\-]{{1,11}}://{_PLACE}|(?:urn:[a-z0-9]{{2,12}}|mailto
 _REFERENCE = (
     rf"(?:{_URI}|{_PATH}{_QUERY}{_FRAGMENT}|[A-Za-z0-9._~\-]{{1,40}}{_PATH}{_QUERY}{_FRAGMENT})"
 )
-_ATOM = r"[A-Za-z0-9_+%\-]{1,20}"
+_TEMPLATE = rf"(?:{_URI}|{_PATH})(?:/\{{[A-Za-z_][A-Za-z0-9_]{{0,19}}\}}){{0,3}}"
+_ATOM = r"[A-Za-z0-9_+%'\-]{1,20}"
 _EMAIL = rf"{_ATOM}(?:\.{_ATOM}){{0,2}}@{_HOST}"
 _SPECIAL = r"(?i:.*\.(?:arpa|example|invalid|local|localhost|onion|test))"
 _NUMBER = "(?:0|[1-9][0-9]{0,3})"
@@ -39,6 +41,7 @@ _DAYS = rf"(?:{_NUMBER}Y(?:{_NUMBER}M)?(?:{_NUMBER}D)?|{_NUMBER}M(?:{_NUMBER}D)?
 _DURATION = rf"P(?:{_DAYS}(?:{_CLOCK})?|{_CLOCK}|{_NUMBER}W)"
 _NETWORK4 = rf"(?:{_BYTE}\.0\.0\.0/8|{_BYTE}\.{_BYTE}\.0\.0/16|(?:{_BYTE}\.){{3}}0/24|{_IPV4}/32)"
 _NETWORK6 = rf"(?:{_HEX}(?::{_HEX}){{0,3}}::/64|{_IPV6}/128)"
+_FOUR, _LAST = "(?:[A-Za-z0-9+/]{4})", "(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)"
 _POINTER = r"(?:/(?:[A-Za-z0-9_.\-]|~[01]){1,30}){0,5}"
 
 
@@ -54,8 +57,8 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "email": Format(_EMAIL, 120, (_SPECIAL,)),
     "idn-email": Format(_EMAIL, 120, (_SPECIAL,)),
-    "hostname": Format(_HOST, 120),
-    "idn-hostname": Format(_HOST, 120),
+    "hostname": Format(_HOSTNAME, 120),
+    "idn-hostname": Format(_HOSTNAME, 120),
     "ipv4": Format(_IPV4, 15),
     "ip-address": Format(_IPV4, 15),
     "ipv6": Format(_IPV6, 39),
@@ -63,7 +66,7 @@ FORMATS: Mapping[str, Format] = {
     "iri": Format(_URI, 200),
     "uri-reference": Format(_REFERENCE, 200),
     "iri-reference": Format(_REFERENCE, 200),
-    "uri-template": Format(_URI, 200),
+    "uri-template": Format(_TEMPLATE, 200),
     "duration": Format(_DURATION, 40),
     "json-pointer": Format(_POINTER, 100),
     "relative-json-pointer": Format(rf"(?:0|[1-9][0-9]?)(?:#|{_POINTER})", 100),
@@ -76,10 +79,10 @@ FORMATS: Mapping[str, Format] = {
     "ipvanyinterface": Format(rf"(?:{_IPV4}|{_IPV6})", 43),
     "ipvanynetwork": Format(rf"(?:{_NETWORK4}|{_NETWORK6})", 43),
     "name-email": Format(_EMAIL, 120, (_SPECIAL,)),
-    "base64": Format("(?:[A-Za-z0-9+/]{4}){0,16}", 64),
+    "base64": Format(f"{_FOUR}{{0,15}}(?:{_FOUR}|{_LAST})?", 64),
     "base64url": Format("(?:[A-Za-z0-9_-]{4}){0,16}", 64),
     "path": Format(
-        r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}){0,4}", 165
+        r"/?[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}){0,4}", 165
     ),
     "color": Format(r"#[0-9a-f]{6}", 7),
 }
