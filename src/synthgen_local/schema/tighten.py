@@ -89,7 +89,7 @@ class _Tightening:
         self._bounds = bounds
         self._references = References(root)
         self._alternatives = Alternatives(self._references)
-        self._known: dict[tuple[tuple[int, ...], _Depth], Shape | None] = {}
+        self._known: dict[tuple[tuple[int, ...], _Depth], tuple[Schemas, Shape | None]] = {}
         self._made = 0
         self._noted: set[tuple[str, str, str, str]] = set()
         self.constraints: list[Constraint] = []
@@ -103,10 +103,11 @@ class _Tightening:
             return self._anything(depth)
         key = (tuple(map(id, schemas)), depth)
         if key in self._known and (depth or self._made > _MANY):
-            return self._known[key]
+            return self._known[key][1]
         self._made += 1
-        self._known[key] = self._shape(schemas, path, depth)
-        return self._known[key]
+        shape = self._shape(schemas, path, depth)
+        self._known[key] = schemas, shape  # held, so that no other schema gets their identities
+        return shape
 
     def _shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
         parts = [Part()]
@@ -146,14 +147,12 @@ class _Tightening:
     def _deeper(self, part: Part, depth: _Depth) -> _Depth | None:
         """The depth inside of a part; None if a circle of references has gone round enough."""
         levels = dict(depth)
-        for reference in part.references:
-            circle = self._references.circle(reference)
-            if circle:
-                name = min(circle)
-                levels[name] = levels.get(name, -1) + 1
-                self._note("$", "depth", self._bounds.depth, "bound")
-                if levels[name] > self._bounds.depth:
-                    return None
+        circles = [self._references.circle(reference) for reference in part.references]
+        for name in {min(circle) for circle in circles if circle}:
+            levels[name] = levels.get(name, -1) + 1
+            self._note("$", "depth", self._bounds.depth, "bound")
+            if levels[name] > self._bounds.depth:
+                return None
         return frozenset(levels.items())
 
     def _anything(self, depth: _Depth) -> Shape:
@@ -365,11 +364,9 @@ class _Tightening:
         longest = min(getattr(shape, "length", first.length) for shape in shapes)
         shortest, most = keywords.get("minLength", 0), keywords.get("maxLength", longest)
         self._note_given(keywords, path, "minLength", "maxLength")
-        if len(shapes) == 1 and not (patterns.within or patterns.never):
-            if shortest <= 0 and most >= longest and not first.never:
-                return first
-            if first.fixed and shortest <= longest <= most:
-                return first
+        alone = len(shapes) == 1 and not (patterns.within or patterns.never)
+        if alone and first.fixed and shortest <= longest <= most:
+            return first
         if shortest > most:
             raise _unsatisfiable("minLength", path, f"{shortest} is above maxLength {most}")
         length = f"(?s:.){{{shortest},{min(most, longest)}}}"
