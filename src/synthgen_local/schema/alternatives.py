@@ -217,7 +217,7 @@ class Alternatives:
                     return None
                 left = _meets(left, other)
             found += left
-        return found if len(found) <= _MOST else None
+        return found if len(found) <= 2 * _MOST else None
 
     def _conditional(
         self, schema: Mapping[str, Any], path: str, followed: tuple[str, ...]
