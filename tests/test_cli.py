@@ -171,20 +171,18 @@ def test_too_few_rows(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "rows.jsonl").read_text() == ""
 
 
-def hear_interrupts() -> None:
-    """Undo what a shell does to the processes it starts in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+HEARING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+"""Undoes what a shell does to the processes it starts in the background."""
 
 
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends with 130, says so in a line, and leaves no half of a file."""
-    command = [sys.executable, "-m", "synthgen_local", "generate", FIELDS, "-n", "1000000", *DRY]
+    command = ["-m", "synthgen_local", "generate", FIELDS, "-n", "1000000", *DRY, "-o", "rows.csv"]
     process = subprocess.Popen(
-        [*command, "-o", "rows.csv"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hear_interrupts,
+        [sys.executable, "-c", HEARING, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     time.sleep(5)
     process.send_signal(signal.SIGINT)
