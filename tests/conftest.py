@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from synthgen_local import LocalModel
 from synthgen_local.models.sources import cache_folder, find
@@ -40,6 +41,10 @@ class Ran:
     def rows(self) -> list[Any]:
         """Stdout read as JSON lines."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+settings.register_profile("same", derandomize=True, database=None)  # the same examples each run
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
