@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
+from validated import Even, Never
 
 from synthgen_local import DecodingError, LocalModel, PromptError, TooFewRowsError, UsageError
 from synthgen_local.extract import ATTEMPTS, Extractor
@@ -34,32 +35,6 @@ class Film(BaseModel):
 
     Actor: str
     Film: list[str]
-
-
-class Even(BaseModel):
-    """A model whose validator half of all records fail."""
-
-    number: int = Field(ge=0, le=99)
-
-    @field_validator("number")
-    @classmethod
-    def is_even(cls, value: int) -> int:
-        """Refuse odd numbers."""
-        if value % 2:
-            raise ValueError("must be even")
-        return value
-
-
-class Never(BaseModel):
-    """A model that no record passes."""
-
-    number: int
-
-    @field_validator("number")
-    @classmethod
-    def is_nothing(cls, value: int) -> int:  # noqa: ARG003 it refuses everything
-        """Refuse everything."""
-        raise ValueError("never right")
 
 
 def passages(count: int, seed: int) -> list[str]:

@@ -255,3 +255,17 @@ def test_urls_of_some_schemes(kind: str) -> None:
 def test_every_format_is_checked_here() -> None:
     """No format is added without something to check it by."""
     assert CHECKS.keys() == FORMATS.keys()
+
+
+@pytest.mark.parametrize("kind", ["date-time", "time"])
+@pytest.mark.parametrize("length", [{"minLength": 23}, {"maxLength": 20}, {"minLength": 26}])
+def test_moments_keep_to_a_length(kind: str, length: dict[str, int]) -> None:
+    """A fraction and a zone may stand in a moment or not; its length is as is asked for."""
+    if kind == "time":
+        length = {keyword: value - 11 for keyword, value in length.items()}
+    grammar = compile_schema(RowSchema.of({"type": "string", "format": kind, **length}))
+
+    for salt in range(4):
+        for text in decode(grammar, salt, rows=8):
+            written = len(json.loads(text))
+            assert length.get("minLength", 0) <= written <= length.get("maxLength", 99)

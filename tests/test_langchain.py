@@ -20,7 +20,8 @@ from langchain_core.output_parsers import PydanticOutputParser as TheirParser
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, FewShotPromptTemplate, PromptTemplate
 from medical_billing import EXAMPLES, MedicalBilling
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
+from validated import Never
 
 from synthgen_local import LocalModel, PromptError, SchemaError, TabularGenerator, UsageError
 from synthgen_local.engine.line import ends_sentence, places
@@ -66,18 +67,6 @@ class PetDict(TypedDict):
 
     name: str
     tame: bool
-
-
-class Never(BaseModel):
-    """What no answer is."""
-
-    number: int
-
-    @field_validator("number")
-    @classmethod
-    def is_nothing(cls, value: int) -> int:  # noqa: ARG003 it refuses everything
-        """Refuse everything."""
-        raise ValueError("never right")
 
 
 PET = Pet.model_json_schema()

@@ -19,8 +19,9 @@ import pytest
 from genson import SchemaBuilder
 from outlines import grammars, types
 from outlines.inputs import Chat
-from pydantic import BaseModel, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
+from validated import Even, Never
 
 from synthgen_local import DecodingError, LocalModel, SchemaError, TabularGenerator, UsageError
 from synthgen_local.outlines import OutlinesLocal, from_local
@@ -68,32 +69,6 @@ class Act(Enum):
 
     call = partial(act)
     none = "none"
-
-
-class Even(BaseModel):
-    """A record that its own validator refuses half of the time."""
-
-    n: int = Field(ge=0, le=9)
-
-    @field_validator("n")
-    @classmethod
-    def is_even(cls, n: int) -> int:
-        """Refuse odd numbers."""
-        if n % 2:
-            raise ValueError("odd")
-        return n
-
-
-class Never(BaseModel):
-    """A record that is always refused."""
-
-    n: int = Field(ge=0, le=9)
-
-    @field_validator("n")
-    @classmethod
-    def refuse(cls, n: int) -> int:
-        """Refuse all numbers."""
-        raise ValueError(f"not {n}")
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +197,8 @@ def test_a_stream_is_the_answer_in_pieces(random: OutlinesLocal, kind: Any) -> N
 
 def test_refused_answers_are_drawn_anew_or_an_error(random: OutlinesLocal) -> None:
     """A type's own validators hold; where they never do, that is said, also after a stream."""
-    assert all(json.loads(text)["n"] % 2 == 0 for text in random.batch(PROMPTS, Even))
-    with pytest.raises(DecodingError, match=r"Prompt 1 has no valid answer: n: .*not"):
+    assert all(json.loads(text)["number"] % 2 == 0 for text in random.batch(PROMPTS, Even))
+    with pytest.raises(DecodingError, match=r"Prompt 1 has no valid answer: number: .*never right"):
         random("Hello", Never)
     stream = random.stream("Hello", Never)
     with pytest.raises(DecodingError, match="The stream has no valid answer"):

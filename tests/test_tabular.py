@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from medical_billing import EXAMPLES, MedicalBilling
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel
+from validated import Even, Never
 
 from synthgen_local import (
     Bounds,
@@ -25,32 +26,6 @@ from synthgen_local import (
 from synthgen_local.engine.random_model import RandomModel
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
-
-
-class Even(BaseModel):
-    """A model whose validator half of all rows fail."""
-
-    number: int = Field(ge=0, le=99)
-
-    @field_validator("number")
-    @classmethod
-    def is_even(cls, value: int) -> int:
-        """Refuse odd numbers."""
-        if value % 2:
-            raise ValueError("must be even")
-        return value
-
-
-class Never(BaseModel):
-    """A model that no row passes."""
-
-    number: int
-
-    @field_validator("number")
-    @classmethod
-    def is_nothing(cls, value: int) -> int:  # noqa: ARG003 it refuses everything
-        """Refuse everything."""
-        raise ValueError("never right")
 
 
 def billing(model: LocalModel, **options: Any) -> TabularGenerator:

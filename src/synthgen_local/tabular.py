@@ -201,10 +201,12 @@ def _fit(
     have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`. These
     limits shrink until the longest possible row takes no more than half of the context.
     """
-    grammar = compile_schema(schema, bounds)
-    texts = example_texts(examples, grammar)
-    if bounds is not None:
-        return grammar, texts
+    texts: list[str] = []
+    if examples or bounds is not None:
+        grammar = compile_schema(schema, bounds)
+        texts = example_texts(examples, grammar)
+        if bounds is not None:
+            return grammar, texts
     seen = longest_strings(texts)
     lengths = {path: max(_LEAST_LENGTH, _ROOM * length) for path, length in seen.items()}
     return compile_within(schema, context_length // 2, lengths), texts

@@ -65,6 +65,7 @@ def generate(
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""
     refuse_nonsense(rows=rows, seed=seed, temperature=temperature, batch=batch, threads=threads)
+    bounds = bounds_of(max_length, max_items)
     from ..local_model import LocalModel
     from ..prompts import FewShotPrompt
     from ..schema import compile_schema, load_schema
@@ -88,7 +89,7 @@ def generate(
                 source,
                 loaded,
                 prompt=FewShotPrompt(examples=records),
-                bounds=bounds_of(max_length, max_items),
+                bounds=bounds,
                 temperature=temperature,
                 batch=batch,
             )

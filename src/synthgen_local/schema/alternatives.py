@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -481,20 +480,13 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _other_values(values: Sequence[Any]) -> Parts | None:
-    """All but some scalars; None if there is a list or an object among them."""
-    if any(isinstance(value, list | dict) for value in values):
+    """All but some texts, flags and null; None if there is another kind of value among them."""
+    if not all(isinstance(value, str | bool | None) for value in values):
         return None
     texts = tuple(value for value in values if isinstance(value, str))
-    numbers = [
-        v for v in values if isinstance(v, int | float | Decimal) and not isinstance(v, bool)
-    ]
-    if numbers:
-        return None
-    kinds = set(KINDS - {"boolean"})
-    if None in values:
-        kinds -= {"null"}
+    kinds = KINDS - {"boolean"} - ({"null"} if None in values else set())
     left = tuple(flag for flag in (True, False) if not any(flag is value for value in values))
-    parts = [Part(frozenset(kinds), {"notAmong": (texts,)} if texts else {})]
+    parts = [Part(kinds, {"notAmong": (texts,)} if texts else {})]
     return [*parts, Part(frozenset({"boolean"}), values=left)] if left else parts
 
 

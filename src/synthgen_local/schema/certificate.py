@@ -5,8 +5,9 @@ Knows nothing of how constraints are enforced; the compiler fills it in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 Enforcer: TypeAlias = Literal["grammar", "check", "bound"]
@@ -56,3 +57,39 @@ class Certificate:
     def bounds(self) -> list[Constraint]:
         """The limits that were added."""
         return [c for c in self.constraints if c.enforced_by == "bound"]
+
+
+@dataclass
+class Notes:
+    """A certificate in the making: what is said twice is kept once."""
+
+    _constraints: dict[tuple[str, str, str, str], Constraint] = field(default_factory=dict)
+    _annotations: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def add(self, path: str, keyword: str, value: Any, enforcer: Enforcer = "grammar") -> None:
+        """Note a constraint."""
+        key = (path, keyword, enforcer, repr(value))
+        self._constraints.setdefault(key, Constraint(path, keyword, value, enforcer))
+
+    def given(self, keywords: Mapping[str, Any], path: str, *names: str) -> None:
+        """Note those of the keywords that are there, which the grammar enforces."""
+        for name in names:
+            if name in keywords:
+                value = keywords[name]
+                self.add(path, name, as_json(value) if isinstance(value, Decimal) else value)
+
+    def annotate(self, path: str, keyword: str) -> None:
+        """Note a keyword that allows and forbids nothing."""
+        self._annotations[path, keyword] = None
+
+    def certificate(self) -> Certificate:
+        """Return what has been noted, in its order."""
+        return Certificate(tuple(self._constraints.values()), tuple(self._annotations))
+
+
+def as_json(value: Decimal) -> int | float:
+    """Return a decimal as JSON writes it.
+
+    Example: `as_json(Decimal("2.0")) == 2`
+    """
+    return int(value) if value == int(value) else float(value)

@@ -49,7 +49,8 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
 
     Example: `compile_schema(RowSchema.of("name, age int")).lark`
     """
-    return _compiled(schema, *tighten(schema.json_schema, bounds or Bounds()))
+    shape, certificate = tighten(schema.json_schema, bounds or Bounds())
+    return _compiled(schema, shape, certificate, longest_text(shape))
 
 
 def compile_within(
@@ -65,17 +66,20 @@ def compile_within(
     for changes in _TIGHTER:
         bounds = replace(Bounds(), **changes)
         shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
-        tightened = tighten(schema.json_schema, replace(bounds, lengths=shorter))
-        if longest_text(tightened[0]) <= room:
+        shape, certificate = tighten(schema.json_schema, replace(bounds, lengths=shorter))
+        longest = longest_text(shape)
+        if longest <= room:
             break
-    return _compiled(schema, *tightened)
+    return _compiled(schema, shape, certificate, longest)
 
 
-def _compiled(schema: RowSchema, shape: Shape, certificate: Certificate) -> RowGrammar:
+def _compiled(
+    schema: RowSchema, shape: Shape, certificate: Certificate, longest: int
+) -> RowGrammar:
     lark = write_grammar(shape)
     if reason := refusal(lark):
         raise SchemaError(
             f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it."
         )
     serialised = LLMatcher.grammar_from_lark(lark)
-    return RowGrammar(schema, shape, lark, serialised, longest_text(shape), certificate)
+    return RowGrammar(schema, shape, lark, serialised, longest, certificate)

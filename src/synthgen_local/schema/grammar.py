@@ -43,7 +43,8 @@ from .shapes import (
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_UTF8 = 4  # bytes of the longest character
+UTF8 = 4
+"""Bytes of the longest character."""
 
 
 def write_grammar(shape: Shape) -> str:
@@ -62,7 +63,7 @@ def refusal(lark: str) -> str:
     Example: `refusal("start: /a/") == ""`
     """
     grammar = LLMatcher.grammar_from_lark(lark)
-    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, _bytes())
+    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, byte_tokenizer())
     if not refused:
         return ""
     reason = messages[0].split("\n   1 |")[0]  # what follows repeats the grammar
@@ -75,7 +76,7 @@ def has_text(lark: str) -> bool:
 
     Example: `not has_text("start: T" + chr(10) + "T: /a/ & /b/")`
     """
-    tokenizer = _bytes()
+    tokenizer = byte_tokenizer()
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
     matcher.consume_tokens(matcher.compute_ff_tokens())
     if matcher.is_stopped() and not matcher.is_error():
@@ -88,8 +89,19 @@ def has_text(lark: str) -> bool:
 
 
 @cache
-def _bytes() -> LLTokenizer:
+def byte_tokenizer() -> LLTokenizer:
+    """Return the tokenizer whose tokens are bytes."""
     return LLTokenizer("byte")
+
+
+def terminal(regexes: Sequence[str], never: Sequence[str] = ()) -> str:
+    """Return the body of a terminal: texts that match all of the first and none of the others.
+
+    Example: `terminal(["[a-z]+"], never=["no"]) == "/[a-z]+/ & ~/no/"`
+    """
+    positive = (f"/{_slashes(regex)}/" for regex in regexes)
+    negative = (f"~/{_slashes(regex)}/" for regex in never)
+    return " & ".join([*positive, *negative])
 
 
 def arrange(value: Any, shape: Shape) -> Any:
@@ -207,7 +219,7 @@ class _Longest:
                 whole = max(len(str(int(bound))) for bound in (minimum, maximum))
                 return whole + places + len('-.""')
             case Text(_, maximum):
-                return _UTF8 * maximum + 2
+                return UTF8 * maximum + 2
             case Excerpt(chunks, text):
                 passage = "".join(chunks)
                 widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
@@ -369,8 +381,7 @@ class _Writer:
             r".*[\p{L}\p{N}].*",
             *map(_searched, shape.text.patterns),
         ]
-        terminals = [whole, *(f"/{_slashes(regex)}/" for regex in regexes)]
-        return f'"\\"" {self._named("T", " & ".join(terminals))} "\\""'
+        return f'"\\"" {self._named("T", f"{whole} & {terminal(regexes)}")} "\\""'
 
     def _key(self, shape: Shape) -> str:
         """Keys are strings: a number or a constant that is none is quoted."""
@@ -463,9 +474,7 @@ class _Writer:
         return _repeat(pair, needed, room)
 
     def _terminal(self, *regexes: str, never: Sequence[str] = ()) -> str:
-        positive = (f"/{_slashes(regex)}/" for regex in regexes)
-        negative = (f"~/{_slashes(regex)}/" for regex in never)
-        return self._named("T", " & ".join([*positive, *negative]))
+        return self._named("T", terminal(regexes, never))
 
     def _json(self, **schema: Any) -> str:
         schema["x-guidance"] = {"whitespace_flexible": False}

@@ -20,8 +20,7 @@ class Bounds:
 
     Lengths are in characters, `whole_digits` before the decimal point and `places` after
     it, `depth` in levels of a recursive model, `levels` in those of a value that may be anything.
-    `uuid` is the version of a UUID without one. `lengths` gives a limit of its own to the
-    string at a path, such as "$.address.street".
+    `lengths` gives a limit of its own to the string at a path, such as "$.address.street".
 
     Example: `Bounds(max_length=400)`
     """
@@ -36,7 +35,6 @@ class Bounds:
     last_year: int = 2099
     depth: int = 3
     levels: int = 2
-    uuid: int = 4
     over: bool = False
 
 

@@ -140,7 +140,7 @@ def _from_type(kind: Any) -> RowSchema:
         with _one_line():
             return adapter.validate_python(value)
 
-    hidden = '"format": "password"' in json.dumps(schema)
+    hidden = any(_formats(schema, "password"))
 
     def dump(instance: Any) -> Any:
         if hidden:  # JSON mode would write asterisks
@@ -149,6 +149,15 @@ def _from_type(kind: Any) -> RowSchema:
         return adapter.dump_python(instance, mode="json", by_alias=True, round_trip=True)
 
     return RowSchema(name, schema, parse, read, dump)
+
+
+def _formats(schema: Any, name: str) -> Iterator[bool]:
+    """True wherever a schema has a format of this name."""
+    inner = schema.values() if isinstance(schema, dict) else schema
+    if isinstance(schema, dict | list):
+        yield isinstance(schema, dict) and schema.get("format") == name
+        for part in inner:
+            yield from _formats(part, name)
 
 
 def _reveal(value: Any) -> Any:

@@ -9,20 +9,18 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
 from ..errors import SchemaError
 from .compiler import RowGrammar
-from .grammar import has_text, refusal
+from .grammar import UTF8, byte_tokenizer, has_text, refusal, terminal
 from .patterns import read_pattern
 from .shapes import Formatted
 
 _LENGTHS = (200, 1000)  # characters of an expression without an end; more only where needed
 _SHORT = (8, 32, 64)  # characters that one with an end may have at most
-_UTF8 = 4  # bytes of the longest character
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,14 @@ class TextGrammar:
             ) from None
         within = tuple(map(_as_python_reads, read.within))
         for length in _LENGTHS:
-            lark = _terminal((*within, f"(?s:.){{0,{length}}}"), read.never)
+            lark = _lark((*within, f"(?s:.){{0,{length}}}"), read.never)
             if reason := refusal(lark):
                 raise SchemaError(
                     f"{_short(pattern)} cannot be compiled: {reason}", hint="Simplify it."
                 )
             if has_text(lark):
                 longest = _longest(within, read.never, length)
-                return cls(lark, _UTF8 * longest, _match(pattern, lark if read.exact else ""))
+                return cls(lark, UTF8 * longest, _match(pattern, lark if read.exact else ""))
         raise SchemaError(
             f"{_short(pattern)} matches no text of up to {_LENGTHS[-1]} characters.",
             hint="Shorten what it asks for.",
@@ -115,7 +113,7 @@ class TextGrammar:
         shape, schema = grammar.shape, grammar.schema
         if not isinstance(shape, Formatted):
             return cls.of_rows(grammar)
-        lark = _terminal(shape.regexes, shape.never)
+        lark = _lark(shape.regexes, shape.never)
         return cls(lark, shape.length, lambda text: schema.parse(json.dumps(text)))
 
     @classmethod
@@ -149,16 +147,14 @@ class TextGrammar:
         return cls(lark, longest, parse)
 
 
-def _terminal(regexes: Sequence[str], never: Sequence[str]) -> str:
-    positive = (f"/{_slashes(regex)}/" for regex in regexes)
-    negative = (f"~/{_slashes(regex)}/" for regex in never)
-    return f"start: TEXT\nTEXT: {' & '.join([*positive, *negative])}\n"
+def _lark(regexes: Sequence[str], never: Sequence[str]) -> str:
+    return f"start: TEXT\nTEXT: {terminal(regexes, never)}\n"
 
 
 def _longest(within: Sequence[str], never: Sequence[str], length: int) -> int:
     """A bound in characters, at most `length`."""
     for most in _SHORT:
-        if not has_text(_terminal((*within, f"(?s:.){{{most + 1},{length}}}"), never)):
+        if not has_text(_lark((*within, f"(?s:.){{{most + 1},{length}}}"), never)):
             return most
     return length
 
@@ -169,15 +165,11 @@ def _as_python_reads(regex: str) -> str:
     return re.sub(r"\\.", lambda match: classes.get(match[0], match[0]), regex)
 
 
-def _slashes(regex: str) -> str:
-    return re.sub(r"(\\.)|/", lambda match: match[1] or r"\/", regex)
-
-
 def _membership(lark: str) -> Callable[[str], str]:
     grammar = LLMatcher.grammar_from_lark(lark)
 
     def parse(text: str) -> str:
-        matcher = LLMatcher(_bytes(), grammar, log_level=0)
+        matcher = LLMatcher(byte_tokenizer(), grammar, log_level=0)
         if not matcher.consume_tokens(list(text.encode())) or not matcher.is_accepting():
             raise ValueError("the text is not one of the grammar, or not a whole one")
         return text
@@ -207,8 +199,3 @@ def _match(pattern: str, lark: str) -> Callable[[str], str]:
 
 def _short(pattern: str) -> str:
     return pattern if len(pattern) <= 60 else f"{pattern[:60]}..."
-
-
-@cache
-def _bytes() -> LLTokenizer:
-    return LLTokenizer("byte")
