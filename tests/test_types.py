@@ -30,6 +30,15 @@ from uuid import UUID
 import pydantic
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, create_model
+from pydantic_extra_types.country import CountryAlpha2, CountryShortName
+from pydantic_extra_types.currency_code import Currency
+from pydantic_extra_types.iban import IBAN
+from pydantic_extra_types.isbn import ISBN
+from pydantic_extra_types.language_code import LanguageAlpha2
+from pydantic_extra_types.mac_address import MacAddress
+from pydantic_extra_types.payment import PaymentCardNumber
+from pydantic_extra_types.routing_number import ABARoutingNumber
+from pydantic_extra_types.timezone_name import TimeZoneName
 from random_rows import decode
 from typing_extensions import TypedDict
 
@@ -173,6 +182,13 @@ TYPES: dict[str, tuple[Any, ...]] = {
     ),
     "SecretStr, SecretBytes": (pydantic.SecretStr, pydantic.SecretBytes),
     "Json": (pydantic.Json, pydantic.Json[list[int]], pydantic.Json[Box[str]]),
+    "payment cards, IBAN, ISBN, ABA routing numbers": (
+        PaymentCardNumber, IBAN, ISBN, ABARoutingNumber,
+    ),
+    "countries, languages, currencies, time zones": (
+        CountryAlpha2, CountryShortName, LanguageAlpha2, Currency, TimeZoneName,
+    ),
+    "MacAddress": (MacAddress,),
     "re.Pattern": (re.Pattern,),
     "ByteSize": (pydantic.ByteSize,),
 }  # fmt: skip

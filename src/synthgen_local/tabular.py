@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job
+from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
@@ -26,6 +27,7 @@ from .prompts import FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
+from .schema.nulls import NullPlace, has_nulls
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
@@ -33,6 +35,15 @@ _ROOM = 4  # times the longest example
 
 ATTEMPTS = 100
 """How often a row is drawn before it is given up."""
+
+
+def check_null_rate(rate: float) -> None:
+    """Raise UsageError for what is no rate.
+
+    Example: `check_null_rate(0.5)`
+    """
+    if not 0 <= rate <= 1:
+        raise UsageError(f"A null rate of {rate} is no rate.", hint="It is from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,8 @@ class TabularGenerator:
     `schema` is a pydantic model, a JSON Schema as a dict, or a list such as
     "name, age int"; rows are instances of the model, or dicts for a JSON Schema. `batch` is
     the number of rows decoded together; None lets the machine decide. `temperature` 1 is
-    the model's own distribution.
+    the model's own distribution. `null_rate` is how often an Optional is null where its field does
+    not say so by `json_schema_extra={"nullRate": 0.1}`; None leaves that to the language model.
 
     Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
 
@@ -73,8 +85,11 @@ class TabularGenerator:
         bounds: Bounds | None = None,
         temperature: float = 1.0,
         batch: int | None = None,
+        null_rate: float | None = 0.5,
     ) -> None:
         check_draw(temperature, batch, of="rows")
+        if null_rate is not None:
+            check_null_rate(null_rate)
         self.prompt = prompt or FewShotPrompt()
         self.grammar, self._examples = _fit(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
@@ -82,6 +97,7 @@ class TabularGenerator:
         self._model = model
         self._temperature = temperature
         self._batch = batch
+        self._null_rate = null_rate
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -137,13 +153,21 @@ class TabularGenerator:
                 hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
             )
         job = Job.of_grammar(
-            Grammar(engine.tokenizer, self.grammar.serialised),
+            self._language(),
             prompt,
             self.grammar.longest,
             seed=seed,
             temperature=self._temperature,
         )
         return self._rows(job, runs)
+
+    def _language(self) -> Grammar | NullRates:
+        """The rows' grammar, with the rates at which it is to have null."""
+        grammar = Grammar(self._model.engine.tokenizer, self.grammar.serialised)
+        if not has_nulls(self.grammar.shape):
+            return grammar
+        root = NullPlace([self.grammar.shape], self._null_rate)
+        return NullRates(grammar, root, self._temperature)
 
     def prompt_text(self, subject: str = "", extra: str = "") -> str:
         """Return the whole prompt as the model sees it, chat template included."""

@@ -54,6 +54,9 @@ def generate(
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="1 is the model's own distribution.")] = 1.0,
+    null_rate: Annotated[
+        float, typer.Option(help="How often an Optional is null where its field does not say.")
+    ] = 0.5,
     max_length: MaxLength = None,
     max_items: MaxItems = None,
     batch: Batch = None,
@@ -70,7 +73,9 @@ def generate(
     from ..prompts import FewShotPrompt
     from ..schema import compile_schema, load_schema
     from ..tables import check_destination
+    from ..tabular import TabularGenerator, Tally, check_null_rate
 
+    check_null_rate(null_rate)
     if output is not None:
         check_destination(output)
     with console.warnings_as_notes(quiet=quiet):
@@ -83,8 +88,6 @@ def generate(
         with LocalModel.load(
             model, gpu_layers=gpu_layers, threads=threads, weights=weights
         ) as loaded:
-            from ..tabular import TabularGenerator, Tally
-
             generator = TabularGenerator(
                 source,
                 loaded,
@@ -92,6 +95,7 @@ def generate(
                 bounds=bounds,
                 temperature=temperature,
                 batch=batch,
+                null_rate=null_rate,
             )
             tally = Tally(rows)
             deliver(

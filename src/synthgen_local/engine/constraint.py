@@ -71,7 +71,7 @@ class Grammar:
 
     def __init__(self, tokenizer: LLTokenizer, serialised: str) -> None:
         self.tokenizer = tokenizer
-        self._serialised = serialised
+        self._fresh = LLMatcher(tokenizer, serialised, log_level=0, limits=_LIMITS)
         self._idle: deque[LLMatcher] = deque()
         matcher = self._matcher()
         self.head: tuple[int, ...] = tuple(matcher.compute_ff_tokens())
@@ -91,7 +91,7 @@ class Grammar:
             matcher = self._idle.pop()
             matcher.reset()
         else:
-            matcher = LLMatcher(self.tokenizer, self._serialised, log_level=0, limits=_LIMITS)
+            matcher = self._fresh.deep_copy()  # to compile it again may take a second
         if matcher.is_error():
             raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
         return matcher

@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import DecodingError
 from .constraint import Constraint, Grammar
 from .model import Context, Logits, Step
+from .nulls import NullRates
 from .sampling import draw, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
@@ -54,7 +55,7 @@ class Job:
     @classmethod
     def of_grammar(
         cls,
-        grammar: Grammar,
+        grammar: Grammar | NullRates,
         prompt: Iterable[int],
         longest: int,
         *,

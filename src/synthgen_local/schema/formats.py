@@ -84,6 +84,7 @@ FORMATS: Mapping[str, Format] = {
     "path": Format(
         r"/?[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}(?:/[A-Za-z0-9_][A-Za-z0-9_.\-]{0,31}){0,4}", 165
     ),
+    "mac-address": Format("[0-9a-f]{2}(?::[0-9a-f]{2}){5}", 17),
     "color": Format(r"#[0-9a-f]{6}", 7),
 }
 """Formats by name; a name that is not here allows any string."""

@@ -28,6 +28,7 @@ from .ranges import decimal_range, integer_range
 from .shapes import (
     Array,
     Choice,
+    Digits,
     Excerpt,
     Formatted,
     Integer,
@@ -209,7 +210,7 @@ class _Longest:
     def _pair(self, keys: Shape, values: Shape) -> int:
         return self.of(keys) + self.of(values) + 6
 
-    def _measure(self, shape: Shape) -> int:
+    def _measure(self, shape: Shape) -> int:  # noqa: C901 a case a shape
         match shape:
             case Choice(values):
                 return max(len(write_value(value).encode()) for value in values)
@@ -226,6 +227,8 @@ class _Longest:
                 return min(widest * text.max_length, len(_string(passage).encode())) + 2
             case Formatted(_, length):
                 return length + 2
+            case Digits(positions):
+                return len(positions) + 2
             case Array(items, _, maximum, prefix):
                 free = (self.of(items) + 2) * (maximum - len(prefix)) if items is not None else 0
                 return sum(self.of(item) + 2 for item in prefix) + free + 2
@@ -298,7 +301,7 @@ class _Writer:
         self._inside = False
         return self._in_quotes(inner)
 
-    def _rule(self, shape: Shape) -> str:
+    def _rule(self, shape: Shape) -> str:  # noqa: C901 a case a shape
         match shape:
             case Choice(values):
                 return self._choice([write_value(value) for value in values])
@@ -310,6 +313,8 @@ class _Writer:
                 return self._text(shape)
             case Excerpt():
                 return self._excerpt(shape)
+            case Digits():
+                return self._digits(shape)
             case Formatted(regexes, _, never):
                 return self._in_quotes(self._terminal(*regexes, never=never))
             case Quoted(value):
@@ -369,6 +374,21 @@ class _Writer:
             maxLength=shape.max_length,
             allOf=patterns,
         )
+
+    def _digits(self, shape: Digits) -> str:
+        """A rule for each position and each sum that may be reached there."""
+        following: dict[int, str] = {0: ""}
+        for position in reversed(shape.positions):
+            options: dict[int, list[str]] = {}
+            for total in range(shape.modulus):
+                for character, adds in position.items():
+                    after = following.get((total + adds) % shape.modulus)
+                    if after is not None:
+                        options.setdefault(total, []).append(f'"{character}" {after}'.rstrip())
+            following = {
+                total: self._named("r", " | ".join(ways)) for total, ways in options.items()
+            }
+        return self._in_quotes(following[0])
 
     def _excerpt(self, shape: Excerpt) -> str:
         """Patterns are held against what needs no escape in JSON."""

@@ -10,6 +10,7 @@ from typing import Any
 from .shapes import (
     Array,
     Choice,
+    Digits,
     Excerpt,
     Formatted,
     Integer,
@@ -35,7 +36,7 @@ def outline(shape: Shape) -> Any:
             return 0
         case Number():
             return "0.0" if shape.quoted else 0.0
-        case Text() | Excerpt() | Formatted() | Quoted():
+        case Text() | Excerpt() | Formatted() | Digits() | Quoted():
             return "..."
         case Array(items, _, _, prefix):
             return [outline(item) for item in (*prefix, *([items] if items is not None else []))]

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 from pydantic_core import core_schema
 
+from .extra_types import extra_type_schema
 from .terms import field_schema, field_term
 
 _BOUNDS = {
@@ -67,6 +68,8 @@ class _ExactJsonSchema(GenerateJsonSchema):
     }
 
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
+        if known := extra_type_schema(schema):
+            return {**known, **schema.get("metadata", {}).get("pydantic_js_updates", {})}
         term = field_term(schema)
         if term is None:
             return super().generate_inner(schema)

@@ -109,6 +109,17 @@ class Formatted:
 
 
 @dataclass(frozen=True)
+class Digits:
+    """A string of one character a position, which add up to 0 by what each contributes.
+
+    Contributions count modulo `modulus`.
+    """
+
+    positions: Sequence[AnyMapping[str, int]]
+    modulus: int
+
+
+@dataclass(frozen=True)
 class Array:
     """`prefix` items first, then `items`; `minimum` to `maximum` of them in all."""
 
@@ -154,9 +165,10 @@ class Quoted:
 
 @dataclass(frozen=True)
 class Union:
-    """Any of these."""
+    """Any of these. `null_rate` is how often it is null if that is one of them and known."""
 
     options: Sequence[Shape]
+    null_rate: float | None = None
 
 
 Shape: TypeAlias = (
@@ -166,6 +178,7 @@ Shape: TypeAlias = (
     | Text
     | Excerpt
     | Formatted
+    | Digits
     | Array
     | Record
     | Mapping

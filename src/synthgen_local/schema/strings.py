@@ -6,6 +6,7 @@ from, and only the grammar's answer to whether a text is left.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 
 from ..errors import SchemaError
 from .certificate import Notes
+from .checksums import CHECKSUMS
 from .formats import FORMATS, url_format
 from .grammar import has_text, refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
@@ -21,7 +23,7 @@ from .numeric import Numbers
 from .patterns import Pattern, read_pattern
 from .ranges import DATE, TIME, lexical_range
 from .refusals import refused, unsatisfiable
-from .shapes import Bounds, Formatted, Shape, Text
+from .shapes import Bounds, Formatted, Shape, Text, Union
 
 _UUID = "[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
 _UUIDS = {f"uuid{version}": version for version in (1, 3, 4, 5, 6, 7, 8)} | {"uuid": None}
@@ -123,6 +125,8 @@ class Strings:
             raise refused("format", path, f"'{kind}', which must exist,")
         if kind == "duration" and keywords.keys() & set(FORMAT_BOUNDS):
             return Numbers(self.bounds, self.notes).duration(keywords, path)
+        if kind in CHECKSUMS:
+            return self._checked(kind, keywords, path)
         form = FORMATS.get(kind)
         if kind == "uri" and "schemes" in keywords:
             form = url_format(keywords["schemes"])
@@ -130,6 +134,18 @@ class Strings:
             return None
         self.notes.add(path, "maxLength", form.longest, "bound")
         return Formatted((form.regex,), form.longest, form.never, fixed=False)
+
+    def _checked(self, kind: str, keywords: Keywords, path: str) -> Shape:
+        """Numbers with a check digit; a length leaves out kinds, a pattern cannot be asked for."""
+        for keyword in ("pattern", "notPattern", "notAmong"):
+            if keyword in keywords:
+                raise refused("pattern", path, f"beside the format '{kind}'")
+        shortest, longest = keywords.get("minLength", 0), keywords.get("maxLength", math.inf)
+        self.notes.given(keywords, path, "minLength", "maxLength")
+        fitting = [d for d in CHECKSUMS[kind] if shortest <= len(d.positions) <= longest]
+        if not fitting:
+            raise unsatisfiable("maxLength", path, f"no {kind} has such a length")
+        return fitting[0] if len(fitting) == 1 else Union(tuple(fitting))
 
     def _text(self, keywords: Keywords, path: str, patterns: Pattern) -> Shape:
         shortest, given = keywords.get("minLength", 0), keywords.get("maxLength")

@@ -9,6 +9,7 @@ Keywords: JSON Schema, drafts 4 to 2020-12, and those of `pydantic_schema.py`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
@@ -22,7 +23,7 @@ from .alternatives import ANNOTATIONS, ASSERTIONS, KINDS, Alternatives, Fields, 
 from .certificate import Certificate, Notes, join_path
 from .numeric import Numbers
 from .references import References
-from .refusals import NoValueError, unsatisfiable
+from .refusals import NoValueError, refused, unsatisfiable
 from .shapes import (
     Array,
     Bounds,
@@ -37,7 +38,7 @@ from .shapes import (
 )
 from .strings import Strings
 
-_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators"}
+_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate"}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 _MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
@@ -114,7 +115,9 @@ class _Tightening:
             if part.values is None:
                 deeper = self._deeper(part, depth)
                 options += self._of_kinds(part, path, deeper) if deeper is not None else []
-        return None if not options else options[0] if len(options) == 1 else Union(tuple(options))
+        if len(options) <= 1:
+            return options[0] if options else None
+        return Union(tuple(options), _null_rate(schemas, path))
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
@@ -200,20 +203,17 @@ class _Tightening:
 
     def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Shape | None:
         """Those of the values that all schemas take."""
-        told = [schema for schema in schemas if isinstance(schema, AnyMapping)]
-        plain = all(schema.keys() - ANNOTATIONS <= {"enum", "const"} for schema in told)
-        check = [] if plain and len(told) == 1 else self._validators(schemas)
-        kept: list[Any] = []
-        for value in values:
-            if value not in kept or any(type(value) is not type(k) for k in kept if k == value):
-                kept += [value] if all(c.is_valid(value) for c in check) else []
+        told = [_without(schema, "enum", "const") for schema in schemas]  # they have been met
+        check = self._validators([schema for schema in told if schema])
+        distinct = {json.dumps(value, sort_keys=True): value for value in values}.values()
+        kept = [value for value in distinct if all(c.is_valid(value) for c in check)]
         if not kept:
             self._give_up(unsatisfiable("enum", path, "no value is allowed"))
             return None
         self.notes.add(path, "const" if len(values) == 1 else "enum", kept)
         return Choice(tuple(kept))
 
-    def _validators(self, schemas: Schemas) -> list[Any]:
+    def _validators(self, schemas: Sequence[Schema]) -> list[Any]:
         """Validators of parts of the document."""
         return [self._validator.evolve(schema=schema) for schema in schemas]
 
@@ -391,6 +391,24 @@ class _Tightening:
         if taken:
             schemas.append({"not": {"enum": taken}})
         return self.shape(tuple(schemas), f"{path}.*~", frozenset())
+
+
+def _null_rate(schemas: Schemas, path: str) -> float | None:
+    """How often null is wanted, of which `nullRate` speaks; a row is valid either way."""
+    for schema in schemas:
+        if isinstance(schema, AnyMapping) and "nullRate" in schema:
+            rate = schema["nullRate"]
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
+            return float(rate)
+    return None
+
+
+def _without(schema: Schema, *names: str) -> Schema:
+    """A schema without some keywords and those that allow and forbid nothing."""
+    if not isinstance(schema, AnyMapping):
+        return schema
+    return {k: v for k, v in schema.items() if k not in names and k not in ANNOTATIONS}
 
 
 def _item(part: Part, index: int) -> Schemas:

@@ -1,0 +1,64 @@
+"""pydantic-extra-types whose values are known or can be worked out.
+
+Its schemas say little more than "a string that a function accepts". A program that uses it has
+imported it, so it is looked up there and never imported. Knows those types, not grammars.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_FORMATS = {
+    "iban.IBAN": "iban",
+    "isbn.ISBN": "isbn13",
+    "mac_address.MacAddress": "mac-address",
+    "payment.PaymentCardNumber": "payment-card",
+    "routing_number.ABARoutingNumber": "aba-routing-number",
+}
+_LISTS = {
+    "country.CountryAlpha2": "_index_by_alpha2",
+    "country.CountryAlpha3": "_index_by_alpha3",
+    "country.CountryNumericCode": "_index_by_numeric_code",
+    "country.CountryShortName": "_index_by_short_name",
+    "language_code.LanguageAlpha2": "_index_by_alpha2",
+    "language_code.LanguageName": "_index_by_name",
+}
+_CODES = {
+    "currency_code.Currency",
+    "currency_code.ISO4217",
+    "language_code.ISO639_3",
+    "language_code.ISO639_5",
+    "script_code.ISO_15924",
+    "timezone_name.TimeZoneName",
+}
+
+
+def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the JSON Schema of one of these types from pydantic's schema of it, else None.
+
+    Example: `extra_type_schema(TypeAdapter(PaymentCardNumber).core_schema)`
+    """
+    validator = (core_schema.get("function") or {}).get("function")
+    kind = getattr(validator, "__self__", None)
+    for base in kind.__mro__ if isinstance(kind, type) else ():
+        package, _, module = base.__module__.rpartition(".")
+        if package != "pydantic_extra_types":
+            continue
+        name = f"{module}.{base.__name__}"
+        if name in _FORMATS:
+            return {"type": "string", "format": _FORMATS[name]}
+        if name in _LISTS:
+            values = getattr(sys.modules[base.__module__], _LISTS[name])()
+            return {"type": "string", "enum": sorted(values)}
+        if name in _CODES:
+            return _listed(core_schema)
+    return None
+
+
+def _listed(core_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that such a type's own JSON Schema lists."""
+    write = core_schema["metadata"]["pydantic_js_functions"][0]
+    values = write(core_schema, lambda _: {})["enum"]
+    return {"type": "string", "enum": values}

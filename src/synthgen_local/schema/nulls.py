@@ -1,0 +1,107 @@
+"""How often each value of a row is null, by where it stands.
+
+Knows shapes; what is done with the rates is the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from .shapes import Array, Choice, Mapping, Record, Shape, Union
+
+_NULL = Choice((None,))
+
+
+class NullPlace:
+    """Where a value stands that may be of any of some shapes. `usual` is the rate of Optional.
+
+    A union may say a rate of its own. None leaves the choice to the model.
+
+    Example: `NullPlace([grammar.shape], usual=0.5).of_key("email").null_rate`
+    """
+
+    def __init__(self, shapes: Sequence[Shape], usual: float | None) -> None:
+        self._usual = usual
+        self._given = [shape.null_rate for shape in shapes if isinstance(shape, Union)]
+        self._options = [option for shape in shapes for option in _options(shape)]
+        self._inner: dict[str | int, NullPlace | None] = {}
+
+    @cached_property
+    def null_rate(self) -> float | None:
+        """How often the value is null, None where it is not to be steered."""
+        if _NULL not in self._options or len(self._options) == 1:
+            return None
+        return next((rate for rate in self._given if rate is not None), self._usual)
+
+    def of_key(self, key: str) -> NullPlace | None:
+        """Where the value of a key stands."""
+        if key not in self._inner:
+            found = [inner for shape in self._options for inner in _values(shape, key)]
+            self._inner[key] = NullPlace(found, self._usual) if found else None
+        return self._inner[key]
+
+    def of_item(self, index: int) -> NullPlace | None:
+        """Where an item of a list stands."""
+        if index not in self._inner:
+            found = [inner for shape in self._options for inner in _items(shape, index)]
+            self._inner[index] = NullPlace(found, self._usual) if found else None
+        return self._inner[index]
+
+
+def has_nulls(shape: Shape) -> bool:
+    """Return whether anything within a shape may be null or else another value.
+
+    Example: `has_nulls(grammar.shape)`
+    """
+    known = set[int]()
+    left = [shape]
+    while left:
+        one = left.pop()
+        if id(one) in known:
+            continue
+        known.add(id(one))
+        if isinstance(one, Union) and _NULL in one.options:
+            return True
+        left += _parts(one)
+    return False
+
+
+def _options(shape: Shape) -> Iterator[Shape]:
+    if isinstance(shape, Union):
+        for option in shape.options:
+            yield from _options(option)
+    else:
+        yield shape
+
+
+def _parts(shape: Shape) -> Iterator[Shape]:
+    match shape:
+        case Union(options):
+            yield from options
+        case Record(fields):
+            yield from (field for _, field in fields)
+            yield from (value for _, value in shape.extra)
+        case Mapping(_, values):
+            yield values
+        case Array(items, _, _, prefix):
+            yield from prefix
+            if items is not None:
+                yield items
+
+
+def _values(shape: Shape, key: str) -> Iterator[Shape]:
+    match shape:
+        case Mapping(_, values):
+            yield values
+        case Record(fields):
+            named = [field for name, field in fields if name == key]
+            yield from named or (value for _, value in shape.extra)
+
+
+def _items(shape: Shape, index: int) -> Iterator[Shape]:
+    if isinstance(shape, Array):
+        if index < len(shape.prefix):
+            yield shape.prefix[index]
+        elif shape.items is not None:
+            yield shape.items
