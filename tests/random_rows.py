@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Job
-from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_rows
+from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_shards
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.schema import RowGrammar
 
@@ -22,7 +22,7 @@ def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
             return Rejected(str(error))
         return Accepted(decoded.text)
 
-    outcomes = list(decode_rows(model, job, range(rows), Layout(1, rows, 1), check, attempts=1))
+    outcomes = list(decode_shards(model, job, [range(rows)], Layout(1, rows, 1), check, attempts=1))
     assert [outcome.rejections for outcome in outcomes] == [()] * rows
     assert all(len(outcome.decoded.text.encode()) <= grammar.longest for outcome in outcomes)
     return [outcome.decoded.text for outcome in outcomes]

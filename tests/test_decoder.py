@@ -11,7 +11,15 @@ from synthgen_local import DecodingError
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue
 from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.parallel import Accepted, Layout, Outcome, Rejected, decode_rows, plan
+from synthgen_local.engine.parallel import (
+    Accepted,
+    Layout,
+    Outcome,
+    Rejected,
+    cut,
+    decode_shards,
+    plan,
+)
 from synthgen_local.engine.random_model import RandomModel
 
 GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
@@ -29,7 +37,7 @@ def texts(seed: int, layout: Layout, rows: int = 24, cells: int = 0) -> list[str
         context = model.open_context(ContextSize(layout.slots, cells, 1))
         decoded = Decoder(context, job(seed)).run(RowQueue(range(rows)))
         return [row.text for row in sorted(decoded, key=lambda row: row.ticket.row)]
-    outcomes = decode_rows(model, job(seed), range(rows), layout, accept, attempts=1)
+    outcomes = decode_shards(model, job(seed), cut(range(rows), layout), layout, accept, attempts=1)
     return [outcome.decoded.text for outcome in sorted(outcomes, key=lambda o: o.row)]
 
 
@@ -81,7 +89,7 @@ def test_a_rejected_row_is_drawn_anew() -> None:
         return Accepted(decoded.text) if decoded.ticket.rejections else Rejected("too soon")
 
     outcomes = list(
-        decode_rows(RandomModel(), job(), range(5), Layout(1, 2, 1), second_time, attempts=3)
+        decode_shards(RandomModel(), job(), [range(5)], Layout(1, 2, 1), second_time, attempts=3)
     )
 
     assert [outcome.rejections for outcome in outcomes] == [("too soon",)] * 5
@@ -91,8 +99,8 @@ def test_a_rejected_row_is_drawn_anew() -> None:
 def test_a_row_is_given_up_after_its_attempts() -> None:
     """No row is tried for ever: after the bound it has no value."""
     outcomes: list[Outcome[str]] = list(
-        decode_rows(
-            RandomModel(), job(), range(3), Layout(1, 2, 1), lambda _: Rejected("no"), attempts=4
+        decode_shards(
+            RandomModel(), job(), [range(3)], Layout(1, 2, 1), lambda _: Rejected("no"), attempts=4
         )
     )
 
@@ -106,12 +114,12 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(decode_rows(RandomModel(), job(), range(50), Layout(2, 2, 1), broken, attempts=1))
+        list(decode_shards(RandomModel(), job(), [range(50)], Layout(2, 2, 1), broken, attempts=1))
 
 
 def test_closing_stops_the_threads() -> None:
     """A run that is left early leaves no thread behind."""
-    rows = decode_rows(RandomModel(), job(), range(10**6), Layout(2, 4, 1), accept, attempts=1)
+    rows = decode_shards(RandomModel(), job(), [range(10**6)], Layout(2, 4, 1), accept, attempts=1)
     next(rows)
 
     rows.close()
@@ -123,7 +131,7 @@ def test_a_constant_row_needs_no_draw() -> None:
     """A grammar of one text is all forced."""
     constant = job(grammar=LLMatcher.grammar_from_lark('start: "same"'), longest=4)
     outcomes = list(
-        decode_rows(RandomModel(), constant, range(3), Layout(1, 2, 1), accept, attempts=1)
+        decode_shards(RandomModel(), constant, [range(3)], Layout(1, 2, 1), accept, attempts=1)
     )
 
     assert [(o.decoded.text, o.decoded.drawn) for o in outcomes] == [("same", 0)] * 3

@@ -14,7 +14,7 @@ from llguidance import LLMatcher
 from synthgen_local import SchemaError
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Job
-from synthgen_local.engine.parallel import Accepted, Layout, decode_rows
+from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.schema.grammar import longest_text, write_grammar, write_value
 from synthgen_local.schema.grounding import ground
@@ -46,10 +46,10 @@ def drawn(shape: Shape, rows: int = 8) -> list[Any]:
     model, longest = RandomModel(), longest_text(shape)
     grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(write_grammar(shape)))
     outcomes = list(
-        decode_rows(
+        decode_shards(
             model,
             Job.of_grammar(grammar, (1,), longest),
-            range(rows),
+            [range(rows)],
             Layout(1, rows, 1),
             lambda decoded: Accepted(decoded.text),
             attempts=1,

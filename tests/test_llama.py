@@ -88,8 +88,9 @@ def test_a_released_slot_starts_from_the_prefix(engine: LlamaModel, context: Con
 def test_a_copied_prefix_is_the_prefix(engine: LlamaModel, context: Context) -> None:
     """A context that copied its prefix goes on as the one that evaluated it."""
     other = engine.open_context(ContextSize(slots=2, cells=256, threads=1))
-    context.prefill(engine.tokenize(PREFIX), threads=2)
-    other.copy_prefix(context)
+    prefix = engine.tokenize(PREFIX)
+    context.prefill(prefix)
+    other.load_prefix(context.save_prefix(), len(prefix))
     more = engine.tokenize(" Paris, and")
     logits = []
     for each in (context, other):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.line import ends_sentence, fits_a_line, places
 from synthgen_local.engine.model import ContextSize, Logits
-from synthgen_local.engine.parallel import Accepted, Layout, decode_rows
+from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
 from synthgen_local.engine.pieces import Pieces
 from synthgen_local.engine.prose import Entry, Length, Prose, Range, most_tokens
 from synthgen_local.engine.random_model import RandomContext, RandomModel
@@ -252,7 +252,7 @@ def test_a_text_does_not_depend_on_its_company() -> None:
 
     def texts(layout: Layout) -> dict[int, str | None]:
         job = Job((1,), start, 400, seed=3)
-        rows = decode_rows(RandomModel(), job, range(5), layout, accept, attempts=1)
+        rows = decode_shards(RandomModel(), job, [range(5)], layout, accept, attempts=1)
         return {outcome.row: outcome.value for outcome in rows}
 
     alone = texts(Layout(1, 1, 1))

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Job
 from synthgen_local.engine.model import ContextSize, Logits
-from synthgen_local.engine.parallel import Accepted, Layout, decode_rows
+from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
 from synthgen_local.engine.random_model import RandomContext, RandomModel
 from synthgen_local.schema import RowSchema, compile_schema
 
@@ -118,8 +118,8 @@ def test_no_wish_breaks_what_the_grammar_enforces(keyword: str) -> None:
         model = StubbornModel(wanted)
         job = Job.of_grammar(Grammar(model.tokenizer, grammar.serialised), (63,), grammar.longest)
         check = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        outcomes = decode_rows(
-            model, job, range(6), Layout(1, 6, 1), lambda row: Accepted(row.text), attempts=1
+        outcomes = decode_shards(
+            model, job, [range(6)], Layout(1, 6, 1), lambda row: Accepted(row.text), attempts=1
         )
 
         assert grammar.certificate.guarantee == "construction"

@@ -8,6 +8,7 @@ SynthgenError                   exit code 1
 │   └── ModelNotFoundError      3   the model is not on this machine
 ├── DecodingError               1   the engine could not go on
 ├── OutputError                 1   rows cannot be written where they should go
+├── RunError                    1   a run cannot be gone on with, or is not what its manifest says
 └── TooFewRowsError             4   fewer rows than asked for
 
 Each error is one line that names its subject, and `hint` is one line that says
@@ -62,6 +63,10 @@ class DecodingError(SynthgenError):
 
 class OutputError(SynthgenError):
     """Rows cannot be written where they should go."""
+
+
+class RunError(SynthgenError):
+    """A run cannot be gone on with, or its rows are not what its manifest says."""
 
 
 class TooFewRowsError(SynthgenError):

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job, Start
-from .engine.parallel import Accepted, Rejected
+from .engine.parallel import Accepted, Outcome, Rejected, values
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
-from .local_model import LocalModel, check_draw
+from .local_model import LocalModel, Part, check_draw
 from .prompts import conversation, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
@@ -131,6 +131,12 @@ class Extractor:
 
         Example: `for records in extractor.extract(open("notes.txt")): print(records)`
         """
+        return values(self.outcomes(texts, seed=seed))
+
+    def outcomes(
+        self, texts: Iterable[str], *, seed: int = 0, part: Part | None = None
+    ) -> Generator[Outcome[list[Any]]]:
+        """Yield the records with their accounts; of a `part`, those of its shards."""
         passages = list(texts)
         for number, passage in enumerate(passages, 1):
             if any("\ud800" <= character <= "\udfff" for character in passage):
@@ -139,7 +145,7 @@ class Extractor:
                 )
         if not passages:
             return (_ for _ in ())
-        return self._extract(self._job(passages, seed), len(passages))
+        return self._extract(self._job(passages, seed), len(passages), part)
 
     def prompt_text(self, text: str) -> str:
         """Return the whole prompt for a passage as the model sees it, chat template included."""
@@ -200,9 +206,9 @@ class Extractor:
             )
         return Array(record, self._least, most)
 
-    def _extract(self, job: Job, passages: int) -> Generator[list[Any]]:
+    def _extract(self, job: Job, passages: int, part: Part | None) -> Generator[Outcome[list[Any]]]:
         outcomes = self._model.decode(
-            job, passages, self._check, attempts=ATTEMPTS, batch=self._batch
+            job, passages, self._check, attempts=ATTEMPTS, batch=self._batch, part=part
         )
         with closing(outcomes):
             for outcome in outcomes:
@@ -212,7 +218,7 @@ class Extractor:
                         f"times, at last by: {outcome.rejections[-1]}",
                         hint="Loosen that check, or raise the temperature.",
                     )
-                yield outcome.value
+                yield outcome
 
     def _check(self, decoded: Decoded) -> Accepted[list[Any]] | Rejected:
         try:

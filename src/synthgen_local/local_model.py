@@ -11,16 +11,27 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .engine.decoder import Decoded, Job
 from .engine.model import Model
-from .engine.parallel import Accepted, Outcome, Rejected, decode_rows, plan
+from .engine.parallel import (
+    Accepted,
+    Halt,
+    Layout,
+    Outcome,
+    Rejected,
+    cut,
+    decode_shards,
+    plan,
+)
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
 from .errors import DecodingError, ModelError, UsageError
@@ -35,16 +46,28 @@ Weights: TypeAlias = Literal["fast", "as-shipped"]
 _MOST_EXPANDED = 500_000_000  # parameters: at most 1 GB of disk and memory
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which shards of a run are to be made, all for None, and a way to end it early."""
+
+    shards: Sequence[int] | None = None
+    halt: Halt = field(default_factory=Halt)
+
+
 class LocalModel:
     """Weights in memory, to be closed after use.
 
-    `engine` is what decodes; `threads` is how many CPU threads a run may use.
+    `engine` is what decodes; `path` is the file as shipped, None if there is none; `threads` is
+    how many CPU threads a run may use.
 
     Example: `with LocalModel.load("smollm2-135m-instruct") as model: print(model.name)`
     """
 
-    def __init__(self, engine: Model, *, threads: int | None = None) -> None:
+    def __init__(
+        self, engine: Model, *, path: Path | None = None, threads: int | None = None
+    ) -> None:
         self.engine = engine
+        self.path = path
         self.threads = threads or available_cores()
         self._running: weakref.WeakSet[Generator[Any]] = weakref.WeakSet()
 
@@ -80,7 +103,7 @@ class LocalModel:
         if weights == "fast" and slow and small and (expanded := _expanded(path, threads)):
             engine.close()
             engine = LlamaModel(expanded, name=name, gpu_layers=gpu_layers)
-        return cls(engine, threads=threads)
+        return cls(engine, path=path, threads=threads)
 
     @property
     def name(self) -> str:
@@ -100,29 +123,45 @@ class LocalModel:
         *,
         attempts: int,
         batch: int | None = None,
+        part: Part | None = None,
     ) -> Generator[Outcome[Value]]:
-        """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_rows`.
+        """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_shards`.
 
-        Raises DecodingError if the model is closed before the last one.
+        Of a `part`, only its shards' rows. Raises DecodingError if the model is closed before
+        the last one.
         """
-        if rows == 0:
-            return
-        layout = plan(self.engine, rows, batch=batch, threads=self.threads)
-        outcomes = decode_rows(self.engine, job, range(rows), layout, check, attempts=attempts)
+        part = part or Part()
+        shards = self.shards(rows, batch)
+        chosen = shards if part.shards is None else [shards[number] for number in part.shards]
+        layout = self._layout(rows, batch)
+        outcomes = decode_shards(
+            self.engine, job, chosen, layout, check, attempts=attempts, halt=part.halt
+        )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
         waiting: dict[int, Outcome[Value]] = {}
-        following = 0
+        order = chain.from_iterable(chosen)
+        following = next(order, None)
         with closing(outcomes):
             for outcome in outcomes:
                 waiting[outcome.row] = outcome
                 while following in waiting:
                     yield waiting.pop(following)
-                    following += 1
-        if following < rows:
+                    following = next(order, None)
+        if following is not None and not part.halt.requested:
             raise DecodingError(
-                f"The model was closed when {following} of {rows} rows were made.",
+                f"The model was closed before row {following} of {rows} was made.",
                 hint="Take all rows before closing it.",
             )
+
+    def shards(self, rows: int, batch: int | None = None) -> list[range]:
+        """Return how so many rows are cut: each shard's rows are the same wherever they are made.
+
+        Example: `model.shards(1000)[0]`
+        """
+        return cut(range(rows), self._layout(rows, batch)) if rows else []
+
+    def _layout(self, rows: int, batch: int | None) -> Layout:
+        return plan(self.engine, max(1, rows), batch=batch, threads=self.threads)
 
     def close(self) -> None:
         """Stop what still runs, because weights in use cannot be freed, and free them."""

@@ -22,7 +22,7 @@ from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
-from .local_model import LocalModel, check_draw
+from .local_model import LocalModel, Part, check_draw
 from .prompts import FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
@@ -133,15 +133,24 @@ class TabularGenerator:
         tally = Tally(runs)
         with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
             for row in rows:
-                tally.add(row)
+                tally.add(row.rejections, made=row.value is not None)
                 if row.value is not None:
                     yield row.value
         tally.raise_if_short()
 
     def rows(
-        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        part: Part | None = None,
     ) -> Generator[Row]:
-        """Yield every row with its account, in row order; a row that was given up has no value."""
+        """Yield every row with its account, in row order; a row that was given up has no value.
+
+        Of a `part`, only the rows of its shards.
+        """
         if runs < 0:
             raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
         engine = self._model.engine
@@ -159,7 +168,7 @@ class TabularGenerator:
             seed=seed,
             temperature=self._temperature,
         )
-        return self._rows(job, runs)
+        return self._rows(job, runs, part)
 
     def _language(self) -> Grammar | NullRates:
         """The rows' grammar, with the rates at which it is to have null."""
@@ -180,7 +189,7 @@ class TabularGenerator:
         engine = self._model.engine
         return conversation(engine.chat_template, [Message("user", content)], engine.special_tokens)
 
-    def _rows(self, job: Job, runs: int) -> Generator[Row]:
+    def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         accepted = False
         reasons: Counter[str] = Counter()
 
@@ -189,14 +198,17 @@ class TabularGenerator:
             try:
                 value = self.grammar.schema.parse(decoded.text)
             except ValueError as error:
-                reasons[str(error)] += 1
-                if not accepted and reasons.total() >= _HOPELESS:
-                    raise _hopeless(runs, reasons) from None
+                if not accepted:
+                    reasons[str(error)] += 1
+                    if reasons.total() >= _HOPELESS:
+                        raise _hopeless(runs, reasons) from None
                 return Rejected(str(error))
             accepted = True
             return Accepted(value)
 
-        outcomes = self._model.decode(job, runs, check, attempts=ATTEMPTS, batch=self._batch)
+        outcomes = self._model.decode(
+            job, runs, check, attempts=ATTEMPTS, batch=self._batch, part=part
+        )
         with closing(outcomes):
             yield from map(_row, outcomes)
 
@@ -251,14 +263,14 @@ class Tally:
         """How often a row was drawn again, or given up."""
         return self._reasons.total()
 
-    def add(self, row: Row) -> None:
+    def add(self, rejections: Sequence[str], *, made: bool) -> None:
         """Count a row and its tries."""
-        for reason in row.rejections:
+        for reason in rejections:
             blamed = reason.partition(SAYS)[0]
             self._reasons[blamed] += 1
             self._examples.setdefault(blamed, reason)
-        self._made += row.value is not None
-        self._lost += row.value is None
+        self._made += made
+        self._lost += not made
 
     def rates(self) -> list[tuple[str, float]]:
         """What turned tries down, each with its share of all tries, the most frequent first."""

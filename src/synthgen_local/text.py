@@ -15,12 +15,12 @@ from typing import Any, Literal, TypeAlias
 
 from .engine.decoder import Decoded, Job, Start
 from .engine.line import ends_sentence
-from .engine.parallel import Accepted, Rejected
+from .engine.parallel import Accepted, Outcome, Rejected, values
 from .engine.prose import Entry, Length, Prose, most_tokens
 from .errors import DecodingError, PromptError, UsageError
 from .fields import Leaf, Span, json_fields, leaves, spans
 from .lengths import Preferences, check_room, limits, read_preferences
-from .local_model import LocalModel, check_draw
+from .local_model import LocalModel, Part, check_draw
 from .prompts import conversation, few_shot, share
 
 Mentions: TypeAlias = Literal["exact", "free"]
@@ -149,17 +149,29 @@ class TextGenerator:
 
         Example: `for text in generator.texts([["blue"], ["red"]]): print(text.text)`
         """
+        return values(self.outcomes(inputs, preferences, seed=seed))
+
+    def outcomes(
+        self,
+        inputs: Iterable[Any],
+        preferences: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        part: Part | None = None,
+    ) -> Generator[Outcome[Text]]:
+        """Yield the texts with their accounts; of a `part`, those of its shards."""
         wanted = read_preferences(preferences)
         for key in wanted.unread:
             warnings.warn(
                 f"'{key}' is not a length that can be enforced; it goes into the prompt.",
-                stacklevel=3,
+                stacklevel=4,
             )
         originals = list(inputs)
         plans = [self._plan(item, wanted, index) for index, item in enumerate(originals)]
         if not plans:
             return (_ for _ in ())
-        return self._texts(originals, plans, preferences, self._job(plans, wanted, seed))
+        job = self._job(plans, wanted, seed)
+        return self._texts(originals, plans, preferences, job, part)
 
     def _plan(self, fields: Any, wanted: Preferences, index: int) -> _Plan:
         pieces = self._model.pieces
@@ -213,7 +225,8 @@ class TextGenerator:
         plans: Sequence[_Plan],
         preferences: Mapping[str, Any] | None,
         job: Job,
-    ) -> Generator[Text]:
+        part: Part | None,
+    ) -> Generator[Outcome[Text]]:
         def check(decoded: Decoded) -> Accepted[str] | Rejected:
             """See that the promise was kept: a text that broke it would be a fault of ours."""
             plan, text = plans[decoded.ticket.row], decoded.text
@@ -223,7 +236,9 @@ class TextGenerator:
                 return Accepted(text)
             return Rejected("a value, the length or the end is missing")
 
-        outcomes = self._model.decode(job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch)
+        outcomes = self._model.decode(
+            job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch, part=part
+        )
         with closing(outcomes):
             for outcome in outcomes:
                 if outcome.value is None:
@@ -234,7 +249,8 @@ class TextGenerator:
                     )
                 plan, text = plans[outcome.row], outcome.value
                 found = spans(plan.leaves, text)
-                yield Text(originals[outcome.row], preferences, text, found)
+                made = Text(originals[outcome.row], preferences, text, found)
+                yield Outcome(outcome.row, made, outcome.rejections, outcome.decoded)
 
     def prompt_text(self, fields: Any, preferences: Mapping[str, Any] | None = None) -> str:
         """Return the whole prompt of a text as the model sees it, chat template included.

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import DecodingError
 from .constraint import Constraint, Grammar
-from .model import Context, Logits, Step
+from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
 from .sampling import draw, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
+CELLS = 256
+"""A context's cells come in as many."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,20 @@ class Decoded:
 
 
 class RowQueue:
-    """Rows still to decode, in order; rows to be decoded again come first."""
+    """Rows still to decode, in order; rows to be decoded again come first.
 
-    def __init__(self, rows: Iterable[int]) -> None:
+    Where it is `ended`, it has none.
+    """
+
+    def __init__(self, rows: Iterable[int], ended: Callable[[], bool] = lambda: False) -> None:
         self._fresh = iter(rows)
+        self._ended = ended
         self._again: deque[Ticket] = deque()
 
     def pop(self) -> Ticket | None:
         """The next row, or None when there is none left."""
+        if self._ended():
+            return None
         if self._again:
             return self._again.popleft()
         row = next(self._fresh, None)
@@ -145,11 +154,29 @@ class _Row:
     log_weight: float = 0.0
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """A job's prompt as a context holds it once it is evaluated, and what follows from it."""
+
+    state: bytes
+    logits: Logits
+
+    @classmethod
+    def of(cls, model: Model, job: Job, *, threads: int) -> Prefix:
+        """Evaluate the prompt of a job in a context of its own.
+
+        Example: `Prefix.of(model, job, threads=2)`
+        """
+        cells = -(-max(1, len(job.prompt)) // CELLS) * CELLS
+        with closing(model.open_context(ContextSize(1, cells, threads))) as context:
+            logits = context.prefill(job.prompt).copy()
+            return cls(context.save_prefix(), logits)
+
+
 class Decoder:
     """Decodes rows of one job in one context.
 
-    `threads` evaluate the prompt; with `like`, a decoder of the same job in another context,
-    it is copied from there.
+    `prefix` is the job's prompt, if it has been evaluated before.
 
     Raises DecodingError if a constraint leaves no token, or if one row of the greatest
     length does not fit the context.
@@ -162,8 +189,7 @@ class Decoder:
         context: Context,
         job: Job,
         *,
-        threads: int | None = None,
-        like: Decoder | None = None,
+        prefix: Prefix | None = None,
     ) -> None:
         self._context = context
         self._job = job
@@ -173,11 +199,11 @@ class Decoder:
                 f"in a context of {context.size.cells}.",
                 hint="Give the longest fields a smaller max_length, or use fewer examples.",
             )
-        if like is None:
-            self._first_logits = context.prefill(job.prompt, threads=threads).copy()
+        if prefix is None:
+            self._first_logits = context.prefill(job.prompt).copy()
         else:
-            context.copy_prefix(like._context)
-            self._first_logits = like._first_logits
+            context.load_prefix(prefix.state, len(job.prompt))
+            self._first_logits = prefix.logits
         self._free_cells = context.size.cells - len(job.prompt)
         self._branches = 0
 

@@ -81,6 +81,8 @@ class LlamaModel:
         self.tokenizer = _tokenizer(vocab)
         self.parameters = int(llama_cpp.llama_model_n_params(self._model))
         self.slow_in_batches = self._metadata("general.file_type") in _SLOW_FILE_TYPES
+        self.description = _description(self._model)
+        self.build = f"{llama_cpp.__version__} {' '.join(_features())}"
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode() if template else None
@@ -156,24 +158,27 @@ class LlamaContext:
         self._batch = _Batch()
         self._lengths = [0] * (size.slots + 1)
 
-    def prefill(self, tokens: Sequence[int], *, threads: int | None = None) -> Logits:
+    def prefill(self, tokens: Sequence[int]) -> Logits:
         """Evaluate the prefix as sequence 0."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
-        self._use_threads(threads or self.size.threads)
         logits: Logits = self._evaluate([([0], tokens)])[0]
-        self._use_threads(self.size.threads)
         return logits
 
-    def copy_prefix(self, source: LlamaContext) -> None:
-        """Copy sequence 0, some 20 kB a token for a small model: far cheaper than evaluating it."""
-        size = llama_cpp.llama_state_seq_get_size(source._context, 0)
+    def save_prefix(self) -> bytes:
+        """Sequence 0, some 20 kB a token for a small model."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, 0)
         state = (ctypes.c_uint8 * size)()
-        llama_cpp.llama_state_seq_get_data(source._context, state, size, 0)
+        llama_cpp.llama_state_seq_get_data(self._context, state, size, 0)
+        return bytes(state)
+
+    def load_prefix(self, state: bytes, length: int) -> None:
+        """Fill sequence 0: far cheaper than evaluating it."""
         llama_cpp.llama_memory_clear(self._memory, True)
-        if llama_cpp.llama_state_seq_set_data(self._context, state, size, 0) != size:
-            raise DecodingError("llama.cpp cannot copy a prefix.", hint="Use --threads 1.")
-        self._lengths[0] = source._lengths[0]
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if llama_cpp.llama_state_seq_set_data(self._context, data, len(state), 0) != len(state):
+            raise DecodingError("llama.cpp cannot copy a prefix.", hint="Update llama-cpp-python.")
+        self._lengths[0] = length
 
     def fork(self, slot: int) -> None:
         """Tag the prefix's cells with the slot's sequence."""
@@ -194,9 +199,6 @@ class LlamaContext:
         if self._context is not None:
             llama_cpp.llama_free(self._context)
             self._context = None
-
-    def _use_threads(self, count: int) -> None:
-        llama_cpp.llama_set_n_threads(self._context, count, count)
 
     def _evaluate(self, work: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Logits:
         passes: list[Logits] = []
@@ -293,6 +295,16 @@ def system_info() -> dict[str, str]:
     """The build's features as llama.cpp prints them, such as {"AVX512": "1"}."""
     text = llama_cpp.llama_print_system_info().decode()
     return dict(re.findall(r"(\w+) = (\w+)", text))
+
+
+def _features() -> list[str]:
+    return [name for name, value in system_info().items() if value != "0"]
+
+
+def _description(model: Any) -> str:
+    buffer = ctypes.create_string_buffer(128)
+    llama_cpp.llama_model_desc(model, buffer, len(buffer))
+    return buffer.value.decode(errors="replace")
 
 
 def expand(source: Path, target: Path, *, threads: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from llguidance import LLTokenizer
@@ -51,15 +51,16 @@ class Context(Protocol):
         """What this context was opened for."""
         ...
 
-    def prefill(self, tokens: Sequence[int], *, threads: int | None = None) -> Logits:
-        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,).
-
-        `threads` may be more than decoding has: nothing else runs yet.
-        """
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,)."""
         ...
 
-    def copy_prefix(self, source: Self) -> None:
-        """Take the evaluated prefix of another context of the same model."""
+    def save_prefix(self) -> bytes:
+        """The evaluated prefix, for other contexts of the same model."""
+        ...
+
+    def load_prefix(self, state: bytes, length: int) -> None:
+        """Take a saved prefix of `length` tokens."""
         ...
 
     def fork(self, slot: int) -> None:
@@ -108,6 +109,16 @@ class Model(Protocol):
     @property
     def special_tokens(self) -> dict[str, str]:
         """`bos_token` and `eos_token` as text, for chat templates."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and quantisation, in the backend's words."""
+        ...
+
+    @property
+    def build(self) -> str:
+        """The backend's version and the features of the machine that it uses."""
         ...
 
     @property

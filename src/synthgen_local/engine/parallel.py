@@ -2,28 +2,32 @@
 
 Contexts share the loaded weights and nothing else; on a CPU, one context for each core
 beats one context with all cores, because no pass waits for another core at a barrier.
-Row `r` belongs to context `r mod contexts`, so timing decides nothing but the order in
-which rows come out.
+Rows are cut into shards. A shard is decoded by one context from a clean state, so its rows are
+the same whichever context takes it and when: timing decides nothing but the order in which rows
+come out.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..errors import DecodingError
-from .decoder import Decoded, Decoder, Job, RowQueue
-from .model import Context, ContextSize, Model
+from .decoder import CELLS, Decoded, Decoder, Job, Prefix, RowQueue
+from .model import ContextSize, Model
 
 Value = TypeVar("Value")
 
 _ROWS_A_CONTEXT = 32  # in flight; more makes the shared cache longer than the wider batch is worth
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
 _GPU_ROWS = 128
+_SHARD = 256  # rows at most; a shard ends with idle slots, and a run that is killed loses some
+_GRACE = 1.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,17 @@ class Outcome(Generic[Value]):
     decoded: Decoded
 
 
+def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
+    """Yield what outcomes hold, and close them in the end.
+
+    Example: `list(values(model.decode(job, 10, check, attempts=1)))`
+    """
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.value is not None:
+                yield outcome.value
+
+
 def plan(model: Model, rows: int, *, batch: int | None, threads: int) -> Layout:
     """Divide `rows` over contexts.
 
@@ -74,81 +89,113 @@ def plan(model: Model, rows: int, *, batch: int | None, threads: int) -> Layout:
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, threads // contexts))
 
 
-def decode_rows(
+def cut(rows: range, layout: Layout) -> list[range]:
+    """Cut rows into shards of equal length, the last one may be shorter, for all contexts alike.
+
+    Example: `cut(range(10), Layout(2, 32, 1)) == [range(0, 5), range(5, 10)]`
+    """
+    rounds = -(-len(rows) // (_SHARD * layout.contexts))
+    length = max(1, -(-len(rows) // max(1, rounds * layout.contexts)))
+    return [rows[start : start + length] for start in range(0, len(rows), length)]
+
+
+class Halt:
+    """A wish to end a run early: no row is begun any more, those in flight get a moment.
+
+    Example: `halt.request()` in a signal handler
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def request(self) -> None:
+        """Ask for the end."""
+        self._since = self._since or time.monotonic()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the end is wished for."""
+        return self._since is not None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the moment is over."""
+        return self._since is not None and time.monotonic() > self._since + _GRACE
+
+
+def decode_shards(
     model: Model,
     job: Job,
-    rows: range,
+    shards: Sequence[range],
     layout: Layout,
     check: Callable[[Decoded], Accepted[Value] | Rejected],
     *,
     attempts: int,
+    halt: Halt | None = None,
 ) -> Generator[Outcome[Value]]:
-    """Yield an outcome for each of `rows`, in the order in which they finish.
+    """Yield an outcome for each row of `shards`, in the order in which they finish.
 
     `check` runs in the thread that decoded the row. A row that it rejects is drawn anew
     from a random stream of its own, at most `attempts` times in all. Closing the iterator
-    stops all contexts after the pass that they are in.
+    stops all contexts after the pass that they are in; after `halt` it ends by itself.
     """
     outcomes: queue.Queue[Outcome[Value] | BaseException | None] = queue.Queue(maxsize=1024)
     stop = threading.Event()
+    ending = halt or Halt()
+    prefix = Prefix.of(model, job, threads=layout.threads * layout.contexts)
+    left = iter(shards)
+    taking = threading.Lock()
 
-    def work(decoder: Decoder, part: range) -> None:
+    def work() -> None:
         try:
-            for outcome in _outcomes(decoder, part, check, attempts, stop):
-                outcomes.put(outcome)
+            while not (stop.is_set() or ending.requested):
+                with taking:
+                    shard = next(left, None)
+                if shard is None:
+                    break
+                with closing(model.open_context(_size(model, job, layout, shard))) as context:
+                    decoder = Decoder(context, job, prefix=prefix)
+                    rows = RowQueue(shard, lambda: ending.requested)
+                    cancelled = lambda: stop.is_set() or ending.expired  # noqa: E731
+                    for outcome in _outcomes(decoder, rows, check, attempts, cancelled):
+                        outcomes.put(outcome)
         except BaseException as error:  # handed to the caller's thread below
             outcomes.put(error)
         finally:
             outcomes.put(None)
 
-    parts = [rows[index :: layout.contexts] for index in range(layout.contexts)]
-    with ExitStack() as contexts:
-        opened = [
-            contexts.enter_context(closing(model.open_context(_size(model, job, layout, part))))
-            for part in parts
-        ]
-        threads = [
-            threading.Thread(target=work, args=args, daemon=True)
-            for args in zip(_decoders(job, layout, opened), parts, strict=True)
-        ]
+    threads = [
+        threading.Thread(target=work, daemon=True) for _ in range(min(layout.contexts, len(shards)))
+    ]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            item = outcomes.get()
+            if item is None:
+                running -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                yield item
+    finally:
+        stop.set()
+        while running:  # a thread may be waiting for room in the queue
+            running -= outcomes.get() is None
         for thread in threads:
-            thread.start()
-        running = len(threads)
-        try:
-            while running:
-                item = outcomes.get()
-                if item is None:
-                    running -= 1
-                elif isinstance(item, BaseException):
-                    raise item
-                else:
-                    yield item
-        finally:
-            stop.set()
-            while running:  # a thread may be waiting for room in the queue
-                running -= outcomes.get() is None
-            for thread in threads:
-                thread.join()
-
-
-def _decoders(job: Job, layout: Layout, contexts: Sequence[Context]) -> Iterator[Decoder]:
-    """One decoder a context: the first evaluates the prompt, the others copy it."""
-    first = Decoder(contexts[0], job, threads=layout.threads * layout.contexts)
-    yield first
-    for context in contexts[1:]:
-        yield Decoder(context, job, like=first)
+            thread.join()
 
 
 def _outcomes(
     decoder: Decoder,
-    rows: range,
+    pending: RowQueue,
     check: Callable[[Decoded], Accepted[Value] | Rejected],
     attempts: int,
-    stop: threading.Event,
+    cancelled: Callable[[], bool],
 ) -> Iterator[Outcome[Value]]:
-    """The rows of one context."""
-    pending = RowQueue(rows)
-    for decoded in decoder.run(pending, stop.is_set):
+    """The rows of one shard."""
+    for decoded in decoder.run(pending, cancelled):
         verdict = check(decoded)
         ticket = decoded.ticket
         if isinstance(verdict, Accepted):
@@ -159,7 +206,7 @@ def _outcomes(
             yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)
 
 
-def _size(model: Model, job: Job, layout: Layout, part: range) -> ContextSize:
+def _size(model: Model, job: Job, layout: Layout, shard: range) -> ContextSize:
     """Room for one row of the greatest length and for the usual length of all others."""
     if len(job.prompt) + job.longest > model.context_length:
         raise DecodingError(
@@ -167,7 +214,7 @@ def _size(model: Model, job: Job, layout: Layout, part: range) -> ContextSize:
             f"exceed the model's context of {model.context_length} tokens.",
             hint="Give the longest fields a smaller max_length, or use fewer examples.",
         )
-    slots = max(1, min(layout.slots, len(part)))
+    slots = max(1, min(layout.slots, len(shard)))
     usual = min(job.longest, job.usual)
     cells = len(job.prompt) + job.longest + (slots - 1) * usual
-    return ContextSize(slots=slots, cells=-(-cells // 256) * 256, threads=layout.threads)
+    return ContextSize(slots=slots, cells=-(-cells // CELLS) * CELLS, threads=layout.threads)

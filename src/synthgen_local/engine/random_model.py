@@ -26,6 +26,8 @@ class RandomModel:
     """
 
     name = "random"
+    description = "random logits over bytes"
+    build = "none"
     context_length = 1 << 20
     chat_template = None
     on_gpu = False
@@ -54,17 +56,24 @@ class RandomContext:
         self.size = size
         self._vocabulary = vocabulary
         self._prefix = hashlib.blake2b(salt.to_bytes(8, "little"), digest_size=16)
+        self._text = b""
         self._slots = [self._prefix] * size.slots
 
-    def prefill(self, tokens: Sequence[int], *, threads: int | None = None) -> Logits:  # noqa: ARG002
+    def prefill(self, tokens: Sequence[int]) -> Logits:
         """Hash the prefix."""
+        self._text = _as_bytes(tokens)
         self._prefix = self._prefix.copy()
-        self._prefix.update(_as_bytes(tokens))
+        self._prefix.update(self._text)
         return self._logits(self._prefix)
 
-    def copy_prefix(self, source: RandomContext) -> None:
-        """Take the other's hash."""
-        self._prefix = source._prefix
+    def save_prefix(self) -> bytes:
+        """The prefix itself."""
+        return self._text
+
+    def load_prefix(self, state: bytes, length: int) -> None:  # noqa: ARG002
+        """Hash a saved prefix."""
+        self._prefix = self._prefix.copy()
+        self._prefix.update(state)
 
     def fork(self, slot: int) -> None:
         """Continue from the prefix's hash."""

@@ -1,0 +1,297 @@
+"""The rows of a run as they are made, on disk: what a killed run goes on from.
+
+`FILE.run/` holds an sqlite database in WAL mode. Rows come in by transactions and a shard counts
+as done when all of its rows are there; what a torn write has damaged is found by a hash of each
+row, and refused. Knows lines of text and numbers, not models or schemas.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import OutputError, RunError
+
+_TABLES = """
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE rows (
+    row INTEGER PRIMARY KEY, line TEXT, rejections TEXT, tokens INTEGER NOT NULL,
+    drawn INTEGER NOT NULL, log_weight REAL NOT NULL, hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE shards (shard INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT;
+"""
+_FILE, _LOCK = "ledger.sqlite3", "lock"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row as it came out: `line` is its JSON text, None if it was given up.
+
+    `rejections`, `tokens`, `drawn` and `log_weight` are those of `tabular.Row`.
+    """
+
+    row: int
+    line: str | None
+    rejections: Sequence[str]
+    tokens: int
+    drawn: int
+    log_weight: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over a run; `log_weight` is over all drawn tokens."""
+
+    made: int
+    lost: int
+    tokens: int
+    drawn: int
+    log_weight: float
+
+
+def folder_of(output: Path) -> Path:
+    """Return where the state of a run lies that writes to `output`.
+
+    Example: `folder_of(Path("people.jsonl")) == Path("people.jsonl.run")`
+    """
+    return output.with_name(f"{output.name}.run")
+
+
+class Ledger:
+    """The state of one run, to be closed after use.
+
+    `inputs` is all that decides what the rows are. A ledger that was begun with others is not
+    opened: RunError names those that differ. Nor is one that another process writes to, or one
+    that is damaged.
+
+    Example: `with Ledger(folder_of(output), {"seed": 0}, shards) as ledger: ledger.missing()`
+    """
+
+    def __init__(self, folder: Path, inputs: Mapping[str, Any], shards: Sequence[range]) -> None:
+        self._folder = folder
+        self._shards = shards
+        with _refusing(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._lock = _locked(folder)
+            try:
+                self._database = _opened(folder / _FILE)
+                self._begin_or_go_on(inputs)
+            except BaseException:
+                self._lock.close()
+                raise
+
+    def missing(self) -> list[int]:
+        """The numbers of the shards that are not done."""
+        with _refusing(self._folder):
+            done = {number for (number,) in self._database.execute("SELECT shard FROM shards")}
+        return [number for number in range(len(self._shards)) if number not in done]
+
+    def add(self, rows: Iterable[Made]) -> None:
+        """Put rows in, all or none of them."""
+        with _refusing(self._folder), self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (_record(made) for made in rows),
+            )
+
+    def finish_shard(self, number: int) -> None:
+        """Say that all rows of a shard are in. Raises RunError if they are not."""
+        shard = self._shards[number]
+        with _refusing(self._folder), self._database:
+            lines = [line for _, line in self._read(shard.start, shard.stop)]
+            if len(lines) != len(shard):
+                raise self._damaged(f"{len(lines)} of {len(shard)} rows of shard {number}")
+            self._database.execute(
+                "INSERT OR REPLACE INTO shards VALUES (?, ?)", (number, shard_hash(lines))
+            )
+
+    def spend(self, seconds: float) -> None:
+        """Count time that the run has taken."""
+        with _refusing(self._folder), self._database:
+            self._put("seconds", self.seconds + seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, all of its parts together."""
+        return float(self._get("seconds") or 0)
+
+    def lines(self) -> Iterator[str]:
+        """The rows in their order, without those that were given up."""
+        with _refusing(self._folder):
+            for _, line in self._read(0, self._rows):
+                if line is not None:
+                    yield line
+
+    def hashes(self) -> list[str]:
+        """A hash of each shard's lines."""
+        with _refusing(self._folder):
+            found = self._database.execute("SELECT hash FROM shards ORDER BY shard")
+            return [text for (text,) in found]
+
+    def counts(self) -> Counts:
+        """Sums over the rows."""
+        with _refusing(self._folder):
+            return Counts(*self._database.execute(
+                "SELECT count(line), count(*) - count(line), coalesce(sum(tokens), 0), "
+                "coalesce(sum(drawn), 0), coalesce(sum(log_weight), 0.0) FROM rows"
+            ).fetchone())  # fmt: skip
+
+    def accounts(self) -> Iterator[tuple[bool, list[str]]]:
+        """For each row whether it was made, and why it was turned down before."""
+        with _refusing(self._folder):
+            for made, reasons in self._database.execute(
+                "SELECT line IS NOT NULL, rejections FROM rows ORDER BY row"
+            ):
+                yield bool(made), json.loads(reasons or "[]")
+
+    @property
+    def empty(self) -> bool:
+        """Whether no row is in."""
+        with _refusing(self._folder):
+            return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
+
+    def remove(self) -> None:
+        """Delete the state: it has been used, or is of no use."""
+        self.close()
+        forget(self._folder)
+
+    def close(self) -> None:
+        """Leave the state on disk."""
+        self._database.close()
+        self._lock.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _rows(self) -> int:
+        return self._shards[-1].stop if self._shards else 0
+
+    def _begin_or_go_on(self, inputs: Mapping[str, Any]) -> None:
+        text = json.dumps(inputs, sort_keys=True)
+        begun = self._get("inputs")
+        if begun is None:
+            with self._database:
+                self._put("inputs", text)
+            return
+        before = json.loads(begun)
+        now = json.loads(text)
+        changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
+        if changed:
+            raise RunError(
+                f"{self._folder} holds a run with other inputs: {', '.join(changed)}.",
+                hint="Repeat its command to go on with it, or begin anew with --fresh.",
+            )
+        state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if state != "ok":
+            raise self._damaged(state)
+
+    def _read(self, start: int, stop: int) -> Iterator[tuple[int, str | None]]:
+        """Rows with their lines; each is what was put in."""
+        for record in self._database.execute(
+            "SELECT * FROM rows WHERE row >= ? AND row < ? ORDER BY row", (start, stop)
+        ):
+            if _hash(record[:-1]) != record[-1]:
+                raise self._damaged(f"row {record[0]}")
+            yield record[0], record[1]
+
+    def _get(self, name: str) -> str | None:
+        found = self._database.execute("SELECT value FROM run WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def _put(self, name: str, value: Any) -> None:
+        self._database.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (name, str(value)))
+
+    def _damaged(self, what: str) -> RunError:
+        return RunError(f"{self._folder} is damaged: {what}.", hint="Begin anew with --fresh.")
+
+
+def forget(folder: Path) -> None:
+    """Delete the state of a run, if there is any.
+
+    Raises RunError if another process writes to it.
+
+    Example: `forget(folder_of(output))`
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / _LOCK).exists():
+            raise RunError(f"{folder} is not the state of a run.", hint="Choose another -o.")
+        with _refusing(folder), _locked(folder):
+            shutil.rmtree(folder)
+
+
+def shard_hash(lines: Iterable[str | None]) -> str:
+    """Return the SHA-256 of a shard's lines, each with its end; a row that was given up has none.
+
+    Example: `shard_hash(['{"n":1}', None])`
+    """
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(b"" if line is None else f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def _record(made: Made) -> tuple[Any, ...]:
+    rejections = json.dumps(list(made.rejections)) if made.rejections else None
+    values = (made.row, made.line, rejections, made.tokens, made.drawn, made.log_weight)
+    return (*values, _hash(values))
+
+
+def _hash(values: Sequence[Any]) -> bytes:
+    return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).digest()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    fresh = not path.exists()
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if fresh or tables == 0:
+        database.executescript(f"BEGIN;{_TABLES}COMMIT;")
+    return database
+
+
+def _locked(folder: Path) -> IO[str]:
+    """A lock that ends with this process."""
+    file = os.fdopen(os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600), "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunError(
+            f"Another process writes to {folder}.", hint="Wait for it, or choose another -o."
+        ) from None
+    return file
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Turn what sqlite and the disk say into one line."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error) or "disk I/O" in str(error):
+            raise OutputError(
+                f"{folder} cannot be written: {error}.",
+                hint="Make room on the disk and repeat the command: it goes on where it was.",
+            ) from error
+        raise RunError(f"{folder} is damaged: {error}.", hint="Begin anew with --fresh.") from error
+    except sqlite3.DatabaseError as error:
+        raise RunError(f"{folder} is damaged: {error}.", hint="Begin anew with --fresh.") from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror}.", hint="Choose another -o."
+        ) from error

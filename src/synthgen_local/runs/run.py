@@ -1,0 +1,131 @@
+"""A run into a file: begun, gone on with, or brought to its end.
+
+Rows go into the ledger as they come; when all shards are done the file is written whole and moved
+into place, its manifest beside it. What is killed at any moment goes on by the same command and
+ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ..engine.parallel import Halt
+from ..local_model import LocalModel, Part
+from ..tables import write_table
+from ..tabular import Tally
+from .ledger import Ledger, Made, folder_of, forget
+from .manifest import (
+    Manifest,
+    OutputFacts,
+    describe,
+    file_hash,
+    inputs,
+    manifest_path,
+    model_facts,
+)
+from .settings import AnySettings, Work
+
+_COMMIT = 0.5  # seconds between transactions
+_PROVENANCE = {"settings", "model", "hashes", "layout", "versions", "counts", "guarantee"}
+
+Track: TypeAlias = Callable[[Generator[Made], int], Generator[Made]]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is to be kept: `fresh` forgets what is there, `run` leaves the ledger in the end."""
+
+    fresh: bool = False
+    run: bool = False
+    examples: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run went: its manifest and its tally, or None for a manifest if it was ended early."""
+
+    manifest: Manifest | None
+    tally: Tally
+
+
+def carry_out(
+    settings: AnySettings,
+    model: LocalModel,
+    output: str,
+    *,
+    keeping: Keeping | None = None,
+    csv_safe: bool = False,
+    halt: Halt | None = None,
+    track: Track = lambda made, _rows: made,
+) -> Report:
+    """Make what is missing of a run and write its file.
+
+    `track` sees the rows go by, with how many are to come. Raises RunError if the run was begun
+    with other inputs.
+
+    Example: `carry_out(GenerateSettings(source="name", rows=10), model, "people.jsonl")`
+    """
+    keeping = keeping or Keeping()
+    work = settings.work(model)
+    facts = model_facts(model)
+    path = Path(output)
+    if keeping.fresh:
+        forget(folder_of(path))
+    with Ledger(folder_of(path), inputs(settings, work, model, facts), work.shards) as ledger:
+        _make(work, ledger, Part(ledger.missing(), halt or Halt()), track)
+        tally = _tally(work, ledger)
+        if ledger.missing():
+            return Report(None, tally)
+        manifest = describe(settings, work, model, facts, ledger)
+        known = manifest.model_dump(mode="json", include=_PROVENANCE)
+        write_table(output, ledger.lines(), work.schema, provenance=known, csv_safe=csv_safe)
+        manifest = manifest.model_copy(
+            update={
+                "output": OutputFacts(name=path.name, sha256=file_hash(path), csv_safe=csv_safe),
+                "examples": list(work.examples) if keeping.examples else None,
+            }
+        )
+        manifest.write(manifest_path(path))
+        if not keeping.run:
+            ledger.remove()
+    return Report(manifest, tally)
+
+
+def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
+    """Put the rows of the missing shards into the ledger."""
+    assert part.shards is not None
+    missing = {number: len(work.shards[number]) for number in part.shards}
+    if not missing:
+        return
+    a_shard = len(work.shards[0])
+    started = committed = time.monotonic()
+    batch: list[Made] = []
+    try:
+        with closing(track(work.make(part), sum(missing.values()))) as rows:
+            for made in rows:
+                batch.append(made)
+                shard = made.row // a_shard
+                missing[shard] -= 1
+                if missing[shard] and time.monotonic() < committed + _COMMIT:
+                    continue
+                ledger.add(batch)
+                batch, committed = [], time.monotonic()
+                if not missing[shard]:
+                    ledger.finish_shard(shard)
+    finally:
+        ledger.add(batch)
+        ledger.spend(time.monotonic() - started)
+        if ledger.empty:
+            ledger.remove()
+
+
+def _tally(work: Work, ledger: Ledger) -> Tally:
+    tally = Tally(work.rows)
+    for made, rejections in ledger.accounts():
+        tally.add(rejections, made=made)
+    return tally

@@ -1,0 +1,258 @@
+"""What a command was asked for, as it can be written down and asked for again.
+
+Settings are read back from a manifest, so they hold nothing that is not JSON. `work` turns them
+into what the command makes: rows as lines of text, any shard of them, on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..engine.parallel import Outcome
+from ..examples import load_examples
+from ..extract import Extractor
+from ..local_model import LocalModel, Part, Weights
+from ..prompts import FewShotPrompt
+from ..records import load_passages, load_records
+from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
+from ..tables import plain_schema, row_line
+from ..tabular import TabularGenerator, check_null_rate
+from ..text import TextGenerator
+from .ledger import Made
+
+
+@dataclass(frozen=True)
+class Work:
+    """What settings come to with a model at hand.
+
+    `schema` is that of the lines, `hashes` are SHA-256 of what decides them beside the settings.
+    `make` yields the rows of a part in their order.
+    """
+
+    word: str
+    rows: int
+    schema: RowSchema
+    shards: Sequence[range]
+    hashes: Mapping[str, str]
+    make: Callable[[Part], Generator[Made]]
+    certificate: Certificate | None = None
+    examples: Sequence[str] = ()
+
+
+class Settings(BaseModel):
+    """What all commands are asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = ""
+    weights: Weights = "fast"
+    gpu_layers: int | None = None
+    threads: int | None = None
+    batch: int | None = None
+    seed: int = 0
+    temperature: float = 1.0
+
+    def load(self) -> LocalModel:
+        """Open the model. Raises ModelNotFoundError if it is not on this machine."""
+        return LocalModel.load(
+            self.model, gpu_layers=self.gpu_layers, threads=self.threads, weights=self.weights
+        )
+
+
+class GenerateSettings(Settings):
+    """`generate`: rows of a schema."""
+
+    command: Literal["generate"] = "generate"
+    source: str
+    rows: int
+    subject: str = ""
+    extra: str = ""
+    examples: str | None = None
+    null_rate: float = 0.5
+    max_length: int | None = None
+    max_items: int | None = None
+
+    def check(self) -> None:
+        """Read what can be read without a model: an error comes before the weights do."""
+        check_null_rate(self.null_rate)
+        assert self.inputs
+
+    def work(self, model: LocalModel) -> Work:
+        """Return what is to be made."""
+        schema, examples = self.inputs
+        generator = TabularGenerator(
+            schema,
+            model,
+            prompt=FewShotPrompt(examples=examples),
+            bounds=self._bounds(),
+            temperature=self.temperature,
+            batch=self.batch,
+            null_rate=self.null_rate,
+        )
+        prompt = generator.prompt_text(self.subject, self.extra)
+
+        def make(part: Part) -> Generator[Made]:
+            rows = generator.rows(
+                self.subject, self.rows, extra=self.extra, seed=self.seed, part=part
+            )
+            with closing(rows):
+                for row in rows:
+                    line = None if row.value is None else row_line(row.value, schema)
+                    account = row.rejections, row.tokens, row.drawn, row.log_weight
+                    yield Made(row.number, line, *account)
+
+        return Work(
+            "rows",
+            self.rows,
+            schema,
+            model.shards(self.rows, self.batch),
+            _schema_hashes(generator.grammar)
+            | {"prompt": _sha256(prompt), "examples": _sha256(examples)},
+            make,
+            generator.grammar.certificate,
+            examples,
+        )
+
+    @cached_property
+    def inputs(self) -> tuple[RowSchema, list[str]]:
+        """The schema and the examples."""
+        schema = load_schema(self.source)
+        if self.examples is None:
+            return schema, []
+        return schema, load_examples(Path(self.examples), compile_schema(schema))
+
+    def _bounds(self) -> Bounds | None:
+        if self.max_length is None and self.max_items is None:
+            return None
+        usual = Bounds()
+        return Bounds(
+            max_length=self.max_length or usual.max_length,
+            max_items=self.max_items or usual.max_items,
+        )
+
+
+class TextSettings(Settings):
+    """`text`: a text about each record."""
+
+    command: Literal["text"] = "text"
+    records: str
+    preferences: dict[str, Any] | None = None
+    mentions: Literal["exact", "free"] = "exact"
+    temperature: float = 0.7
+
+    @cached_property
+    def fields(self) -> list[Any]:
+        """The records to write about; stdin can be read once."""
+        return load_records(self.records)
+
+    def check(self) -> None:
+        """Read what can be read without a model."""
+        assert self.fields is not None
+
+    def work(self, model: LocalModel) -> Work:
+        """Return what is to be made."""
+        fields = self.fields
+        generator = TextGenerator(
+            model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
+        )
+
+        def make(part: Part) -> Generator[Made]:
+            outcomes = generator.outcomes(fields, self.preferences, seed=self.seed, part=part)
+            with closing(outcomes):
+                for outcome in outcomes:
+                    assert outcome.value is not None
+                    yield _made(outcome, outcome.value.as_dict(), schema)
+
+        schema = plain_schema("fields", "preferences", "text", "spans")
+        hashes = {
+            "records": _sha256(fields),
+            "prompt": _sha256(generator.prompt_text("", self.preferences)),
+        }
+        shards = model.shards(len(fields), self.batch)
+        return Work("texts", len(fields), schema, shards, hashes, make)
+
+
+class ExtractSettings(Settings):
+    """`extract`: the records of each passage."""
+
+    command: Literal["extract"] = "extract"
+    source: str
+    passages: str
+    grounded: bool = True
+    temperature: float = 0.0
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The passages; stdin can be read once."""
+        return load_passages(self.passages)
+
+    def check(self) -> None:
+        """Read what can be read without a model."""
+        load_schema(self.source)
+        assert self.texts is not None
+
+    def work(self, model: LocalModel) -> Work:
+        """Return what is to be made."""
+        passages = self.texts
+        extractor = Extractor(
+            load_schema(self.source),
+            model,
+            grounded=self.grounded,
+            temperature=self.temperature,
+            batch=self.batch,
+        )
+        schema = plain_schema("text", "records")
+
+        def make(part: Part) -> Generator[Made]:
+            outcomes = extractor.outcomes(passages, seed=self.seed, part=part)
+            with closing(outcomes):
+                for outcome in outcomes:
+                    records = [extractor.schema.dump(record) for record in outcome.value or ()]
+                    row = {"text": passages[outcome.row], "records": records}
+                    yield _made(outcome, row, schema)
+
+        hashes = _schema_hashes(extractor.grammar) | {
+            "passages": _sha256(passages),
+            "prompt": _sha256(extractor.prompt_text("")),
+        }
+        shards = model.shards(len(passages), self.batch)
+        certificate = extractor.grammar.certificate
+        return Work("passages", len(passages), schema, shards, hashes, make, certificate)
+
+
+AnySettings: TypeAlias = Annotated[
+    GenerateSettings | TextSettings | ExtractSettings, Field(discriminator="command")
+]
+
+
+def _made(outcome: Outcome[Any], row: Mapping[str, Any], schema: RowSchema) -> Made:
+    decoded = outcome.decoded
+    return Made(
+        outcome.row,
+        row_line(row, schema),
+        outcome.rejections,
+        decoded.tokens,
+        decoded.drawn,
+        decoded.log_weight,
+    )
+
+
+def _schema_hashes(grammar: RowGrammar) -> dict[str, str]:
+    return {
+        "schema": _sha256(grammar.schema.json_schema),
+        "grammar": _sha256(grammar.serialised),
+    }
+
+
+def _sha256(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
