@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from .extract import Extractor
     from .fields import Span
+    from .instances import Dataset
     from .local_model import LocalModel
     from .parser import RecordParser
     from .prompts import FewShotPrompt
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "Dataset",
     "DatasetGenerator",
     "DecodingError",
     "Extractor",
@@ -53,6 +55,7 @@ __all__ = [
 
 _HOMES = {
     "Bounds": ".schema",
+    "Dataset": ".instances",
     "DatasetGenerator": ".dataset",
     "Extractor": ".extract",
     "FewShotPrompt": ".prompts",

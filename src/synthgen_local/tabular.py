@@ -21,6 +21,7 @@ from .engine.decoder import Decoded, Job
 from .engine.parallel import Accepted, Outcome, Rejected
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
+from .instances import Dataset
 from .local_model import LocalModel, check_draw
 from .prompts import FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
@@ -85,7 +86,7 @@ class TabularGenerator:
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> list[Any]:
+    ) -> Dataset:
         """Return `runs` instances in row order. The same seed gives the same rows.
 
         Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
@@ -96,7 +97,7 @@ class TabularGenerator:
 
     async def agenerate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> list[Any]:
+    ) -> Dataset:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         cancelled = threading.Event()
         try:
@@ -178,7 +179,7 @@ class TabularGenerator:
 
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
-    ) -> list[Any]:
+    ) -> Dataset:
         values: list[Any] = []
         with closing(self.stream(subject, runs, extra=extra, seed=seed)) as stream:
             try:
@@ -189,7 +190,7 @@ class TabularGenerator:
             except TooFewRowsError as error:
                 error.rows = values
                 raise
-        return values
+        return Dataset(values, self.grammar.schema)
 
 
 def _fit(

@@ -1,4 +1,4 @@
-"""What a command makes, on its way out: to stdout or to a file, then a note of how it went.
+"""What a command makes, on its way out: to stdout, a file or a folder, then a note of how it went.
 
 Knows rows and their schema, not how they are made.
 """
@@ -6,27 +6,40 @@ Knows rows and their schema, not how they are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TooFewRowsError
+from ..errors import TooFewRowsError, UsageError
 from . import console
 
 if TYPE_CHECKING:
     from ..schema import RowSchema
 
 
+def destination(output: str | None, *, csv_safe: bool) -> str | None:
+    """Return where rows go, None for stdout; raise at once if they could not go there."""
+    from ..tables import check_destination
+
+    if output is None or output == "-":
+        if csv_safe:
+            raise UsageError("--csv-safe is for .csv files.", hint="Give one: -o rows.csv")
+        return None
+    check_destination(output, csv_safe=csv_safe)
+    return output
+
+
 def deliver(
     made: Generator[Any],
     wanted: int,
     schema: RowSchema,
-    output: Path | None,
+    output: str | None,
     origin: Callable[[], str],
     *,
     word: str,
     quiet: bool,
+    csv_safe: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Hand rows on as they come, then say how it went and where they come from.
 
@@ -34,21 +47,25 @@ def deliver(
     """
     from ..tables import row_line, write_table
 
-    kept: list[Any] = []
-    written, short = 0, None
+    written = 0
+    short: TooFewRowsError | None = None
     start = time.monotonic()
-    with closing(console.tracked(made, wanted, word, quiet=quiet)) as tracked:
-        try:
-            for row in tracked:
-                written += 1
-                if output is None:
-                    console.data(row_line(row, schema))
-                else:
-                    kept.append(row)
-        except TooFewRowsError as error:
-            short = error
-    if output is not None:
-        write_table(output, kept, schema)
+
+    def lines() -> Iterator[str]:
+        nonlocal written, short
+        with closing(console.tracked(made, wanted, word, quiet=quiet)) as tracked:
+            try:
+                for row in tracked:
+                    written += 1
+                    yield row_line(row, schema)
+            except TooFewRowsError as error:
+                short = error
+
+    if output is None:
+        for line in lines():
+            console.data(line)
+    else:
+        write_table(output, lines(), schema, provenance=provenance, csv_safe=csv_safe)
     if not quiet:
         took = time.monotonic() - start
         console.note(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .delivery import deliver
+from .delivery import deliver, destination
 from .options import (
     Batch,
+    CsvSafe,
     GpuLayers,
     Model,
     Output,
@@ -56,6 +57,7 @@ def extract(
         ),
     ] = True,
     output: Output = None,
+    csv_safe: CsvSafe = False,
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[
@@ -74,10 +76,8 @@ def extract(
     from ..local_model import LocalModel
     from ..records import load_passages
     from ..schema import load_schema
-    from ..tables import check_destination
 
-    if output is not None:
-        check_destination(output)
+    output = destination(output, csv_safe=csv_safe)
     with console.warnings_as_notes(quiet=quiet):
         source = load_schema(schema)
         passages = load_passages(texts)
@@ -95,6 +95,8 @@ def extract(
                 lambda: f"seed {seed}, {loaded.name}",
                 word="passages",
                 quiet=quiet,
+                csv_safe=csv_safe,
+                provenance={"model": loaded.name, "seed": seed},
             )
 
 
@@ -106,9 +108,13 @@ def _rows(passages: Sequence[str], found: Generator[list[Any]]) -> Generator[dic
 
 def _schema_of_rows(schema: RowSchema) -> RowSchema:
     """The schema of a passage with its records."""
+    from ..schema.references import part_of
     from ..tables import plain_schema
+
+    record = part_of(schema.json_schema, "#/properties/records/items")
+    rows = plain_schema(text={"type": "string"}, records={"type": "array", "items": record})
 
     def dump(row: dict[str, Any]) -> dict[str, Any]:
         return row | {"records": [schema.dump(record) for record in row["records"]]}
 
-    return replace(plain_schema("text", "records"), dump=dump)
+    return replace(rows, name=schema.name, dump=dump)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .delivery import deliver
+from .delivery import deliver, destination
 from .options import (
     Batch,
+    CsvSafe,
     GpuLayers,
     MaxItems,
     MaxLength,
@@ -46,6 +47,7 @@ def generate(
     schema: Schema,
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to make.")] = 10,
     output: Output = None,
+    csv_safe: CsvSafe = False,
     subject: Annotated[str, typer.Option(help="What the rows are about.")] = "",
     extra: Annotated[str, typer.Option(help="What else the model should see to.")] = "",
     examples: Annotated[
@@ -68,10 +70,8 @@ def generate(
     from ..local_model import LocalModel
     from ..prompts import FewShotPrompt
     from ..schema import compile_schema, load_schema
-    from ..tables import check_destination
 
-    if output is not None:
-        check_destination(output)
+    output = destination(output, csv_safe=csv_safe)
     with console.warnings_as_notes(quiet=quiet):
         source = load_schema(schema)
         records: list[str] = []
@@ -101,6 +101,8 @@ def generate(
                 lambda: f"{tally.rejections} drawn again, seed {seed}, {loaded.name}",
                 word="rows",
                 quiet=quiet,
+                csv_safe=csv_safe,
+                provenance={"model": loaded.name, "seed": seed},
             )
             if not quiet:
                 for reason, share in tally.rates():

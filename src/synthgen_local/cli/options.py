@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,8 +16,17 @@ Schema = Annotated[
     typer.Argument(help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."),
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help=".jsonl, .csv or .parquet. Default: JSON lines on stdout."),
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help=".jsonl, .csv, .parquet, or a folder/ for Hugging Face datasets. "
+        "Default, or -: JSON lines on stdout.",
+    ),
+]
+CsvSafe = Annotated[
+    bool,
+    typer.Option("--csv-safe", help="No cell of a .csv is a formula to a spreadsheet."),
 ]
 Model = Annotated[
     str,

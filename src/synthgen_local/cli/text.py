@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import console
-from .delivery import deliver
+from .delivery import deliver, destination
 from .options import (
     Batch,
+    CsvSafe,
     GpuLayers,
     Model,
     Output,
@@ -37,6 +38,21 @@ Examples:
 """
 
 
+_SPANS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string"},
+            "value": {"type": "string"},
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+        },
+        "required": ["path", "value", "start", "end"],
+    },
+}
+
+
 def text(
     records: Annotated[
         str,
@@ -52,6 +68,7 @@ def text(
         typer.Option(help="exact: every value stands in its text, word for word."),
     ] = "exact",
     output: Output = None,
+    csv_safe: CsvSafe = False,
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[
@@ -68,11 +85,10 @@ def text(
     refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
     from ..local_model import LocalModel
     from ..records import load_preferences, load_records
-    from ..tables import check_destination, plain_schema
+    from ..tables import plain_schema
     from ..text import TextGenerator
 
-    if output is not None:
-        check_destination(output)
+    output = destination(output, csv_safe=csv_safe)
     preferred = load_preferences(preferences) if preferences else None
     fields = load_records(records)
     with (
@@ -83,11 +99,13 @@ def text(
         deliver(
             _rows(generator.texts(fields, preferred, seed=seed)),
             len(fields),
-            plain_schema("fields", "preferences", "text", "spans"),
+            plain_schema("fields", "preferences", text={"type": "string"}, spans=_SPANS),
             output,
             lambda: f"seed {seed}, {loaded.name}",
             word="texts",
             quiet=quiet,
+            csv_safe=csv_safe,
+            provenance={"model": loaded.name, "seed": seed},
         )
 
 
