@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from .extract import Extractor
     from .fields import Span
+    from .instances import Dataset
     from .local_model import LocalModel
     from .parser import RecordParser
     from .prompts import FewShotPrompt
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "Dataset",
     "DatasetGenerator",
     "DecodingError",
     "Extractor",
@@ -55,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "Bounds": ".schema",
+    "Dataset": ".instances",
     "DatasetGenerator": ".dataset",
     "Extractor": ".extract",
     "FewShotPrompt": ".prompts",

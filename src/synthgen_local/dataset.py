@@ -38,7 +38,7 @@ class _Kept:
     """
 
     text: Text
-    records: list[Any]
+    records: Sequence[Any]
     agreement: int
 
 

@@ -20,6 +20,7 @@ from .engine.decoder import Decoded, Job, Start
 from .engine.parallel import Accepted, Outcome, Rejected, values
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
+from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import conversation, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
@@ -111,11 +112,11 @@ class Extractor:
         return self.grammar.schema
 
     @overload
-    def __call__(self, text: str, *, seed: int = 0) -> list[Any]: ...
+    def __call__(self, text: str, *, seed: int = 0) -> Dataset: ...  # type: ignore[overload-overlap] # a str is a Sequence
     @overload
-    def __call__(self, text: Sequence[str], *, seed: int = 0) -> list[list[Any]]: ...
-    def __call__(self, text: str | Sequence[str], *, seed: int = 0) -> list[Any]:
-        """Return the records of a passage; for several passages, a list for each.
+    def __call__(self, text: Sequence[str], *, seed: int = 0) -> list[Dataset]: ...
+    def __call__(self, text: str | Sequence[str], *, seed: int = 0) -> Dataset | list[Dataset]:
+        """Return the records of a passage; for several passages, a data set for each.
 
         Raises DecodingError before anything is read if a passage is too long for the model,
         TooFewRowsError if a passage's records were turned down too often.
@@ -123,7 +124,7 @@ class Extractor:
         Example: `extractor(["Tom Hanks, Forrest Gump", "Tom Hardy, Dunkirk"])`
         """
         with closing(self.extract([text] if isinstance(text, str) else text, seed=seed)) as found:
-            records = list(found)
+            records = [Dataset(each, self.schema) for each in found]
         return records[0] if isinstance(text, str) else records
 
     def extract(self, texts: Iterable[str], *, seed: int = 0) -> Generator[list[Any]]:

@@ -22,6 +22,7 @@ from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
+from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
@@ -101,7 +102,7 @@ class TabularGenerator:
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> list[Any]:
+    ) -> Dataset:
         """Return `runs` instances in row order. The same seed gives the same rows.
 
         Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
@@ -112,7 +113,7 @@ class TabularGenerator:
 
     async def agenerate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
-    ) -> list[Any]:
+    ) -> Dataset:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         cancelled = threading.Event()
         try:
@@ -214,7 +215,7 @@ class TabularGenerator:
 
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
-    ) -> list[Any]:
+    ) -> Dataset:
         values: list[Any] = []
         with closing(self.stream(subject, runs, extra=extra, seed=seed)) as stream:
             try:
@@ -225,7 +226,7 @@ class TabularGenerator:
             except TooFewRowsError as error:
                 error.rows = values
                 raise
-        return values
+        return Dataset(values, self.grammar.schema)
 
 
 def _fit(
@@ -253,7 +254,7 @@ class Tally:
 
     def __init__(self, runs: int) -> None:
         self._runs = runs
-        self._made = 0
+        self.made = 0
         self._lost = 0
         self._reasons: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
@@ -269,12 +270,12 @@ class Tally:
             blamed = reason.partition(SAYS)[0]
             self._reasons[blamed] += 1
             self._examples.setdefault(blamed, reason)
-        self._made += made
+        self.made += made
         self._lost += not made
 
     def rates(self) -> list[tuple[str, float]]:
         """What turned tries down, each with its share of all tries, the most frequent first."""
-        tries = self._made + self.rejections
+        tries = self.made + self.rejections
         return [(reason, count / tries) for reason, count in self._reasons.most_common()]
 
     def raise_if_short(self) -> None:
@@ -282,7 +283,7 @@ class Tally:
         if self._lost:
             blamed, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
-                f"{self._made} of {self._runs} rows: {self._lost} were turned down {ATTEMPTS} "
+                f"{self.made} of {self._runs} rows: {self._lost} were turned down {ATTEMPTS} "
                 f"times each, most often ({times} times) by: {self._examples[blamed]}",
                 hint="Loosen that check, or give examples that pass it.",
             )

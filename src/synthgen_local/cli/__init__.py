@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import SynthgenError
-from . import console, doctor, extract, generate, models, schema, text
+from . import console, doctor, extract, generate, models, schema, text, verify
 
 EPILOG = (
     "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "
@@ -30,6 +30,7 @@ app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=text.EPILOG)(text.text)
 app.command(epilog=extract.EPILOG)(extract.extract)
 app.command(epilog=schema.EPILOG)(schema.schema)
+app.command(epilog=verify.EPILOG)(verify.verify)
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 

@@ -1,59 +1,151 @@
-"""What a command makes, on its way out: to stdout or to a file, then a note of how it went.
+"""What a command makes, on its way out: to stdout or a pipe as it comes, to a file by a run.
 
-Knows rows and their schema, not how they are made.
+Knows where rows go and how it went, not how they are made.
 """
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TooFewRowsError
+from ..errors import UsageError
 from . import console
 
 if TYPE_CHECKING:
-    from ..schema import RowSchema
+    from ..engine.parallel import Halt
+    from ..runs.settings import AnySettings, Work
+    from ..tabular import Tally
 
 
-def deliver(
-    made: Generator[Any],
-    wanted: int,
-    schema: RowSchema,
-    output: Path | None,
-    origin: Callable[[], str],
-    *,
-    word: str,
-    quiet: bool,
-) -> None:
-    """Hand rows on as they come, then say how it went and where they come from.
+@dataclass(frozen=True)
+class Delivery:
+    """Where rows go and what is kept beside them: the options that all three commands share."""
 
-    A TooFewRowsError is raised when what was made before it is safe.
+    output: str | None
+    csv_safe: bool
+    fresh: bool
+    keep_run: bool
+    manifest_examples: bool
+    quiet: bool
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows leave as they come: to stdout, or into a pipe."""
+        from ..tables import is_stream
+
+        return self.output in (None, "-") or is_stream(str(self.output))
+
+    def check(self) -> None:
+        """Raise UsageError or OutputError at once if rows could not go there."""
+        from ..tables import check_destination
+
+        if self.output in (None, "-"):
+            if self.csv_safe:
+                raise UsageError("--csv-safe is for .csv files.", hint="Give one: -o rows.csv")
+        else:
+            check_destination(str(self.output), csv_safe=self.csv_safe)
+        kept = {
+            "--fresh": self.fresh,
+            "--keep-run": self.keep_run,
+            "--manifest-examples": self.manifest_examples,
+        }
+        for option, given in kept.items():
+            if given and self.streams:
+                raise UsageError(f"{option} is for files.", hint="Name one: -o rows.jsonl")
+
+
+def deliver(settings: AnySettings, delivery: Delivery) -> None:
+    """Make what is asked for, and say how it went.
+
+    Raises TooFewRowsError when what was made is safe, KeyboardInterrupt after a signal.
     """
-    from ..tables import row_line, write_table
-
-    kept: list[Any] = []
-    written, short = 0, None
-    start = time.monotonic()
-    with closing(console.tracked(made, wanted, word, quiet=quiet)) as tracked:
-        try:
-            for row in tracked:
-                written += 1
-                if output is None:
-                    console.data(row_line(row, schema))
-                else:
-                    kept.append(row)
-        except TooFewRowsError as error:
-            short = error
-    if output is not None:
-        write_table(output, kept, schema)
-    if not quiet:
+    delivery.check()
+    with console.warnings_as_notes(quiet=delivery.quiet):
+        settings.check()
+        with settings.load() as model:
+            start = time.monotonic()
+            if delivery.streams:
+                word, tally = _stream(settings.work(model), delivery)
+            else:
+                word, tally = _run(settings, model, delivery)
+    if not delivery.quiet:
         took = time.monotonic() - start
         console.note(
-            f"{output or 'stdout'}: {written} {word} in {console.seconds(took)} "
-            f"({written / max(took, 1e-9):.1f} {word}/s), {origin()}"
+            f"{delivery.output or 'stdout'}: {tally.made} {word} in {console.seconds(took)} "
+            f"({tally.made / max(took, 1e-9):.1f} {word}/s), {tally.rejections} drawn again, "
+            f"seed {settings.seed}, {model.name}"
         )
-    if short is not None:
-        raise short
+        for reason, share in tally.rates():
+            console.note(f"Turned down {share:.1%} of the tries: {reason}")
+    tally.raise_if_short()
+
+
+def _stream(work: Work, delivery: Delivery) -> tuple[str, Tally]:
+    from ..local_model import Part
+    from ..tables import write_table
+    from ..tabular import Tally
+
+    tally = Tally(work.rows)
+
+    def lines() -> Iterator[str]:
+        made = console.tracked(work.make(Part()), work.rows, work.word, quiet=delivery.quiet)
+        with closing(made):
+            for row in made:
+                tally.add(row.rejections, made=row.line is not None)
+                if row.line is not None:
+                    yield row.line
+
+    if delivery.output in (None, "-"):
+        for line in lines():
+            console.data(line)
+    else:
+        write_table(str(delivery.output), lines(), work.schema, csv_safe=delivery.csv_safe)
+    return work.word, tally
+
+
+def _run(settings: AnySettings, model: Any, delivery: Delivery) -> tuple[str, Tally]:
+    from ..engine.parallel import Halt
+    from ..runs.run import Keeping, carry_out
+
+    def track(made: Generator[Any], rows: int, word: str) -> Generator[Any]:
+        return console.tracked(made, rows, word, quiet=delivery.quiet)
+
+    halt = Halt()
+    with _ending(halt):
+        report = carry_out(
+            settings,
+            model,
+            str(delivery.output),
+            keeping=Keeping(delivery.fresh, delivery.keep_run, delivery.manifest_examples),
+            csv_safe=delivery.csv_safe,
+            halt=halt,
+            track=track,
+        )
+    if report.manifest is None:
+        if not delivery.quiet:
+            console.note(
+                f"{report.tally.made} {report.word} are kept: the same command goes on with them."
+            )
+        raise KeyboardInterrupt
+    return report.word, report.tally
+
+
+@contextmanager
+def _ending(halt: Halt) -> Iterator[None]:
+    """Let the first signal end a run in good order, and a second one at once."""
+
+    def handle(*_: object) -> None:
+        if halt.requested:
+            raise KeyboardInterrupt
+        halt.request()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import console
-from .delivery import deliver
+from .delivery import Delivery, deliver
 from .options import (
     Batch,
+    CsvSafe,
+    Fresh,
     GpuLayers,
+    KeepRun,
+    ManifestExamples,
     Model,
     Output,
     Quiet,
@@ -24,9 +24,6 @@ from .options import (
     Weights,
     refuse_nonsense,
 )
-
-if TYPE_CHECKING:
-    from ..schema import RowSchema
 
 EPILOG = """
 Examples:
@@ -56,6 +53,7 @@ def extract(
         ),
     ] = True,
     output: Output = None,
+    csv_safe: CsvSafe = False,
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[
@@ -65,50 +63,26 @@ def extract(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    fresh: Fresh = False,
+    keep_run: KeepRun = False,
+    manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""
     refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
-    from ..extract import Extractor
-    from ..local_model import LocalModel
-    from ..records import load_passages
-    from ..schema import load_schema
-    from ..tables import check_destination
+    from ..runs.settings import ExtractSettings
 
-    if output is not None:
-        check_destination(output)
-    with console.warnings_as_notes(quiet=quiet):
-        source = load_schema(schema)
-        passages = load_passages(texts)
-        with LocalModel.load(
-            model, gpu_layers=gpu_layers, threads=threads, weights=weights
-        ) as loaded:
-            extractor = Extractor(
-                source, loaded, grounded=grounded, temperature=temperature, batch=batch
-            )
-            deliver(
-                _rows(passages, extractor.extract(passages, seed=seed)),
-                len(passages),
-                _schema_of_rows(extractor.schema),
-                output,
-                lambda: f"seed {seed}, {loaded.name}",
-                word="passages",
-                quiet=quiet,
-            )
-
-
-def _rows(passages: Sequence[str], found: Generator[list[Any]]) -> Generator[dict[str, Any]]:
-    with closing(found):
-        for passage, records in zip(passages, found, strict=True):
-            yield {"text": passage, "records": records}
-
-
-def _schema_of_rows(schema: RowSchema) -> RowSchema:
-    """The schema of a passage with its records."""
-    from ..tables import plain_schema
-
-    def dump(row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"records": [schema.dump(record) for record in row["records"]]}
-
-    return replace(plain_schema("text", "records"), dump=dump)
+    settings = ExtractSettings(
+        source=schema,
+        passages=texts,
+        grounded=grounded,
+        model=model,
+        weights=weights,
+        gpu_layers=gpu_layers,
+        threads=threads,
+        batch=batch,
+        seed=seed,
+        temperature=temperature,
+    )
+    deliver(settings, Delivery(output, csv_safe, fresh, keep_run, manifest_examples, quiet))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import console
-from .delivery import deliver
+from .delivery import Delivery, deliver
 from .options import (
     Batch,
+    CsvSafe,
+    Fresh,
     GpuLayers,
+    KeepRun,
+    ManifestExamples,
     MaxItems,
     MaxLength,
     Model,
@@ -24,12 +25,8 @@ from .options import (
     Threads,
     Verbose,
     Weights,
-    bounds_of,
     refuse_nonsense,
 )
-
-if TYPE_CHECKING:
-    from ..tabular import Row, Tally
 
 EPILOG = """
 Examples:
@@ -46,6 +43,7 @@ def generate(
     schema: Schema,
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to make.")] = 10,
     output: Output = None,
+    csv_safe: CsvSafe = False,
     subject: Annotated[str, typer.Option(help="What the rows are about.")] = "",
     extra: Annotated[str, typer.Option(help="What else the model should see to.")] = "",
     examples: Annotated[
@@ -63,63 +61,39 @@ def generate(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    fresh: Fresh = False,
+    keep_run: KeepRun = False,
+    manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""
-    refuse_nonsense(rows=rows, seed=seed, temperature=temperature, batch=batch, threads=threads)
-    bounds = bounds_of(max_length, max_items)
-    from ..local_model import LocalModel
-    from ..prompts import FewShotPrompt
-    from ..schema import compile_schema, load_schema
-    from ..tables import check_destination
-    from ..tabular import TabularGenerator, Tally, check_null_rate
+    refuse_nonsense(
+        rows=rows,
+        seed=seed,
+        temperature=temperature,
+        batch=batch,
+        threads=threads,
+        max_length=max_length,
+        max_items=max_items,
+    )
+    from ..runs.settings import GenerateSettings
 
-    check_null_rate(null_rate)
-    if output is not None:
-        check_destination(output)
-    with console.warnings_as_notes(quiet=quiet):
-        source = load_schema(schema)
-        records: list[str] = []
-        if examples is not None:
-            from ..examples import load_examples
-
-            records = load_examples(examples, compile_schema(source))
-        with LocalModel.load(
-            model, gpu_layers=gpu_layers, threads=threads, weights=weights
-        ) as loaded:
-            generator = TabularGenerator(
-                source,
-                loaded,
-                prompt=FewShotPrompt(examples=records),
-                bounds=bounds,
-                temperature=temperature,
-                batch=batch,
-                null_rate=null_rate,
-            )
-            tally = Tally(rows)
-            deliver(
-                _instances(generator.rows(subject, rows, extra=extra, seed=seed), tally),
-                rows,
-                generator.grammar.schema,
-                output,
-                lambda: f"{tally.rejections} drawn again, seed {seed}, {loaded.name}",
-                word="rows",
-                quiet=quiet,
-            )
-            if not quiet:
-                for reason, share in tally.rates():
-                    console.note(f"Turned down {share:.1%} of the tries: {reason}")
-
-
-def _instances(rows: Generator[Row], tally: Tally) -> Generator[Any]:
-    """Yield what the rows hold.
-
-    Raises TooFewRowsError in the end if some rows were given up.
-    """
-    with closing(rows):
-        for row in rows:
-            tally.add(row)
-            if row.value is not None:
-                yield row.value
-    tally.raise_if_short()
+    settings = GenerateSettings(
+        source=schema,
+        rows=rows,
+        subject=subject,
+        extra=extra,
+        examples=None if examples is None else str(examples),
+        null_rate=null_rate,
+        max_length=max_length,
+        max_items=max_items,
+        model=model,
+        weights=weights,
+        gpu_layers=gpu_layers,
+        threads=threads,
+        batch=batch,
+        seed=seed,
+        temperature=temperature,
+    )
+    deliver(settings, Delivery(output, csv_safe, fresh, keep_run, manifest_examples, quiet))

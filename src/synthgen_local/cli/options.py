@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
-
-if TYPE_CHECKING:
-    from ..schema import Bounds
 
 Schema = Annotated[
     str,
     typer.Argument(help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."),
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help=".jsonl, .csv or .parquet. Default: JSON lines on stdout."),
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help=".jsonl, .csv, .parquet, or a folder/ for Hugging Face datasets. "
+        "Default, or -: JSON lines on stdout.",
+    ),
+]
+CsvSafe = Annotated[
+    bool,
+    typer.Option("--csv-safe", help="No cell of a .csv is a formula to a spreadsheet."),
 ]
 Model = Annotated[
     str,
@@ -40,32 +45,29 @@ MaxLength = Annotated[
 MaxItems = Annotated[
     int | None, typer.Option(help="Items of a list that the schema does not limit.")
 ]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Forget a run into this file that was not finished.")
+]
+KeepRun = Annotated[
+    bool, typer.Option("--keep-run", help="Leave the run's state beside the file in the end.")
+]
+ManifestExamples = Annotated[
+    bool,
+    typer.Option("--manifest-examples", help="Write the examples into the manifest as well."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
 
 
-def bounds_of(max_length: int | None, max_items: int | None) -> Bounds | None:
-    """Return the limits that were asked for; None leaves them to the examples and the context.
-
-    Raises UsageError for a limit that leaves nothing.
-    """
-    from ..schema import Bounds
-
-    given = {"max_length": max_length, "max_items": max_items}
-    for name, value in given.items():
-        if value is not None and value < 1:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is {value}.", hint="It must be 1 or more.")
-    if max_length is None and max_items is None:
-        return None
-    default = Bounds()
-    return Bounds(
-        max_length=max_length or default.max_length, max_items=max_items or default.max_items
-    )
-
-
 def refuse_nonsense(
-    *, seed: int, temperature: float, batch: int | None, threads: int | None, rows: int = 0
+    *,
+    seed: int,
+    temperature: float,
+    batch: int | None,
+    threads: int | None,
+    rows: int = 0,
+    max_length: int | None = None,
+    max_items: int | None = None,
 ) -> None:
     """Raise UsageError for a number that its option cannot mean."""
     for name, value, least in (
@@ -74,6 +76,8 @@ def refuse_nonsense(
         ("--temperature", temperature, 0),
         ("--batch", batch, 1),
         ("--threads", threads, 1),
+        ("--max-length", max_length, 1),
+        ("--max-items", max_items, 1),
     ):
         if value is not None and not value >= least:
             raise UsageError(f"{name} is {value}.", hint=f"It must be {least} or more.")

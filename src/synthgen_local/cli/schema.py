@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import MaxItems, MaxLength, Schema, Verbose, bounds_of
+from .options import MaxItems, MaxLength, Schema, Verbose
 
 if TYPE_CHECKING:
     from ..schema import RowGrammar
@@ -29,9 +29,9 @@ def schema(
     """Say what is enforced by the grammar, what is checked, and what was bounded."""
     if as_json and grammar:
         raise UsageError("--json and --grammar are two outputs.", hint="Choose one.")
-    from ..schema import compile_schema, load_schema
+    from ..schema import Bounds, compile_schema, load_schema
 
-    compiled = compile_schema(load_schema(schema), bounds_of(max_length, max_items))
+    compiled = compile_schema(load_schema(schema), Bounds.given(max_length, max_items))
     if grammar:
         console.data(compiled.lark.rstrip())
     elif as_json:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from . import console
-from .delivery import deliver
+from .delivery import Delivery, deliver
 from .options import (
     Batch,
+    CsvSafe,
+    Fresh,
     GpuLayers,
+    KeepRun,
+    ManifestExamples,
     Model,
     Output,
     Quiet,
@@ -22,9 +23,6 @@ from .options import (
     Weights,
     refuse_nonsense,
 )
-
-if TYPE_CHECKING:
-    from ..text import Text
 
 EPILOG = """
 Examples:
@@ -52,6 +50,7 @@ def text(
         typer.Option(help="exact: every value stands in its text, word for word."),
     ] = "exact",
     output: Output = None,
+    csv_safe: CsvSafe = False,
     model: Model = "",
     seed: Seed = 0,
     temperature: Annotated[
@@ -61,37 +60,27 @@ def text(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    fresh: Fresh = False,
+    keep_run: KeepRun = False,
+    manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Write a text about each record; its values and the length are kept."""
     refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
-    from ..local_model import LocalModel
-    from ..records import load_preferences, load_records
-    from ..tables import check_destination, plain_schema
-    from ..text import TextGenerator
+    from ..records import load_preferences
+    from ..runs.settings import TextSettings
 
-    if output is not None:
-        check_destination(output)
-    preferred = load_preferences(preferences) if preferences else None
-    fields = load_records(records)
-    with (
-        console.warnings_as_notes(quiet=quiet),
-        LocalModel.load(model, gpu_layers=gpu_layers, threads=threads, weights=weights) as loaded,
-    ):
-        generator = TextGenerator(loaded, mentions=mentions, temperature=temperature, batch=batch)
-        deliver(
-            _rows(generator.texts(fields, preferred, seed=seed)),
-            len(fields),
-            plain_schema("fields", "preferences", "text", "spans"),
-            output,
-            lambda: f"seed {seed}, {loaded.name}",
-            word="texts",
-            quiet=quiet,
-        )
-
-
-def _rows(texts: Generator[Text]) -> Generator[dict[str, Any]]:
-    with closing(texts):
-        for made in texts:
-            yield made.as_dict()
+    settings = TextSettings(
+        records=records,
+        preferences=load_preferences(preferences) if preferences else None,
+        mentions=mentions,
+        model=model,
+        weights=weights,
+        gpu_layers=gpu_layers,
+        threads=threads,
+        batch=batch,
+        seed=seed,
+        temperature=temperature,
+    )
+    deliver(settings, Delivery(output, csv_safe, fresh, keep_run, manifest_examples, quiet))

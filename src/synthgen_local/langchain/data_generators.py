@@ -77,11 +77,11 @@ class SyntheticDataGenerator:
         self._calls += 1
         return seed
 
-    def _taken(self, rows: list[Any]) -> list[Any]:
-        if self._parser is not None:
-            rows = [self._parser.parse(self._text(row)) for row in rows]
-        self.results += rows
-        return rows
+    def _taken(self, rows: Sequence[Any]) -> list[Any]:
+        parser = self._parser
+        taken = [row if parser is None else parser.parse(self._text(row)) for row in rows]
+        self.results += taken
+        return taken
 
     def _generator(
         self, subject: str, extra: str, variables: Mapping[str, Any]
@@ -279,7 +279,8 @@ class ExtractionChain(_Chain):
         texts = [item if isinstance(item, str) else item["input"] for item in inputs]
         found = self._extractor(texts, seed=self._seed)
         return [
-            {"input": text, "text": records} for text, records in zip(texts, found, strict=True)
+            {"input": text, "text": list(records)}
+            for text, records in zip(texts, found, strict=True)
         ]
 
 

@@ -33,7 +33,7 @@ from .settings import AnySettings, Work
 _COMMIT = 0.5  # seconds between transactions
 _PROVENANCE = {"settings", "model", "hashes", "layout", "versions", "counts", "guarantee"}
 
-Track: TypeAlias = Callable[[Generator[Made], int], Generator[Made]]
+Track: TypeAlias = Callable[[Generator[Made], int, str], Generator[Made]]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,14 @@ class Keeping:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went: its manifest and its tally, or None for a manifest if it was ended early."""
+    """How a run went: its manifest and its tally, or None for a manifest if it was ended early.
+
+    `word` names what was made, such as "rows".
+    """
 
     manifest: Manifest | None
     tally: Tally
+    word: str
 
 
 def carry_out(
@@ -61,12 +65,12 @@ def carry_out(
     keeping: Keeping | None = None,
     csv_safe: bool = False,
     halt: Halt | None = None,
-    track: Track = lambda made, _rows: made,
+    track: Track = lambda made, _rows, _word: made,
 ) -> Report:
     """Make what is missing of a run and write its file.
 
-    `track` sees the rows go by, with how many are to come. Raises RunError if the run was begun
-    with other inputs.
+    `track` sees the rows go by, with how many are to come and what they are called. Raises
+    RunError if the run was begun with other inputs.
 
     Example: `carry_out(GenerateSettings(source="name", rows=10), model, "people.jsonl")`
     """
@@ -80,7 +84,7 @@ def carry_out(
         _make(work, ledger, Part(ledger.missing(), halt or Halt()), track)
         tally = _tally(work, ledger)
         if ledger.missing():
-            return Report(None, tally)
+            return Report(None, tally, work.word)
         manifest = describe(settings, work, model, facts, ledger)
         known = manifest.model_dump(mode="json", include=_PROVENANCE)
         write_table(output, ledger.lines(), work.schema, provenance=known, csv_safe=csv_safe)
@@ -93,7 +97,7 @@ def carry_out(
         manifest.write(manifest_path(path))
         if not keeping.run:
             ledger.remove()
-    return Report(manifest, tally)
+    return Report(manifest, tally, work.word)
 
 
 def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
@@ -106,7 +110,7 @@ def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
     started = committed = time.monotonic()
     batch: list[Made] = []
     try:
-        with closing(track(work.make(part), sum(missing.values()))) as rows:
+        with closing(track(work.make(part), sum(missing.values()), work.word)) as rows:
             for made in rows:
                 batch.append(made)
                 shard = made.row // a_shard

@@ -24,10 +24,25 @@ from ..local_model import LocalModel, Part, Weights
 from ..prompts import FewShotPrompt
 from ..records import load_passages, load_records
 from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
+from ..schema.references import part_of
 from ..tables import plain_schema, row_line
 from ..tabular import TabularGenerator, check_null_rate
 from ..text import TextGenerator
 from .ledger import Made
+
+_SPANS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string"},
+            "value": {"type": "string"},
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+        },
+        "required": ["path", "value", "start", "end"],
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -131,13 +146,7 @@ class GenerateSettings(Settings):
         return schema, load_examples(Path(self.examples), compile_schema(schema))
 
     def _bounds(self) -> Bounds | None:
-        if self.max_length is None and self.max_items is None:
-            return None
-        usual = Bounds()
-        return Bounds(
-            max_length=self.max_length or usual.max_length,
-            max_items=self.max_items or usual.max_items,
-        )
+        return Bounds.given(self.max_length, self.max_items)
 
 
 class TextSettings(Settings):
@@ -172,7 +181,7 @@ class TextSettings(Settings):
                     assert outcome.value is not None
                     yield _made(outcome, outcome.value.as_dict(), schema)
 
-        schema = plain_schema("fields", "preferences", "text", "spans")
+        schema = plain_schema("fields", "preferences", text={"type": "string"}, spans=_SPANS)
         hashes = {
             "records": _sha256(fields),
             "prompt": _sha256(generator.prompt_text("", self.preferences)),
@@ -210,7 +219,8 @@ class ExtractSettings(Settings):
             temperature=self.temperature,
             batch=self.batch,
         )
-        schema = plain_schema("text", "records")
+        record = part_of(extractor.schema.json_schema, "#/properties/records/items")
+        schema = plain_schema(text={"type": "string"}, records={"type": "array", "items": record})
 
         def make(part: Part) -> Generator[Made]:
             outcomes = extractor.outcomes(passages, seed=self.seed, part=part)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import ModelError, RunError, SchemaError
-from ..local_model import LocalModel, Part
+from ..local_model import Part
 from ..models.sources import find
 from ..schema import RowSchema
 from ..tables import read_table
@@ -78,7 +78,7 @@ def replay(
             if shard_hash(lines) != manifest.shards[number]:
                 raise RunError(
                     f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
-                    hint="The weights, the build or the machine differ, or the manifest was edited.",
+                    hint="The weights, the build or the CPU differ, or the manifest was edited.",
                 )
             note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
 
@@ -100,7 +100,7 @@ def _valid_rows(output: Path, manifest: Manifest, source: str, note: Note) -> in
     schema = _schema(manifest, source, note)
     count = 0
     _, lines = read_table(output, schema)
-    for count, line in enumerate(lines, 1):  # noqa: B007 the last number is the count
+    for count, line in enumerate(lines, 1):
         try:
             schema.parse(line)
         except ValueError as error:
@@ -150,5 +150,3 @@ def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
             f"{path} has other bytes than the weights of the run.", hint="Fetch the model again."
         )
     note(f"{path} has the manifest's SHA-256, {known}")
-
-

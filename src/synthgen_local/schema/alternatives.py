@@ -38,7 +38,7 @@ _LEAST = {
     "formatExclusiveMaximum", "maxDigits",
 }  # fmt: skip
 _LISTED = {"multipleOf", "pattern", "format", "propertyNames"}
-_ONE = {"timezone", "version", "relativeToNow", "schemes", "holds"}
+_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds"}
 _CHECKED = {
     "unevaluatedProperties": "object", "unevaluatedItems": "array", "minContains": "array",
     "maxContains": "array",

@@ -2,7 +2,7 @@
 
 pydantic's own JSON Schema drops the bounds of dates, the digits of decimals, the keys of
 dicts and the version of a UUID. This one keeps them, in keywords that `tighten.py` reads:
-`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `version`.
+`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
             for key, name in _BOUNDS.items()
             if key in schema
         }
-        return {"type": "string", "format": "duration", **seconds}
+        return {"type": "string", "format": "duration", "timedelta": True, **seconds}
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
         return {**super().url_schema(schema), **_url(schema)}

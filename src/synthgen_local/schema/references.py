@@ -112,6 +112,21 @@ class References:
                     yield name
 
 
+def part_of(schema: Any, place: str) -> Any:
+    """Return a JSON Schema as a part of another one: its references to itself lead to `place`.
+
+    Example: `part_of({"$ref": "#/$defs/a"}, "#/items") == {"$ref": "#/items/$defs/a"}`
+    """
+    if isinstance(schema, list):
+        return [part_of(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: part_of(value, place) for key, value in schema.items()}
+    if isinstance(target := schema.get("$ref"), str) and target.startswith("#"):
+        moved["$ref"] = f"{place}{target[1:]}"
+    return moved
+
+
 def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
     found = document
     for part in unquote(fragment).split("/")[1:]:

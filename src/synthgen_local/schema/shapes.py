@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from ..errors import UsageError
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -36,6 +38,25 @@ class Bounds:
     depth: int = 3
     levels: int = 2
     over: bool = False
+
+    @classmethod
+    def given(cls, max_length: int | None, max_items: int | None) -> Bounds | None:
+        """Return the usual limits but for these; None if none of them is given.
+
+        Raises UsageError for a limit that leaves nothing.
+
+        Example: `Bounds.given(max_length=40, max_items=None)`
+        """
+        chosen = {"--max-length": max_length, "--max-items": max_items}
+        for option, value in chosen.items():
+            if value is not None and value < 1:
+                raise UsageError(f"{option} is {value}.", hint="It must be 1 or more.")
+        if max_length is None and max_items is None:
+            return None
+        usual = cls()
+        return cls(
+            max_length=max_length or usual.max_length, max_items=max_items or usual.max_items
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""`synthgen-local verify`: whether rows are what their manifest says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import console
+from .options import Verbose
+
+EPILOG = """
+Examples:
+
+  synthgen-local verify people.jsonl
+
+  synthgen-local verify people.parquet --replay 5 -m weights/model.gguf
+"""
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="The rows, with their .manifest.json beside them.")],
+    replay: Annotated[
+        int, typer.Option(help="Decode so many shards again and compare the bytes.")
+    ] = 0,
+    model: Annotated[str, typer.Option("--model", "-m", help="Where the weights are now.")] = "",
+    schema: Annotated[str, typer.Option(help="Where the schema is now.")] = "",
+    verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
+) -> None:
+    """Check the bytes, every row and the weights; exit code 1 for what is not as it was."""
+    if replay < 0:
+        raise UsageError(f"--replay is {replay}.", hint="It must be 0 or more.")
+    from ..runs import verify as checks
+
+    manifest = checks.verify(file, console.data, model=model, source=schema)
+    if replay:
+        checks.replay(file, manifest, replay, console.data, model=model, source=schema)

@@ -1,0 +1,158 @@
+"""Instances of a schema, all of one run: a sequence that files, Arrow and notebooks take.
+
+Knows rows and their schema, not models. What is not a list of Python objects is left to the
+libraries that are made for it.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from pydantic import BaseModel
+
+from .arrow import arrow_schema, batches, cells
+from .errors import OutputError, UsageError
+from .schema import RowSchema
+from .schema.columns import columns_of
+from .schema.grammar import write_value
+from .tables import Destination, read_table, row_line, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_SHOWN = 10  # rows in a notebook
+
+
+class Dataset(Sequence[Any]):
+    """Rows of one schema, in their order; equal to a list of the same instances.
+
+    Nothing changes it. What reads Arrow reads it without a copy through Python objects:
+    `polars.DataFrame(rows)`, `duckdb.from_arrow(rows)`, `pyarrow.table(rows)`.
+
+    Example: `Dataset([Person(name="Ada", age=36)], Person).to_pandas()`
+    """
+
+    __hash__ = None  # type: ignore[assignment] # as lists have none
+
+    def __init__(
+        self, rows: Iterable[Any], schema: RowSchema | type[BaseModel] | dict[str, Any] | str
+    ) -> None:
+        self._rows = tuple(rows)
+        self.schema = RowSchema.of(schema)
+
+    @classmethod
+    def load(
+        cls,
+        path: Destination,
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Read what `save` or the command line wrote; every row is checked by the schema.
+
+        Without a schema the rows of a .parquet file or of a folder are dicts, unchecked.
+        Raises OutputError for what cannot be read, naming the row but no value.
+
+        Example: `Dataset.load("people.csv", Person)`
+        """
+        found, lines = read_table(path, None if schema is None else RowSchema.of(schema))
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(found.parse(line))
+            except ValueError as error:
+                raise OutputError(
+                    f"{path}, row {number} is no {found.name}: {error}.",
+                    hint="Correct it, or give another schema.",
+                ) from None
+        return cls(rows, found)
+
+    def save(
+        self,
+        path: Destination,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        csv_safe: bool = False,
+    ) -> None:
+        """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
+
+        See `write_table`. Raises OutputError, and leaves nothing.
+
+        Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
+        """
+        write_table(path, self._lines(), self.schema, provenance=provenance, csv_safe=csv_safe)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a table with the types that a .parquet file has."""
+        import pyarrow as pa
+
+        columns = columns_of(self.schema.json_schema)
+        schema = arrow_schema(columns, {"name": self.schema.name})
+        return pa.Table.from_batches(batches(self._lines(), columns, schema), schema)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame; integers and flags that may be null stay such, as Int64 and boolean.
+
+        Raises UsageError if pandas is not installed.
+
+        Example: `rows.to_pandas().describe()`
+        """
+        try:
+            import pandas as pd  # noqa: F401 pyarrow makes the frame
+        except ImportError as error:
+            raise UsageError("pandas is not installed.", hint="pip install pandas") from error
+        frame = self.to_arrow().to_pandas(integer_object_nulls=True)
+        kept = {"integer": "Int64", "boolean": "boolean"}
+        fields = columns_of(self.schema.json_schema).fields
+        may_lack = [
+            f for f in fields if f.column.type in kept and (f.column.nullable or f.optional)
+        ]
+        return frame.astype({f.name: kept[str(f.column.type)] for f in may_lack})
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        found = self._rows[index]
+        return Dataset(found, self.schema) if isinstance(index, slice) else found
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | Dataset):
+            return NotImplemented
+        return list(self._rows) == list(other)
+
+    def __repr__(self) -> str:
+        return f"<Dataset: {len(self)} rows of {self.schema.name}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the first rows, for notebooks."""
+        columns = columns_of(self.schema.json_schema)
+        rows = [cells(self.schema.dump(row), columns, n) for n, row in enumerate(self[:_SHOWN], 1)]
+        body = "".join(_html_row("td", map(_shown, row)) for row in rows)
+        caption = f"{len(self)} rows of {self.schema.name}"
+        return (
+            f"<table><caption>{html.escape(caption)}</caption>"
+            f"<thead>{_html_row('th', columns.names)}</thead><tbody>{body}</tbody></table>"
+        )
+
+    def _lines(self) -> Iterator[str]:
+        return (row_line(row, self.schema) for row in self._rows)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else write_value(value)
+
+
+def _html_row(tag: str, texts: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in texts)}</tr>"
