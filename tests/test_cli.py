@@ -190,7 +190,7 @@ def test_interrupted(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv.run"]
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:

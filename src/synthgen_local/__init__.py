@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .dataset import DatasetGenerator, agreement
     from .errors import (
         DecodingError,
+        InterruptedRunError,
         ModelError,
         ModelNotFoundError,
         OutputError,
@@ -36,6 +37,7 @@ __all__ = [
     "DecodingError",
     "Extractor",
     "FewShotPrompt",
+    "InterruptedRunError",
     "LocalModel",
     "ModelError",
     "ModelNotFoundError",

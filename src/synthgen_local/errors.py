@@ -9,6 +9,7 @@ SynthgenError                   exit code 1
 ├── DecodingError               1   the engine could not go on
 ├── OutputError                 1   rows cannot be written where they should go
 ├── RunError                    1   a run cannot be gone on with, or is not what its manifest says
+│   └── InterruptedRunError   130   a signal ended a run; what it has made is kept
 └── TooFewRowsError             4   fewer rows than asked for
 
 Each error is one line that names its subject, and `hint` is one line that says
@@ -67,6 +68,12 @@ class OutputError(SynthgenError):
 
 class RunError(SynthgenError):
     """A run cannot be gone on with, or its rows are not what its manifest says."""
+
+
+class InterruptedRunError(RunError):
+    """A signal ended a run; what it has made is kept."""
+
+    exit_code = 130
 
 
 class TooFewRowsError(SynthgenError):

@@ -10,13 +10,15 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import InterruptedRunError, UsageError
 from . import console
 
 if TYPE_CHECKING:
     from ..engine.parallel import Halt
+    from ..local_model import LocalModel
+    from ..runs.ledger import Made
     from ..runs.settings import AnySettings, Work
     from ..tabular import Tally
 
@@ -61,22 +63,23 @@ class Delivery:
 def deliver(settings: AnySettings, delivery: Delivery) -> None:
     """Make what is asked for, and say how it went.
 
-    Raises TooFewRowsError when what was made is safe, KeyboardInterrupt after a signal.
+    Raises TooFewRowsError when what was made is safe, InterruptedRunError after a signal.
     """
     delivery.check()
     with console.warnings_as_notes(quiet=delivery.quiet):
-        settings.check()
+        inputs = settings.read()
         with settings.load() as model:
             start = time.monotonic()
+            work = settings.work(model, inputs)
             if delivery.streams:
-                word, tally = _stream(settings.work(model), delivery)
+                tally = _stream(work, delivery)
             else:
-                word, tally = _run(settings, model, delivery)
+                tally = _run(settings, work, model, delivery)
     if not delivery.quiet:
         took = time.monotonic() - start
         console.note(
-            f"{delivery.output or 'stdout'}: {tally.made} {word} in {console.seconds(took)} "
-            f"({tally.made / max(took, 1e-9):.1f} {word}/s), {tally.rejections} drawn again, "
+            f"{delivery.output or 'stdout'}: {tally.made} {work.word} in {console.seconds(took)} "
+            f"({tally.made / max(took, 1e-9):.1f} {work.word}/s), {tally.rejections} drawn again, "
             f"seed {settings.seed}, {model.name}"
         )
         for reason, share in tally.rates():
@@ -84,7 +87,7 @@ def deliver(settings: AnySettings, delivery: Delivery) -> None:
     tally.raise_if_short()
 
 
-def _stream(work: Work, delivery: Delivery) -> tuple[str, Tally]:
+def _stream(work: Work, delivery: Delivery) -> Tally:
     from ..local_model import Part
     from ..tables import write_table
     from ..tabular import Tally
@@ -104,20 +107,21 @@ def _stream(work: Work, delivery: Delivery) -> tuple[str, Tally]:
             console.data(line)
     else:
         write_table(str(delivery.output), lines(), work.schema, csv_safe=delivery.csv_safe)
-    return work.word, tally
+    return tally
 
 
-def _run(settings: AnySettings, model: Any, delivery: Delivery) -> tuple[str, Tally]:
+def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery) -> Tally:
     from ..engine.parallel import Halt
     from ..runs.run import Keeping, carry_out
 
-    def track(made: Generator[Any], rows: int, word: str) -> Generator[Any]:
-        return console.tracked(made, rows, word, quiet=delivery.quiet)
+    def track(made: Generator[Made], rows: int) -> Generator[Made]:
+        return console.tracked(made, rows, work.word, quiet=delivery.quiet)
 
     halt = Halt()
     with _ending(halt):
         report = carry_out(
             settings,
+            work,
             model,
             str(delivery.output),
             keeping=Keeping(delivery.fresh, delivery.keep_run, delivery.manifest_examples),
@@ -126,12 +130,11 @@ def _run(settings: AnySettings, model: Any, delivery: Delivery) -> tuple[str, Ta
             track=track,
         )
     if report.manifest is None:
-        if not delivery.quiet:
-            console.note(
-                f"{report.tally.made} {report.word} are kept: the same command goes on with them."
-            )
-        raise KeyboardInterrupt
-    return report.word, report.tally
+        raise InterruptedRunError(
+            f"Interrupted: {report.tally.made} of {work.rows} {work.word} are kept.",
+            hint="The same command goes on where it was; --fresh begins anew.",
+        )
+    return report.tally
 
 
 @contextmanager

@@ -196,7 +196,7 @@ class Ledger:
             )
         state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
-            raise self._damaged(state)
+            raise self._damaged(" ".join(state.split()))
 
     def _read(self, start: int, stop: int) -> Iterator[tuple[int, str | None]]:
         """Rows with their lines; each is what was put in."""

@@ -33,7 +33,7 @@ from .settings import AnySettings, Work
 _COMMIT = 0.5  # seconds between transactions
 _PROVENANCE = {"settings", "model", "hashes", "layout", "versions", "counts", "guarantee"}
 
-Track: TypeAlias = Callable[[Generator[Made], int, str], Generator[Made]]
+Track: TypeAlias = Callable[[Generator[Made], int], Generator[Made]]
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,31 @@ class Keeping:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went: its manifest and its tally, or None for a manifest if it was ended early.
-
-    `word` names what was made, such as "rows".
-    """
+    """How a run went: its manifest and its tally, or None for a manifest if it was ended early."""
 
     manifest: Manifest | None
     tally: Tally
-    word: str
 
 
 def carry_out(
     settings: AnySettings,
+    work: Work,
     model: LocalModel,
     output: str,
     *,
     keeping: Keeping | None = None,
     csv_safe: bool = False,
     halt: Halt | None = None,
-    track: Track = lambda made, _rows, _word: made,
+    track: Track = lambda made, _rows: made,
 ) -> Report:
     """Make what is missing of a run and write its file.
 
-    `track` sees the rows go by, with how many are to come and what they are called. Raises
-    RunError if the run was begun with other inputs.
+    `track` sees the rows go by, with how many are to come. Raises RunError if the run was begun
+    with other inputs.
 
-    Example: `carry_out(GenerateSettings(source="name", rows=10), model, "people.jsonl")`
+    Example: `carry_out(settings, settings.work(model, settings.read()), model, "people.jsonl")`
     """
     keeping = keeping or Keeping()
-    work = settings.work(model)
     facts = model_facts(model)
     path = Path(output)
     if keeping.fresh:
@@ -84,7 +80,7 @@ def carry_out(
         _make(work, ledger, Part(ledger.missing(), halt or Halt()), track)
         tally = _tally(work, ledger)
         if ledger.missing():
-            return Report(None, tally, work.word)
+            return Report(None, tally)
         manifest = describe(settings, work, model, facts, ledger)
         known = manifest.model_dump(mode="json", include=_PROVENANCE)
         write_table(output, ledger.lines(), work.schema, provenance=known, csv_safe=csv_safe)
@@ -97,7 +93,7 @@ def carry_out(
         manifest.write(manifest_path(path))
         if not keeping.run:
             ledger.remove()
-    return Report(manifest, tally, work.word)
+    return Report(manifest, tally)
 
 
 def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
@@ -110,7 +106,7 @@ def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
     started = committed = time.monotonic()
     batch: list[Made] = []
     try:
-        with closing(track(work.make(part), sum(missing.values()), work.word)) as rows:
+        with closing(track(work.make(part), sum(missing.values()))) as rows:
             for made in rows:
                 batch.append(made)
                 shard = made.row // a_shard

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -63,6 +62,14 @@ class Work:
     examples: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What settings name and is read once: a schema, and examples, records or passages."""
+
+    schema: RowSchema | None
+    items: Sequence[Any] = ()
+
+
 class Settings(BaseModel):
     """What all commands are asked for."""
 
@@ -96,14 +103,18 @@ class GenerateSettings(Settings):
     max_length: int | None = None
     max_items: int | None = None
 
-    def check(self) -> None:
+    def read(self) -> Inputs:
         """Read what can be read without a model: an error comes before the weights do."""
         check_null_rate(self.null_rate)
-        assert self.inputs
+        schema = load_schema(self.source)
+        if self.examples is None:
+            return Inputs(schema)
+        return Inputs(schema, load_examples(Path(self.examples), compile_schema(schema)))
 
-    def work(self, model: LocalModel) -> Work:
+    def work(self, model: LocalModel, inputs: Inputs) -> Work:
         """Return what is to be made."""
-        schema, examples = self.inputs
+        assert inputs.schema is not None
+        schema, examples = inputs.schema, inputs.items
         generator = TabularGenerator(
             schema,
             model,
@@ -137,14 +148,6 @@ class GenerateSettings(Settings):
             examples,
         )
 
-    @cached_property
-    def inputs(self) -> tuple[RowSchema, list[str]]:
-        """The schema and the examples."""
-        schema = load_schema(self.source)
-        if self.examples is None:
-            return schema, []
-        return schema, load_examples(Path(self.examples), compile_schema(schema))
-
     def _bounds(self) -> Bounds | None:
         return Bounds.given(self.max_length, self.max_items)
 
@@ -158,18 +161,13 @@ class TextSettings(Settings):
     mentions: Literal["exact", "free"] = "exact"
     temperature: float = 0.7
 
-    @cached_property
-    def fields(self) -> list[Any]:
-        """The records to write about; stdin can be read once."""
-        return load_records(self.records)
+    def read(self) -> Inputs:
+        """Read the records to write about."""
+        return Inputs(None, load_records(self.records))
 
-    def check(self) -> None:
-        """Read what can be read without a model."""
-        assert self.fields is not None
-
-    def work(self, model: LocalModel) -> Work:
+    def work(self, model: LocalModel, inputs: Inputs) -> Work:
         """Return what is to be made."""
-        fields = self.fields
+        fields = inputs.items
         generator = TextGenerator(
             model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
         )
@@ -199,21 +197,16 @@ class ExtractSettings(Settings):
     grounded: bool = True
     temperature: float = 0.0
 
-    @cached_property
-    def texts(self) -> list[str]:
-        """The passages; stdin can be read once."""
-        return load_passages(self.passages)
+    def read(self) -> Inputs:
+        """Read the schema and the passages."""
+        return Inputs(load_schema(self.source), load_passages(self.passages))
 
-    def check(self) -> None:
-        """Read what can be read without a model."""
-        load_schema(self.source)
-        assert self.texts is not None
-
-    def work(self, model: LocalModel) -> Work:
+    def work(self, model: LocalModel, inputs: Inputs) -> Work:
         """Return what is to be made."""
-        passages = self.texts
+        assert inputs.schema is not None
+        passages = inputs.items
         extractor = Extractor(
-            load_schema(self.source),
+            inputs.schema,
             model,
             grounded=self.grounded,
             temperature=self.temperature,

@@ -54,8 +54,9 @@ def replay(
     """
     settings = manifest.settings
     changes = {"model": model or settings.model} | ({"source": source} if source else {})
-    with settings.model_copy(update=changes).load() as loaded:
-        work = settings.model_copy(update=changes).work(loaded)
+    settings = settings.model_copy(update=changes)
+    with settings.load() as loaded:
+        work = settings.work(loaded, settings.read())
         facts = model_facts(loaded)
         known = {**manifest.hashes, "model": manifest.model.sha256 or ""}
         now = {**work.hashes, "model": facts.sha256 or ""}

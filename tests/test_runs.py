@@ -1,0 +1,506 @@
+"""Runs into a file: killed, torn, repeated and verified, they lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CACHE, Ran
+
+from synthgen_local import LocalModel, RunError
+from synthgen_local.engine.parallel import Halt, Layout, cut
+from synthgen_local.local_model import Part
+from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget, shard_hash
+from synthgen_local.runs.manifest import manifest_path, read_manifest
+from synthgen_local.runs.run import Keeping, Report, carry_out
+from synthgen_local.runs.settings import ExtractSettings, GenerateSettings, TextSettings, Work
+from synthgen_local.runs.verify import replay, verify
+
+Run = Callable[..., Ran]
+SETTINGS = GenerateSettings(source="name, age int", rows=700, max_length=6, model="random", seed=3)
+SHARDS = [range(3), range(3, 5)]
+
+
+def into(output: Path, model: LocalModel, settings: Any = SETTINGS, **options: Any) -> Report:
+    return carry_out(settings, work_of(settings, model), model, str(output), **options)
+
+
+def work_of(settings: Any, model: LocalModel) -> Work:
+    return settings.work(model, settings.read())
+
+
+def ended_after(rows: int, halt: Halt) -> Callable[..., Generator[Made]]:
+    """Ask a run to end when so many rows have gone by."""
+
+    def track(made: Generator[Made], _rows: int) -> Generator[Made]:
+        for count, row in enumerate(made, 1):
+            yield row
+            if count == rows:
+                halt.request()
+
+    return track
+
+
+def made(*rows: int) -> Iterator[Made]:
+    return (Made(row, f'{{"n":{row}}}', (), 5, 3, -0.5) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def whole(random_model: LocalModel, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a run that nobody disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "rows.jsonl"
+    into(output, random_model)
+    return output.read_bytes()
+
+
+# Going on
+
+
+@pytest.mark.parametrize("rows", [1, 100, 200, 350])
+def test_a_run_goes_on_where_it_was(
+    random_model: LocalModel, tmp_path: Path, whole: bytes, rows: int
+) -> None:
+    """What was ended early ends in the bytes of an undisturbed run, with nothing left beside."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    first = into(output, random_model, halt=halt, track=ended_after(rows, halt))
+
+    assert first.manifest is None
+    assert not output.exists()
+    assert folder_of(output).is_dir()
+
+    assert into(output, random_model).manifest is not None
+    assert output.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "rows.jsonl.manifest.json"}
+
+
+def test_shards_that_are_done_are_not_made_again(random_model: LocalModel, tmp_path: Path) -> None:
+    """Only what is missing is decoded."""
+    output, halt, seen = tmp_path / "rows.jsonl", Halt(), []
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+
+    def count(made: Generator[Made], rows: int) -> Generator[Made]:
+        seen.append(rows)
+        yield from made
+
+    into(output, random_model, track=count)
+
+    assert seen == [700 - 175 * (360 // 175)]
+
+
+def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> None:
+    """Each shard by itself, in any order, gives the rows of the whole run."""
+    work = work_of(SETTINGS, random_model)
+    together = {row.row: row.line for row in work.make(Part())}
+    alone = {
+        row.row: row.line
+        for number in reversed(range(len(work.shards)))
+        for row in work.make(Part([number]))
+    }
+
+    assert len(work.shards) == 4
+    assert alone == together
+
+
+@pytest.mark.model
+def test_real_shards_are_the_same_wherever_they_are_made(model: LocalModel) -> None:
+    """So it is with real weights, whose numbers depend on what is decoded together."""
+    settings = GenerateSettings(source="name, age int, city", rows=12, batch=8, max_length=20)
+    work = work_of(settings, model)
+    together = {row.row: row.line for row in work.make(Part())}
+
+    assert len(work.shards) > 1
+    assert {row.row: row.line for row in work.make(Part([1]))} == {
+        row: together[row] for row in work.shards[1]
+    }
+
+
+def test_a_kept_run_is_there_to_be_seen(random_model: LocalModel, tmp_path: Path) -> None:
+    """`--keep-run` leaves the ledger, which makes the same file at once."""
+    output = tmp_path / "rows.csv"
+    into(output, random_model, keeping=Keeping(run=True))
+    before = output.read_bytes()
+    output.unlink()
+
+    assert folder_of(output).stat().st_mode & 0o777 == 0o700
+    into(output, random_model, track=lambda *_: pytest.fail("nothing is missing"))
+
+    assert output.read_bytes() == before
+    assert not folder_of(output).exists()
+
+
+def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Path) -> None:
+    """A run is not gone on with by another command; --fresh begins anew."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(10, halt))
+    other = SETTINGS.model_copy(update={"seed": 4, "source": "name, age float"})
+
+    with pytest.raises(RunError, match=r"other inputs: hash of the grammar, .*seed, source") as why:
+        into(output, random_model, other)
+    assert "--fresh" in why.value.hint
+    assert into(output, random_model, other, keeping=Keeping(fresh=True)).manifest is not None
+
+
+def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path) -> None:
+    """Rows in flight may end, no other begins, and it takes two seconds at most."""
+    halt = Halt()
+    endless = SETTINGS.model_copy(update={"rows": 10**6, "max_length": None})
+    begun: list[float] = []
+
+    def track(made: Generator[Made], *_: Any) -> Generator[Made]:
+        for row in made:
+            yield row
+            if not begun:
+                begun.append(time.monotonic())
+                halt.request()
+
+    report = into(tmp_path / "rows.jsonl", random_model, endless, halt=halt, track=track)
+
+    assert time.monotonic() - begun[0] < 10  # 2 on a machine of one's own
+    assert report.manifest is None
+    assert 0 < report.tally.made < 2000
+
+
+@pytest.mark.parametrize("command", ["text", "extract"])
+def test_texts_and_records_run_too(random_model: LocalModel, tmp_path: Path, command: str) -> None:
+    """`text` and `extract` go on where they were as `generate` does."""
+    lines = "\n".join(f"Ada {number} of Oslo" for number in range(40))
+    (tmp_path / "in.txt").write_text(lines, encoding="utf-8")
+    common = {"model": "random", "batch": 8}
+    settings = (
+        TextSettings(records=str(tmp_path / "in.txt"), preferences={"max_length": 40}, **common)
+        if command == "text"
+        else ExtractSettings(source="name", passages=str(tmp_path / "in.txt"), **common)
+    )
+    whole, output, halt = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl", Halt()
+    into(whole, random_model, settings)
+
+    into(output, random_model, settings, halt=halt, track=ended_after(5, halt))
+    into(output, random_model, settings)
+
+    assert output.read_bytes() == whole.read_bytes()
+    assert len(output.read_text().splitlines()) == 40
+    replay(output, verify(output, lambda _: None), 2, lambda _: None)
+
+
+# Killed and torn
+
+
+ASK = ["generate", "name, age int", "-n", "700", "--max-length", "6", "-m", "random"]
+ASK += ["--seed", "3", "-q"]
+
+
+def start(output: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "synthgen_local", *ASK, *options, "-o", str(output)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SYNTHGEN_LOCAL_CACHE": str(CACHE)},
+    )
+
+
+def test_killed_at_any_moment(tmp_path: Path, whole: bytes) -> None:
+    """After kill -9, again and again, the file is that of an undisturbed run."""
+    output, chance = tmp_path / "rows.jsonl", random.Random(0)
+    for _ in range(6):
+        process = start(output)
+        time.sleep(chance.uniform(0.3, 4))
+        process.kill()
+        process.communicate()
+        assert not output.exists() or output.read_bytes() == whole
+
+    process = start(output)
+    _, err = process.communicate(timeout=120)
+
+    assert (process.returncode, err) == (0, "")
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, number: int) -> None:
+    """Exit code 130, the state kept, nothing half-written, and the run goes on."""
+    output = tmp_path / "rows.jsonl"
+    process = start(output, "-n", "200000")
+    while not (folder_of(output) / "ledger.sqlite3").exists():
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert re.match(r"Error: Interrupted: \d+ of 200000 rows are kept\.\nHint: The same", err)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl.run"]
+
+
+def test_a_full_disk_is_said_and_gone_on_from(tmp_path: Path, whole: bytes) -> None:
+    """Where no more can be written there is one line, no file, and later the right one."""
+    output = tmp_path / "rows.jsonl"
+    code = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); sys.argv[0] = 'x';"
+        "runpy.run_module('synthgen_local', run_name='__main__')"
+    )
+    arguments = [*ASK, "-o", str(output)]
+    full = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+    assert full.returncode == 1
+    assert "cannot be written" in full.stderr
+    assert len(full.stderr.splitlines()) <= 2
+    assert not output.exists()
+
+    process = start(output)
+    process.communicate(timeout=120)
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("offset", range(20))
+def test_a_torn_ledger_never_gives_a_wrong_file(
+    random_model: LocalModel, tmp_path: Path, whole: bytes, offset: int
+) -> None:
+    """A page that is cut off, zeroed or noise: an error that says so, or the right bytes."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+    state = folder_of(output) / "ledger.sqlite3"
+    data = bytearray(state.read_bytes())
+    page = 4096 * (len(data) // 4096 - 1 - offset % 10)
+    if offset % 3 == 0:
+        data[page : page + 4096] = bytes(4096)
+    elif offset % 3 == 1:
+        data[page : page + 4096] = random.Random(offset).randbytes(4096)
+    else:
+        del data[page + 1000 :]
+    state.write_bytes(data)
+
+    try:
+        into(output, random_model)
+    except RunError as error:
+        said = f"{error} {error.hint}"
+    else:
+        said = ""
+
+    if said:
+        assert re.search("damaged.*--fresh", said)
+        assert not output.exists()
+    else:
+        assert output.read_bytes() == whole
+
+
+def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path: Path) -> None:
+    """What sqlite cannot see, the hash of each row does."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+    with sqlite3.connect(folder_of(output) / "ledger.sqlite3") as database:
+        database.execute("UPDATE rows SET line = replace(line, 'name', 'nome') WHERE row = 3")
+    database.close()
+
+    with pytest.raises(RunError, match="row 3"):
+        into(output, random_model)
+    assert not output.exists()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A ledger that is open is refused to others, until it is closed."""
+    with Ledger(tmp_path / "x.run", {}, SHARDS):
+        with pytest.raises(RunError, match="Another process"):
+            Ledger(tmp_path / "x.run", {}, SHARDS)
+        with pytest.raises(RunError, match="Another process"):
+            forget(tmp_path / "x.run")
+    Ledger(tmp_path / "x.run", {}, SHARDS).close()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    """--fresh deletes the state of a run and nothing else."""
+    (tmp_path / "x.run").mkdir()
+    (tmp_path / "x.run" / "diary.txt").write_text("mine")
+
+    with pytest.raises(RunError, match="not the state of a run"):
+        forget(tmp_path / "x.run")
+    assert (tmp_path / "x.run" / "diary.txt").read_text() == "mine"
+
+
+# The ledger
+
+
+def test_the_ledger_counts_and_orders(tmp_path: Path) -> None:
+    """Rows come out in their order, whatever they came in by; a lost row has no line."""
+    with Ledger(tmp_path / "x.run", {"seed": 0}, SHARDS) as ledger:
+        ledger.add(made(4, 1, 0))
+        ledger.add([Made(2, None, ("a: bad", "b"), 7, 7, -1.0), *made(3)])
+        for number in (1, 0):
+            ledger.finish_shard(number)
+
+        assert list(ledger.lines()) == ['{"n":0}', '{"n":1}', '{"n":3}', '{"n":4}']
+        assert ledger.missing() == []
+        assert (ledger.counts().made, ledger.counts().lost, ledger.counts().tokens) == (4, 1, 27)
+        assert [reasons for made, reasons in ledger.accounts() if not made] == [["a: bad", "b"]]
+        assert ledger.hashes()[1] == shard_hash(['{"n":3}', '{"n":4}'])
+
+
+def test_a_shard_is_done_when_all_its_rows_are_in(tmp_path: Path) -> None:
+    """Nobody can say that a shard is done whose rows are missing."""
+    with Ledger(tmp_path / "x.run", {}, SHARDS) as ledger:
+        ledger.add(made(0, 2))
+        with pytest.raises(RunError, match="2 of 3 rows"):
+            ledger.finish_shard(0)
+        assert ledger.missing() == [0, 1]
+
+
+@pytest.mark.parametrize(("rows", "contexts"), [(1, 1), (10, 2), (511, 2), (513, 2), (10**6, 4)])
+def test_shards_are_even(rows: int, contexts: int) -> None:
+    """All rows are in one shard, no shard is long, and every context has as many."""
+    shards = cut(range(rows), Layout(contexts, 32, 1))
+
+    assert [row for shard in shards[:3] for row in shard] == list(range(sum(map(len, shards[:3]))))
+    assert sum(map(len, shards)) == rows
+    assert max(map(len, shards)) <= 256
+    assert len({len(shard) for shard in shards[:-1]}) <= 1
+    assert len(shards) <= contexts * -(-rows // (256 * contexts))
+
+
+# Manifest and verification
+
+
+def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_path: Path) -> None:
+    """Settings, hashes, versions, counts and the certificate; no row and no example."""
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text('{"name":"Zebedee Quux","age":5}\n')
+    output = tmp_path / "rows.jsonl"
+    settings = SETTINGS.model_copy(update={"examples": str(examples), "rows": 20})
+    into(output, random_model, settings)
+    text = manifest_path(output).read_text()
+    manifest = read_manifest(output)
+
+    assert manifest.settings == settings.model_copy(update={"threads": random_model.threads})
+    assert (manifest.counts.rows, manifest.counts.lost) == (20, 0)
+    assert manifest.counts.tokens == manifest.counts.drawn + manifest.counts.forced
+    assert 0 < manifest.counts.kept < 1
+    assert manifest.guarantee == "construction"
+    assert {"path": "$.age", "keyword": "type", "value": "integer", "enforced_by": "grammar"} in (
+        manifest.certificate
+    )
+    assert manifest.versions["llama-cpp-python"]
+    assert "Quux" not in text
+
+    into(output, random_model, settings, keeping=Keeping(examples=True))
+    assert "Quux" in manifest_path(output).read_text()
+    assert manifest_path(output).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", "/"])
+def test_rows_are_verified_in_every_format(
+    random_model: LocalModel, tmp_path: Path, suffix: str
+) -> None:
+    """What was written is found right, and made again it is the same."""
+    output, said = f"{tmp_path}/rows{suffix}", list[str]()
+    settings = SETTINGS.model_copy(update={"rows": 30})
+    carry_out(settings, work_of(settings, random_model), random_model, output)
+
+    replay(Path(output), verify(Path(output), said.append), 5, said.append)
+
+    assert any("30 rows are valid" in line for line in said)
+    assert any("come out the same" in line for line in said)
+
+
+def test_the_same_run_writes_the_same_parquet(random_model: LocalModel, tmp_path: Path) -> None:
+    """Nothing of time or place is in the file."""
+    settings = SETTINGS.model_copy(update={"rows": 30})
+    for name in ("a.parquet", "b.parquet"):
+        into(tmp_path / name, random_model, settings)
+
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_changed_byte_is_found(random_model: LocalModel, tmp_path: Path, place: float) -> None:
+    """One byte of the data is enough."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model)
+    data = bytearray(output.read_bytes())
+    data[int(place * len(data))] ^= 1
+    output.write_bytes(data)
+
+    with pytest.raises(RunError, match="other bytes"):
+        verify(output, lambda _: None)
+
+
+def test_changed_rows_with_a_changed_hash_are_found_by_replay(
+    random_model: LocalModel, tmp_path: Path
+) -> None:
+    """Who edits the manifest along with the rows is found when they are made again."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, SETTINGS.model_copy(update={"rows": 20}))
+    path = manifest_path(output)
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0] = shard_hash(["x"])
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError, match="come out otherwise"):
+        replay(output, verify(output, lambda _: None), 1, lambda _: None)
+
+
+def test_rows_that_the_schema_refuses_are_found(random_model: LocalModel, tmp_path: Path) -> None:
+    """A file with the right hash and a wrong row is not valid."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, SETTINGS.model_copy(update={"rows": 3}))
+    lines = output.read_text().splitlines()
+    output.write_text("\n".join([lines[0], '{"name":"x","age":"y"}', lines[2]]) + "\n")
+    path = manifest_path(output)
+    manifest = json.loads(path.read_text())
+    from synthgen_local.runs.manifest import file_hash
+
+    manifest["output"]["sha256"] = file_hash(output)
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError, match="row 2 is not valid: age"):
+        verify(output, lambda _: None)
+
+
+@pytest.mark.model
+def test_changed_weights_are_found(tmp_path: Path, weights: Path, run: Run) -> None:
+    """One byte of the weights is enough as well."""
+    copy = tmp_path / "model.gguf"
+    copy.write_bytes(weights.read_bytes())
+    ask = ("generate", "name", "-n", "2", "--max-length", "9", "-o", "rows.jsonl", "-q")
+    assert run(*ask, "-m", str(copy), "--weights", "as-shipped").code == 0
+    assert run("verify", "rows.jsonl", "--replay", "1").code == 0
+    with copy.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+    changed = run("verify", "rows.jsonl", "--replay", "1")
+
+    assert changed.code == 1
+    assert "other bytes than the weights" in changed.err
+
+
+def test_no_manifest_no_verification(tmp_path: Path, run: Run) -> None:
+    """Without its manifest, or with a broken one, a file cannot be verified: one line says so."""
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    alone = run("verify", "rows.jsonl")
+    (tmp_path / "rows.jsonl.manifest.json").write_text('{"format": 1}')
+    broken = run("verify", "rows.jsonl")
+
+    assert (alone.code, broken.code) == (1, 1)
+    assert "cannot be read" in alone.err
+    assert "is no manifest" in broken.err
+
+
+def test_what_streams_keeps_no_run(run: Run, tmp_path: Path) -> None:
+    """Rows on stdout leave nothing behind, and options of runs are refused there."""
+    assert run("generate", "n int", "-n", "2", "-m", "random", "-o", "-", "-q").code == 0
+    assert run("generate", "n int", "-m", "random", "--fresh").code == 2
+    assert list(tmp_path.iterdir()) == []
