@@ -122,11 +122,11 @@ def licence_text(wanted: HubFile) -> str:
 
 def find_in_cache(repo: str, quantisation: str) -> Path | None:
     """Return a file that anybody fetched into the hub's cache; None if there is none."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cached = scan_cache_dir().repos
+        cached = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return None
     files = {
@@ -171,13 +171,14 @@ def _fetch_blob(wanted: HubFile, blob: Path, note: Callable[[str], None]) -> Non
     with partial.open("ab") as file:
         _lock(file.fileno(), wanted)
         if file.tell() > wanted.size:
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
         if start := file.tell():
             note(f"Going on at {start / 1e6:.0f} of {wanted.size / 1e6:.0f} MB")
         try:
             _stream(wanted, file, start, note)
         except OSError as error:
-            if error.errno is None and file.tell() < wanted.size:  # the client's words for a cut
+            if type(error) is OSError and error.errno is None:  # it ended early, and in order
                 raise _cut(wanted, file.tell()) from error
             raise
         finally:
