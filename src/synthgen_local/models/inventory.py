@@ -268,6 +268,11 @@ def verify(model: Installed) -> None:
         raise ModelError(
             f"{model.path} cannot be read: {error.strerror}.", hint="Check the disk."
         ) from error
+    check_hash(model, found)
+
+
+def check_hash(model: Installed, found: str) -> None:
+    """Raise ModelError if the hash that was found is not the one recorded."""
     if found != model.sha256:
         raise ModelError(
             f"'{model.name}' is damaged: its sha256 is {found} where {model.sha256} is recorded.",

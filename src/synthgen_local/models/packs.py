@@ -115,11 +115,13 @@ def pack(
             (scratch / "wheels").mkdir()
             wheelhouse.collect(scratch / "wheels", note)
             files |= {f"wheels/{w.name}": w for w in sorted((scratch / "wheels").iterdir())}
+        members = [_listed(name, path) for name, path in files.items()]
+        inventory.check_hash(model, members[1].sha256)
         contents = Contents(
             made_by=f"synthgen-local {version('synthgen-local')}",
             model=_portable(model),
             python=this_python() if with_wheels else None,
-            members=[_listed(name, path) for name, path in files.items()],
+            members=members,
         )
         partial = scratch / "bundle"
         with partial.open("wb") as target:
