@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+import shlex
 import subprocess
 import tarfile
 import zipfile
@@ -21,6 +23,7 @@ Run = Callable[..., Any]
 Files = list[tuple[tarfile.TarInfo, bytes]]
 
 GGUF = b"GGUF" + bytes(range(256)) * 20
+ROOT = Path(__file__).parents[1]
 WHEEL = "tiny-1.0-py3-none-any.whl"
 KINDS = (
     tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE,
@@ -100,16 +103,16 @@ def nothing_kept(cache: Path) -> bool:
 
 def test_a_model_is_carried(bundle: Path, cache: Path, tmp_path: Path) -> None:
     """On the other side it has its name, hash and licence, and the wheels lie where asked."""
-    notes: list[str] = []
-    model = packs.unpack(bundle, wheels=tmp_path / "wheels", note=notes.append)
+    model = packs.unpack(bundle, wheels=tmp_path / "wheels")
 
     assert sources.find("mine").read_bytes() == GGUF
     assert (model.licence, model.origin) == ("MIT", "file")
     inventory.verify(inventory.find("mine"))
-    assert notes == ["Licence of mine: MIT"]
     assert sorted(p.name for p in (tmp_path / "wheels").iterdir()) == ["requirements.txt", WHEEL]
     assert sorted(p.name for p in cache.rglob("*") if p.is_file()) == ["mine.gguf", "mine.json"]
-    assert packs.unpack(bundle) == model  # and once more
+    written_at = model.path.stat().st_mtime_ns
+    assert packs.unpack(bundle) == model  # once more, and the file that is right stays
+    assert model.path.stat().st_mtime_ns == written_at
 
 
 def test_the_same_bytes_again(bundle: Path, tmp_path: Path) -> None:
@@ -315,6 +318,19 @@ def test_the_default_model_as_a_user_carries_it(run: Run, tmp_path: Path, weight
     assert "Licence of smollm2-135m-instruct: Apache-2.0" in unpacked.err
     assert verified.out.startswith("ok smollm2-135m-instruct")
     assert [p.name for p in (tmp_path / "new").rglob("*") if p.is_file()] == [weights.name]
+
+
+@pytest.mark.model
+def test_the_documents_commands_work(run: Run, tmp_path: Path, weights: Path) -> None:
+    """What docs/models.md shows can be typed, in its order, into an empty cache."""
+    (tmp_path / "weights.gguf").symlink_to(weights)
+    text = (ROOT / "docs" / "models.md").read_text("utf-8")
+    commands = re.findall(r"^\$ synthgen-local (.*)$", text, re.MULTILINE)
+
+    for command in commands:
+        done = run(*shlex.split(command), SYNTHGEN_LOCAL_CACHE=str(tmp_path / "new"))
+        assert done.code == 0, done.err
+    assert len(commands) > 5
 
 
 # The wheelhouse.

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,7 +31,6 @@ from ..errors import ModelError, ModelNotFoundError, UsageError
 from .catalog import CatalogEntry, catalog
 
 NOT_STATED = "not stated"
-_BLOCK = 1 << 20
 _MAGIC = b"GGUF"
 _ADDED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = {"random"}
@@ -234,12 +233,15 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
 def place(model: Installed, held: Path) -> None:
     """Move a file that was checked to where its model lies, and record it.
 
+    The same bytes in the same place stay as they are: what was expanded from them stays valid.
+
     Raises ModelError if the name stands for other bytes.
     """
     check_free(model)
     sync(held)
     model.path.parent.mkdir(parents=True, exist_ok=True)
-    held.replace(model.path)
+    if not (model.path.is_file() and sha256_of(model.path) == model.sha256):
+        held.replace(model.path)
     if look_up(model.name) != model:
         record(model)
 
@@ -302,14 +304,10 @@ def remove(name: str) -> Installed:
     return model
 
 
-def sha256_of(path: Path, note: Callable[[bytes], None] = lambda _: None) -> str:
-    """Return the sha256 of a file, as hexadecimal digits. `note` sees every block."""
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            note(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_magic(path: Path, named: str) -> None:

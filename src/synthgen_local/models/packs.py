@@ -171,7 +171,6 @@ def unpack(
         beside = scratch
         if wheels is not None:
             beside = stack.enter_context(inventory.writing(wheels.absolute().parent))
-        note(model.licence_line)
         _read_members(file, contents, {"model": scratch, "wheels": beside})
         held = scratch / Path(contents.weights.name).name
         inventory.check_magic(held, contents.weights.name)
