@@ -224,7 +224,9 @@ def hostile(files: Files) -> Iterator[tuple[str, Files]]:
     for why, changed in other.items():
         yield why, with_contents(files, changed)
     yield "deep", [(plain(packs.CONTENTS, b"[" * 100_000)), *files[1:]]
-    yield "a long list", [plain(packs.CONTENTS, b" " * (5 << 20)), *files[1:]]
+    yield "a long list", [plain(packs.CONTENTS, b" " * (5 << 20) + head[1]), *files[1:]]
+    for name in ("model/../../x.gguf", "model//tmp/x.gguf", "model/.gguf/../x.gguf", "model/x"):
+        yield f"weights {name}", listed([head, licence, plain(name, GGUF), *files[3:]])
 
 
 def test_hostile_bundles(bundle: Path, cache: Path, tmp_path: Path) -> None:
@@ -283,6 +285,17 @@ def test_another_models_name(bundle: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="already names a model"):
         packs.unpack(bundle)
     assert sources.find("mine").read_bytes() == GGUF + b"!"
+
+
+def test_more_than_there_is_room_for(bundle: Path, cache: Path) -> None:
+    """A list that promises more than the disk can hold is not begun."""
+    files = members(bundle)
+    contents = json.loads(files[0][1])
+    contents["members"][-1]["size"] = 1 << 60
+
+    with pytest.raises(ModelError, match="MB are free"):
+        packs.unpack(written(bundle, with_contents(files, contents)))
+    assert nothing_kept(cache)
 
 
 def test_no_bundle(tmp_path: Path) -> None:
