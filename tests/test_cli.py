@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -522,73 +519,6 @@ def test_a_passage_too_long(run: Run) -> None:
     done = run("extract", FIELDS, "-", stdin=f"Ada, 36\n{'word ' * 20_000}\n")
 
     one_line_error(done, 1, "Passage 2 is read in")
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub's protocol as fetching one file takes."""
-
-    names = ("tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf", "README.md")
-    commit = "c" * 40
-
-    def do_HEAD(self) -> None:
-        """Say what a file is."""
-        self.answer()
-
-    def do_GET(self) -> None:
-        """Send a repository's list, or a file."""
-        self.answer()
-
-    def answer(self) -> None:
-        """Serve somebody/Tiny-GGUF and nothing else."""
-        if self.path.startswith("/api/models/somebody/Tiny-GGUF"):
-            siblings = [{"rfilename": name} for name in self.names]
-            info = {"id": "somebody/Tiny-GGUF", "sha": self.commit, "siblings": siblings}
-            self.send(json.dumps(info).encode())
-        elif self.path.endswith(f"/somebody/Tiny-GGUF/resolve/{self.commit}/tiny-Q4_K_M.gguf"):
-            self.send(GGUF)
-        else:
-            self.send_error(404)
-
-    def send(self, data: bytes) -> None:
-        """One answer with the headers that the client wants."""
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", self.commit)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it
-        """Say nothing."""
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    yield {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "no_proxy": "127.0.0.1"}
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_models_of_the_hub(run: Run, hub: dict[str, str]) -> None:
-    """user/repo:QUANT is fetched from the hub, kept in the hub's cache, and then found there."""
-    name = "somebody/Tiny-GGUF:Q4_K_M"
-    before = run("models", "path", name, **hub)
-    pulled = run("models", "pull", name, **hub)
-    after = run("models", "path", name, **hub)
-    vague = run("models", "pull", "somebody/Tiny-GGUF", **hub)
-    gone = run("models", "pull", "somebody/Gone:Q8_0", **hub)
-
-    assert before.code == 3
-    assert Path(pulled.out.strip()).read_bytes() == GGUF, pulled.err
-    assert after.out == pulled.out
-    assert "tiny-Q8_0.gguf" in vague.err
-    assert (gone.code, gone.err.count("\n")) == (1, 2)
 
 
 def test_start_is_quick_to_import() -> None:

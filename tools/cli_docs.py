@@ -17,6 +17,11 @@ COMMANDS = [
     "models list",
     "models pull",
     "models path",
+    "models add",
+    "models verify",
+    "models remove",
+    "models pack",
+    "models unpack",
     "doctor",
 ]
 INTRODUCTION = """# The command line

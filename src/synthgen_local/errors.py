@@ -53,7 +53,7 @@ class ModelError(SynthgenError):
 
 
 class ModelNotFoundError(ModelError):
-    """The model is not on this machine."""
+    """The model is not on this machine, and nothing that has it can be reached now."""
 
     exit_code = 3
 

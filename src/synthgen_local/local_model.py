@@ -5,7 +5,6 @@ Knows names and files, not prompts or schemas.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import time
@@ -36,7 +35,8 @@ from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
 from .errors import DecodingError, ModelError, UsageError
 from .models.catalog import default_model
-from .models.sources import cache_folder, find
+from .models.inventory import expanded_file
+from .models.sources import find
 
 Value = TypeVar("Value")
 
@@ -190,16 +190,12 @@ def _expanded(path: Path, threads: int) -> Path | None:
     """The file with 16-bit weights, made at first use; None and a warning if it cannot be."""
     from .engine.llama import expand
 
-    status = path.stat()
-    origin = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    key = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
-    folder = cache_folder() / "expanded"
-    target = folder / f"{path.stem}.{key}.gguf"
+    target = expanded_file(path)
     if target.is_file():
         return target
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".expand-") as scratch:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".expand-") as scratch:
             partial = Path(scratch) / target.name
             expand(path, partial, threads=threads)
             partial.replace(target)

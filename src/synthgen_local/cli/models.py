@@ -1,25 +1,47 @@
-"""`synthgen-local models`: what is known, what is here, and fetching it."""
+"""`synthgen-local models`: what is known, what is here, fetching it, and carrying it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import console
 
-app = typer.Typer(help="List, fetch and find models.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from ..models.inventory import Installed
+
+app = typer.Typer(
+    help="List, fetch, add, verify, remove and carry models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+CARRY = """Example:
+
+  synthgen-local models pack smollm2-135m-instruct -o bundle.tar --wheelhouse
+
+On the other side, where nothing is installed yet:
+
+  tar -xf bundle.tar wheels
+
+  pip install --no-index --find-links wheels --require-hashes -r wheels/requirements.txt
+
+  synthgen-local models unpack bundle.tar
+"""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[
     str, typer.Argument(help="A catalog name, or user/repo:QUANT of the Hugging Face hub.")
 ]
+Here = Annotated[str, typer.Argument(help="A name that `models list` shows as here.")]
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """Show the models of the catalog and which are on this machine."""
-    models = [_facts(name) for name in _catalog()]
+    """Show the models of the catalog, those that were added, and which are on this machine."""
+    models = _known()
     if as_json:
         console.data_json(models)
         return
@@ -30,7 +52,7 @@ def list_models(as_json: Json = False) -> None:
                 model["name"] + (" (default)" if model["default"] else ""),
                 model["title"],
                 model["quantisation"],
-                f"{model['size'] / 1e6:.0f} MB",
+                f"{model['size'] / 1e6:.0f} MB" if model["size"] else "told at pull",
                 model["licence"],
                 "yes" if model["path"] else "no",
             ]
@@ -40,20 +62,24 @@ def list_models(as_json: Json = False) -> None:
 
 
 @app.command()
-def pull(name: Name, as_json: Json = False) -> None:
-    """Fetch a model and verify it. The only command that uses the network."""
+def pull(
+    name: Name,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, branch or tag of the hub's repository.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a model and verify it. What was cut off goes on where it stopped."""
     from ..models import sources
 
-    path = sources.pull(name, console.note)
-    if as_json:
-        console.data_json({"name": name, "path": str(path)})
-    else:
-        console.data(str(path))
+    _tell(sources.pull(name, console.note, revision=revision), as_json)
 
 
 @app.command()
 def path(
-    name: Annotated[str, typer.Argument(help="A catalog name, a .gguf file, or user/repo:QUANT.")],
+    name: Annotated[
+        str, typer.Argument(help="A name of `models list`, a .gguf file, or user/repo:QUANT.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Print where a model's file lies on this machine."""
@@ -66,20 +92,131 @@ def path(
         console.data(str(found))
 
 
-def _catalog() -> list[str]:
-    from ..models.catalog import catalog
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="A .gguf file.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Its name from now on. Default: the file's.")] = "",
+    licence: Annotated[str, typer.Option(help="Whose terms hold.")] = "not stated",
+    as_json: Json = False,
+) -> None:
+    """Put a file into the cache under a name, hashed; linked if that can be, else copied."""
+    from ..models import inventory
 
-    return list(catalog())
+    model, how = inventory.add(file, name, licence)
+    console.note(f"{how.capitalize()} {file}; sha256 {model.sha256}")
+    _tell(model, as_json, how=how)
 
 
-def _facts(name: str) -> dict[str, Any]:
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Default: all that are here.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash a model's file again and compare; exit code 1 if one is not what was recorded."""
     from ..errors import ModelError
-    from ..models.catalog import catalog
-    from ..models.sources import find
+    from ..models import inventory
 
-    entry = catalog()[name]
-    try:
-        where: str | None = str(find(name))
-    except ModelError:
-        where = None
-    return {**entry.model_dump(exclude={"sources", "file"}), "path": where}
+    wanted = [inventory.find(name)] if name else inventory.installed()
+    found: dict[str, ModelError | None] = {}
+    for model in wanted:
+        try:
+            inventory.verify(model)
+            found[model.name] = None
+        except ModelError as error:
+            found[model.name] = error
+        if not as_json:
+            word = "damaged" if found[model.name] else "ok"
+            console.data(f"{word} {model.name} sha256 {model.sha256}")
+    if as_json:
+        console.data_json(
+            [{"name": m.name, "sha256": m.sha256, "ok": not found[m.name]} for m in wanted]
+        )
+    for error_or_none in found.values():
+        if error_or_none:
+            raise error_or_none
+
+
+@app.command()
+def remove(name: Here, as_json: Json = False) -> None:
+    """Delete a model's file and its record from this machine."""
+    from ..models import inventory
+
+    model = inventory.remove(name)
+    if as_json:
+        console.data_json({"name": name, "path": str(model.path)})
+    else:
+        console.note(f"Removed {model.path}")
+
+
+@app.command(epilog=CARRY)
+def pack(
+    name: Here,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle, a .tar file.")],
+    wheelhouse: Annotated[
+        bool,
+        typer.Option("--wheelhouse", help="With every wheel that installs this program; uses pip."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model, its licence and a list of contents with hashes to one file."""
+    from ..models import inventory, packs
+
+    model = inventory.find(name)
+    contents = packs.pack(model, output, with_wheels=wheelhouse, note=console.note)
+    digest = inventory.sha256_of(output)
+    console.note(f"sha256 {digest}, {output.stat().st_size / 1e6:.0f} MB")
+    if as_json:
+        facts = contents.model_dump(exclude={"model": {"licence_text"}})
+        console.data_json({"path": str(output), "sha256": digest, **facts})
+    else:
+        console.data(str(output))
+
+
+@app.command()
+def unpack(
+    bundle: Annotated[Path, typer.Argument(help="What `models pack` wrote.", show_default=False)],
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Put its wheels into this new folder.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of a bundle, then put its model into the cache."""
+    from ..models import packs
+
+    _tell(packs.unpack(bundle, wheels=wheelhouse, note=console.note), as_json)
+
+
+def _tell(model: Installed, as_json: bool, **more: str) -> None:
+    """What is here now: its licence for people, its path or all facts for programs."""
+    console.note(model.licence_line)
+    if as_json:
+        facts = model.model_dump(exclude={"licence_text", "file"})
+        console.data_json({**facts, **more, "path": str(model.path)})
+    else:
+        console.data(str(model.path))
+
+
+def _known() -> list[dict[str, Any]]:
+    """The catalog, then what was pulled, added or unpacked under other names."""
+    from ..models.catalog import catalog
+    from ..models.inventory import installed
+
+    here = {model.name: model for model in installed()}
+    known = [
+        entry.model_dump(exclude={"sources", "file"}) | _place(here.pop(name, None))
+        for name, entry in catalog().items()
+    ]
+    return known + [{"default": False} | _facts(model) for model in here.values()]
+
+
+def _place(model: Installed | None) -> dict[str, Any]:
+    if model is None:
+        return {"path": None}
+    facts = _facts(model)
+    return {name: facts[name] for name in ("size", "sha256", "repo", "revision", "path")}
+
+
+def _facts(model: Installed) -> dict[str, Any]:
+    return {**model.model_dump(exclude={"licence_text", "file"}), "path": str(model.path)}

