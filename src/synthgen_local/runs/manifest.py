@@ -22,13 +22,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import RunError
 from ..local_model import LocalModel
+from ..models.inventory import look_up, sha256_of
 from ..schema import SAYS, Certificate
 from ..whole import whole_file
 from .ledger import Ledger
 from .settings import AnySettings, Work
 
 _PACKAGES = ("synthgen-local", "llama-cpp-python", "llguidance", "numpy", "pyarrow", "pydantic")
-_BLOCK = 1 << 20
 
 
 class _Part(BaseModel):
@@ -40,6 +40,7 @@ class ModelFacts(_Part):
 
     name: str
     description: str
+    licence: str | None
     sha256: str | None
     size: int | None
     chat_template: str | None
@@ -133,9 +134,11 @@ def model_facts(model: LocalModel) -> ModelFacts:
     """Return what is known of a model that is loaded. Its file is read."""
     engine = model.engine
     template = engine.chat_template
+    known = look_up(model.name)
     return ModelFacts(
         name=model.name,
         description=engine.description,
+        licence=None if known is None else known.licence,
         sha256=None if model.path is None else file_hash(model.path),
         size=None if model.path is None else model.path.stat().st_size,
         chat_template=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
@@ -226,7 +229,4 @@ def file_hash(path: Path) -> str:
                 name = os.fspath(inner.relative_to(path))
                 digest.update(f"{name} {file_hash(inner)}\n".encode())
         return digest.hexdigest()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256_of(path)

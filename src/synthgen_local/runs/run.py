@@ -83,6 +83,8 @@ def carry_out(
             return Report(None, tally)
         manifest = describe(settings, work, model, facts, ledger)
         known = manifest.model_dump(mode="json", include=_PROVENANCE)
+        if manifest.model.licence is not None:
+            known["licence"] = manifest.model.licence
         write_table(output, ledger.lines(), work.schema, provenance=known, csv_safe=csv_safe)
         manifest = manifest.model_copy(
             update={
