@@ -485,14 +485,14 @@ def test_bad_passages(name: str, run: Run, wrong: Path) -> None:
 
 
 def test_too_few_passages(run: Run, tmp_path: Path) -> None:
-    """Records that no attempt satisfies are exit code 4; the passages before them are kept."""
+    """Records that no attempt satisfies are exit code 4; all other passages are kept."""
     (tmp_path / "never.py").write_text(ODD)
     passages = "no number\nn is 1\n"
     stdout = run("extract", "never.py:Never", "-", *DRY, stdin=passages)
     named = run("extract", "never.py:Never", "-", *DRY, "-o", "found.jsonl", stdin=passages)
 
     assert (stdout.code, named.code) == (4, 4)
-    assert "its records were turned down" in named.err
+    assert "1 of 2 passages: 1 turned down 100 times each" in named.err
     assert (tmp_path / "found.jsonl").read_text() == stdout.out
 
 

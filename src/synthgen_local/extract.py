@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job, Start
-from .engine.parallel import Accepted, Outcome, Rejected, values
+from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
 from .instances import Dataset
@@ -132,12 +132,15 @@ class Extractor:
 
         Example: `for records in extractor.extract(open("notes.txt")): print(records)`
         """
-        return values(self.outcomes(texts, seed=seed))
+        return self._records_of(self.outcomes(texts, seed=seed))
 
     def outcomes(
         self, texts: Iterable[str], *, seed: int = 0, part: Part | None = None
     ) -> Generator[Outcome[list[Any]]]:
-        """Yield the records with their accounts; of a `part`, those of its shards."""
+        """Yield the records with their accounts; of a `part`, those of its shards.
+
+        Records that were turned down too often are None.
+        """
         passages = list(texts)
         for number, passage in enumerate(passages, 1):
             if any("\ud800" <= character <= "\udfff" for character in passage):
@@ -146,7 +149,10 @@ class Extractor:
                 )
         if not passages:
             return (_ for _ in ())
-        return self._extract(self._job(passages, seed), len(passages), part)
+        job = self._job(passages, seed)
+        return self._model.decode(
+            job, len(passages), self._check, attempts=ATTEMPTS, batch=self._batch, part=part
+        )
 
     def prompt_text(self, text: str) -> str:
         """Return the whole prompt for a passage as the model sees it, chat template included."""
@@ -207,10 +213,7 @@ class Extractor:
             )
         return Array(record, self._least, most)
 
-    def _extract(self, job: Job, passages: int, part: Part | None) -> Generator[Outcome[list[Any]]]:
-        outcomes = self._model.decode(
-            job, passages, self._check, attempts=ATTEMPTS, batch=self._batch, part=part
-        )
+    def _records_of(self, outcomes: Generator[Outcome[list[Any]]]) -> Generator[list[Any]]:
         with closing(outcomes):
             for outcome in outcomes:
                 if outcome.value is None:
@@ -219,7 +222,7 @@ class Extractor:
                         f"times, at last by: {outcome.rejections[-1]}",
                         hint="Loosen that check, or raise the temperature.",
                     )
-                yield outcome
+                yield outcome.value
 
     def _check(self, decoded: Decoded) -> Accepted[list[Any]] | Rejected:
         try:

@@ -252,8 +252,9 @@ def _fit(
 class Tally:
     """What the rows of a run were turned down by, try by try."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs: int, word: str = "rows") -> None:
         self._runs = runs
+        self._word = word
         self.made = 0
         self._lost = 0
         self._reasons: Counter[str] = Counter()
@@ -283,7 +284,7 @@ class Tally:
         if self._lost:
             blamed, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
-                f"{self.made} of {self._runs} rows: {self._lost} were turned down {ATTEMPTS} "
+                f"{self.made} of {self._runs} {self._word}: {self._lost} turned down {ATTEMPTS} "
                 f"times each, most often ({times} times) by: {self._examples[blamed]}",
                 hint="Loosen that check, or give examples that pass it.",
             )

@@ -92,7 +92,7 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
     from ..tables import write_table
     from ..tabular import Tally
 
-    tally = Tally(work.rows)
+    tally = Tally(work.rows, work.word)
 
     def lines() -> Iterator[str]:
         made = console.tracked(work.make(Part()), work.rows, work.word, quiet=delivery.quiet)

@@ -127,7 +127,7 @@ def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
 
 
 def _tally(work: Work, ledger: Ledger) -> Tally:
-    tally = Tally(work.rows)
+    tally = Tally(work.rows, work.word)
     for made, rejections in ledger.accounts():
         tally.add(rejections, made=made)
     return tally

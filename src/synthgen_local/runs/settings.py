@@ -219,8 +219,10 @@ class ExtractSettings(Settings):
             outcomes = extractor.outcomes(passages, seed=self.seed, part=part)
             with closing(outcomes):
                 for outcome in outcomes:
-                    records = [extractor.schema.dump(record) for record in outcome.value or ()]
-                    row = {"text": passages[outcome.row], "records": records}
+                    row = None
+                    if outcome.value is not None:
+                        records = [extractor.schema.dump(record) for record in outcome.value]
+                        row = {"text": passages[outcome.row], "records": records}
                     yield _made(outcome, row, schema)
 
         hashes = _schema_hashes(extractor.grammar) | {
@@ -237,11 +239,11 @@ AnySettings: TypeAlias = Annotated[
 ]
 
 
-def _made(outcome: Outcome[Any], row: Mapping[str, Any], schema: RowSchema) -> Made:
+def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> Made:
     decoded = outcome.decoded
     return Made(
         outcome.row,
-        row_line(row, schema),
+        None if row is None else row_line(row, schema),
         outcome.rejections,
         decoded.tokens,
         decoded.drawn,
