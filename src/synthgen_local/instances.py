@@ -29,8 +29,8 @@ _SHOWN = 10  # rows in a notebook
 class Dataset(Sequence[Any]):
     """Rows of one schema, in their order; equal to a list of the same instances.
 
-    Nothing changes it. What reads Arrow reads it without a copy through Python objects:
-    `polars.DataFrame(rows)`, `duckdb.from_arrow(rows)`, `pyarrow.table(rows)`.
+    Nothing changes it. What reads Arrow reads it: `pyarrow.table(rows)`, `duckdb.from_arrow(rows)`,
+    `polars.DataFrame(rows.to_arrow())`.
 
     Example: `Dataset([Person(name="Ada", age=36)], Person).to_pandas()`
     """

@@ -312,10 +312,12 @@ def _write_shard(
 
     rows = 0
     with ParquetWriter(file, schema) as writer:
-        while group is not None and file.tell() < _SHARD_BYTES:
+        while group is not None:
             writer.write_table(group)
             rows += group.num_rows
             group = next(groups, None)
+            if file.tell() >= _SHARD_BYTES:
+                break
     return group, rows
 
 
