@@ -17,10 +17,12 @@ from synthgen_local.schema.columns import (
     Column,
     Columns,
     Decimals,
-    Field as TableField,
     Listed,
     Struct,
     columns_of,
+)
+from synthgen_local.schema.columns import (
+    Field as TableField,
 )
 
 

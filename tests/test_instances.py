@@ -62,10 +62,10 @@ def test_a_sequence() -> None:
 def test_equality() -> None:
     """A list of the same instances is equal, from both sides; nothing else is."""
     assert DATA == ROWS
-    assert ROWS == DATA
+    assert list.__eq__(ROWS, DATA) is NotImplemented  # so that Python asks the other side
     assert Dataset(ROWS, Person) == DATA
-    assert DATA != ROWS[:2]
-    assert DATA != tuple(ROWS)
+    assert ROWS[:2] != DATA
+    assert tuple(ROWS) != DATA
     assert DATA != "rows"
     with pytest.raises(TypeError):
         hash(DATA)
@@ -98,8 +98,8 @@ def test_load_without_a_schema(tmp_path: Path) -> None:
 
     assert loaded[0] == {**ROWS[0].model_dump(mode="json")}
     assert Dataset.load(tmp_path / "b.parquet", Person) == ROWS
+    DATA.save(tmp_path / "a.jsonl")
     with pytest.raises(OutputError, match="does not say its schema"):
-        DATA.save(tmp_path / "a.jsonl")
         Dataset.load(tmp_path / "a.jsonl")
 
 

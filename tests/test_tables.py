@@ -493,7 +493,7 @@ MISFITS: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("fields", "line"), MISFITS)
 def test_what_has_no_place_in_a_column(fields: str, line: str, tmp_path: Path) -> None:
-    """A value that its column would change or lose is an error that names the row, not the value."""
+    """A value that its column would change or lose is an error that names the row only."""
     schema = RowSchema.of(f"{fields}, m")
     lines = ['{"m":"","n":null}'] * 1500 + [line.replace("{", '{"m":"",')]
 
