@@ -412,6 +412,10 @@ def test_a_folder_is_not_replaced_unless_it_is_ours(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no data set of this program"):
         write(tmp_path, "people/")
     assert (folder / "README.md").read_text() == "# Mine"
+    (folder / "README.md").unlink()
+    (folder / "data" / "mine.parquet").touch()
+    with pytest.raises(OutputError, match=r"It holds data/mine\.parquet"):
+        write(tmp_path, "people/")
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(OutputError, match="is no folder"):
         write(tmp_path, "link/")

@@ -14,6 +14,7 @@ from ..errors import TooFewRowsError, UsageError
 from . import console
 
 if TYPE_CHECKING:
+    from ..local_model import LocalModel
     from ..schema import RowSchema
 
 
@@ -29,6 +30,16 @@ def destination(output: str | None, *, csv_safe: bool) -> str | None:
     return output
 
 
+def provenance(model: LocalModel, seed: int) -> dict[str, Any]:
+    """Return where rows come from, as far as it is known; the licence is the model's."""
+    from .. import __version__
+    from ..models.catalog import catalog
+
+    known = catalog().get(model.name)
+    licence = {} if known is None else {"licence": known.licence}
+    return {"model": model.name, **licence, "seed": seed, "synthgen-local": __version__}
+
+
 def deliver(
     made: Generator[Any],
     wanted: int,
@@ -39,7 +50,7 @@ def deliver(
     word: str,
     quiet: bool,
     csv_safe: bool = False,
-    provenance: Mapping[str, Any] | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Hand rows on as they come, then say how it went and where they come from.
 
@@ -65,7 +76,7 @@ def deliver(
         for line in lines():
             console.data(line)
     else:
-        write_table(output, lines(), schema, provenance=provenance, csv_safe=csv_safe)
+        write_table(output, lines(), schema, provenance=made_by, csv_safe=csv_safe)
     if not quiet:
         took = time.monotonic() - start
         console.note(

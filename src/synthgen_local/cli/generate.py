@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .delivery import deliver, destination
+from .delivery import deliver, destination, provenance
 from .options import (
     Batch,
     CsvSafe,
@@ -102,7 +102,7 @@ def generate(
                 word="rows",
                 quiet=quiet,
                 csv_safe=csv_safe,
-                provenance={"model": loaded.name, "seed": seed},
+                made_by=provenance(loaded, seed),
             )
             if not quiet:
                 for reason, share in tally.rates():

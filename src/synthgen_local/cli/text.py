@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import console
-from .delivery import deliver, destination
+from .delivery import deliver, destination, provenance
 from .options import (
     Batch,
     CsvSafe,
@@ -105,7 +105,7 @@ def text(
             word="texts",
             quiet=quiet,
             csv_safe=csv_safe,
-            provenance={"model": loaded.name, "seed": seed},
+            made_by=provenance(loaded, seed),
         )
 
 
