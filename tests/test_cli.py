@@ -203,6 +203,66 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_stdout_by_name(output: str, run: Run) -> None:
+    """`-o -` and `-o /dev/stdout` are stdout, as if nothing had been said."""
+    asked = "generate", FIELDS, "-n", "3", *DRY
+    named, silent = run(*asked, "-o", output), run(*asked)
+
+    assert named.out == silent.out
+    assert (named.code, len(named.rows)) == (0, 3)
+
+
+def test_a_closed_pipe_by_name_is_quiet(tmp_path: Path) -> None:
+    """`-o /dev/stdout | head` ends as quietly; what stdout is redirected to is added to."""
+    command = f"'{sys.executable}' -m synthgen_local generate '{FIELDS}' -m random -q"
+    head = f"{command} -n 500 -o /dev/stdout | head -2"
+    more = f"echo first > rows; {command} -n 2 -o /dev/stdout >> rows; cat rows"
+    for asked, lines in ((head, 2), (more, 3)):
+        done = subprocess.run(
+            ["sh", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert (len(done.stdout.splitlines()), done.stderr) == (lines, "")
+
+
+def test_a_folder(run: Run, tmp_path: Path) -> None:
+    """`-o people/` is a data set with a card that says which model and seed made it."""
+    for rows in ("3", "4"):
+        assert run("generate", FIELDS, "-n", rows, *DRY, "-o", "people/").code == 0
+
+    card = (tmp_path / "people" / "README.md").read_text(encoding="utf-8")
+    assert "| model | random |" in card
+    assert "4 rows" in card
+    assert len(pyarrow.parquet.read_table(tmp_path / "people" / "data")) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
+def test_csv_safe(run: Run, tmp_path: Path) -> None:
+    """--csv-safe takes formulas their power, and is refused where there are none."""
+    (tmp_path / "a.json").write_text('{"properties":{"a":{"const":"=1"}},"required":["a"]}')
+    command = "generate", "a.json", "-n", "1", *DRY
+    for option, cell in (((), "=1"), (("--csv-safe",), "'=1")):
+        assert run(*command, "-o", "a.csv", *option).code == 0
+        assert (tmp_path / "a.csv").read_bytes() == f"a\r\n{cell}\r\n".encode()
+    for wrong in ([], ["-o", "-"], ["-o", "a.jsonl"], ["-o", "a/"]):
+        assert run(*command, *wrong, "--csv-safe").code == 2
+
+
+def test_records_with_references(run: Run, tmp_path: Path) -> None:
+    """Records of a nested model are structs in .parquet, wherever their schema refers to."""
+    (tmp_path / "models.py").write_text(
+        "from pydantic import BaseModel\n"
+        "class Place(BaseModel):\n    name: str\n"
+        "class Person(BaseModel):\n    home: Place\n    work: Place\n"
+    )
+    (tmp_path / "a.txt").write_text("Ada lives in Rome and works in Oslo.\n")
+    done = run("extract", "models.py:Person", "a.txt", *DRY, "-o", "a.parquet")
+    kind = pyarrow.parquet.read_schema(tmp_path / "a.parquet").field("records").type
+
+    assert done.code == 0
+    assert str(kind.value_type.field("work").type) == "struct<name: string>"
+
+
 def test_version_and_help(run: Run) -> None:
     """The program says its version, and help shows the exit codes."""
     assert run("--version").out == f"synthgen-local {__version__}\n"
@@ -384,7 +444,10 @@ def test_free_mentions(run: Run, inputs: Path) -> None:
 
 
 def test_files_of_texts_and_records(run: Run, inputs: Path) -> None:
-    """The suffix of -o names the format; nested values are JSON text in .csv."""
+    """The suffix of -o names the format; nested values are JSON text in .csv.
+
+    In .parquet they are structs, but for fields, which may be anything.
+    """
     for suffix in ("jsonl", "csv", "parquet"):
         assert run("text", "films.csv", *DRY, "-o", f"texts.{suffix}").out == ""
         assert run("extract", "actor", "texts.jsonl", *DRY, "-o", f"found.{suffix}").code == 0
@@ -394,7 +457,10 @@ def test_files_of_texts_and_records(run: Run, inputs: Path) -> None:
         rows = [json.loads(line) for line in lines]
         with (inputs / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             cells = list(csv.DictReader(file))
-        assert pyarrow.parquet.read_table(inputs / f"{name}.parquet").to_pylist() == rows
+        table = pyarrow.parquet.read_table(inputs / f"{name}.parquet").to_pylist()
+        for row in table:
+            row.update({key: json.loads(row[key]) for key in ("fields",) if key in row})
+        assert table == rows
         assert [cell["text"] for cell in cells] == [row["text"] for row in rows]
         for key in nested:
             assert [json.loads(cell[key]) for cell in cells] == [row[key] for row in rows]

@@ -40,8 +40,11 @@ COMMANDS = [
 
 @pytest.mark.model
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_python_blocks_run(path: Path, weights: Path) -> None:
-    """Every Python block of a document runs, in order."""
+def test_python_blocks_run(
+    path: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every Python block of a document runs, in order; what it writes lies in the test's folder."""
+    monkeypatch.chdir(tmp_path)
     document = Sybil(parsers=[PythonCodeBlockParser()], path=str(ROOT)).parse(path)
 
     for example in document.examples():

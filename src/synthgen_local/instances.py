@@ -29,8 +29,8 @@ _SHOWN = 10  # rows in a notebook
 class Dataset(Sequence[Any]):
     """Rows of one schema, in their order; equal to a list of the same instances.
 
-    Nothing changes it. What reads Arrow reads it without a copy through Python objects:
-    `polars.DataFrame(rows)`, `duckdb.from_arrow(rows)`, `pyarrow.table(rows)`.
+    Nothing changes it. What reads Arrow reads it: `pyarrow.table(rows)`, `duckdb.from_arrow(rows)`,
+    `polars.DataFrame(rows.to_arrow())`.
 
     Example: `Dataset([Person(name="Ada", age=36)], Person).to_pandas()`
     """
@@ -77,7 +77,8 @@ class Dataset(Sequence[Any]):
     ) -> None:
         """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
 
-        See `write_table`. Raises OutputError, and leaves nothing.
+        See `write_table`; an apostrophe of `csv_safe` stays when the file is loaded. Raises
+        OutputError, and leaves nothing.
 
         Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
         """

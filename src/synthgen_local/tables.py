@@ -71,17 +71,18 @@ def check_destination(path: Destination, *, csv_safe: bool = False) -> None:
 
     Example: `check_destination("people.parquet")`
     """
-    kind, where = _kind(path), Path(path)
+    kind, where = _kind(path), Path(path).absolute()
     if csv_safe and kind != ".csv":
         raise UsageError(f"{path} is no .csv: no cell is a formula in it.", hint="Leave it out.")
     if is_stream(where):
         writable = where
     elif not where.parent.is_dir():
         raise OutputError(
-            f"The folder {where.parent} does not exist.", hint=f"Make it: mkdir -p {where.parent}"
+            f"The folder {Path(path).parent} does not exist.",
+            hint=f"Make it: mkdir -p {Path(path).parent}",
         )
     else:
-        writable = where.parent
+        writable = Path(path).parent
     if not os.access(writable, os.W_OK):
         what = "" if writable is where else "The folder "
         raise OutputError(f"{what}{writable} cannot be written.", hint="Choose another place.")
@@ -115,7 +116,7 @@ def write_table(
     """
     check_destination(path, csv_safe=csv_safe)
     table = _Table(schema, provenance or {}, csv_safe)
-    kind, where = _kind(path), Path(path)
+    kind, where = _kind(path), Path(path).absolute()
     try:
         if is_stream(where):
             with where.open("ab") as file:
@@ -177,12 +178,12 @@ def _kind(path: Destination) -> str:
     """The suffix of a file's format, or `_FOLDER`."""
     where = Path(path)
     suffix = where.suffix.lower()
+    if _is_stream(where):
+        return suffix if suffix in _WRITERS else ".jsonl"
     if os.fspath(path).endswith(_FOLDER) or _is_ours(where):
         return _FOLDER
     if suffix in _WRITERS:
         return suffix
-    if is_stream(where):
-        return ".jsonl"
     raise OutputError(
         f"{path} has no known suffix.", hint=f"Use {', '.join(_WRITERS)}, or end it with a /."
     )
@@ -210,20 +211,24 @@ def _check_replaceable(path: Path) -> None:
     """Raise OutputError for a folder with anything in it that `_write_folder` did not write."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise OutputError(f"{path} is no folder.", hint="Choose another name.")
-    if not path.exists():
+    if not path.exists() or not any(path.iterdir()):
         return
-    files = [file for file in path.rglob("*") if not (file.is_dir() and not file.is_symlink())]
-    others = [file for file in files if not _is_part(file.relative_to(path))]
-    if files and not (_is_ours(path) and not others):
-        named = f" It holds {others[0].relative_to(path)}." if others else ""
+    other = next(_others(path), None)
+    if other is not None or not _is_ours(path):
+        named = f" It holds {other.relative_to(path)}." if other is not None else ""
         raise OutputError(
             f"The folder {path} is no data set of this program.{named}",
             hint="Choose another name, or remove it.",
         )
 
 
-def _is_part(path: Path) -> bool:
-    return str(path) == "README.md" or path.match("data/train-*-of-*.parquet")
+def _others(path: Path) -> Iterator[Path]:
+    """What is in a folder besides the parts of a data set."""
+    for entry in path.iterdir():
+        if entry.name == "data" and entry.is_dir() and not entry.is_symlink():
+            yield from (file for file in entry.iterdir() if not file.match(DATA))
+        elif entry.name != "README.md":
+            yield entry
 
 
 def _flushed(lines: Iterable[str], file: IO[bytes]) -> Iterator[str]:
@@ -312,10 +317,12 @@ def _write_shard(
 
     rows = 0
     with ParquetWriter(file, schema) as writer:
-        while group is not None and file.tell() < _SHARD_BYTES:
+        while group is not None:
             writer.write_table(group)
             rows += group.num_rows
             group = next(groups, None)
+            if file.tell() >= _SHARD_BYTES:
+                break
     return group, rows
 
 

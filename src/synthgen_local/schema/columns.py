@@ -99,7 +99,6 @@ WHOLE = "value"
 """The name of the column that holds rows which are no objects."""
 
 _JSON = Column("json")
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _STRINGS = {"text", "date", "time", "datetime", "instant", "duration"}
 _MOST_FIELDS = 2000  # beyond which a schema is no table: the rest is JSON text
 _MOST_DIGITS = 38  # of a 128-bit decimal, which every reader has
@@ -136,6 +135,7 @@ class _Walk:
         found = [column for part in parts for column in self._of_part(part, path, inside)]
         columns = [column for column in found if column is not None]
         joined = reduce(_joined, columns) if columns else _JSON
+        joined = _JSON if joined.type == Struct(()) else joined  # nothing that a file can hold
         return replace(joined, nullable=joined.nullable or None in found)
 
     def _of_part(self, part: Part, path: str, inside: frozenset[str]) -> Iterator[Column | None]:
@@ -193,7 +193,7 @@ class _Walk:
             not isinstance(schema, bool) and schema != {} for schema in others
         )
         self._fields += len(names)
-        if free or not names or self._fields > _MOST_FIELDS:
+        if free or not (names or False in others) or self._fields > _MOST_FIELDS:
             return _JSON
         fields = []
         for name in names:
@@ -201,7 +201,7 @@ class _Walk:
             if name not in part.forbidden and False not in schemas:
                 column = self.column(schemas, join_path(path, name), inside)
                 fields.append(Field(name, column, name not in part.required))
-        return Column(Struct(tuple(fields))) if fields else _JSON
+        return Column(Struct(tuple(fields)))
 
 
 def _joined(a: Column, b: Column) -> Column:
@@ -215,15 +215,26 @@ def _joined_types(a: ColumnType, b: ColumnType) -> ColumnType:
     match a, b:
         case Listed(x), Listed(y):
             return Listed(_joined(x, y))
-        case Struct(xs), Struct(ys) if [x.name for x in xs] == [y.name for y in ys]:
-            return Struct(tuple(map(_joined_fields, xs, ys)))
+        case Struct(xs), Struct(ys):
+            return _joined_structs(xs, ys)
     if {a, b} == {"integer", "number"}:
         return "number"
     return "text" if is_string(a) and is_string(b) else "json"
 
 
-def _joined_fields(a: Field, b: Field) -> Field:
-    return Field(a.name, _joined(a.column, b.column), a.optional or b.optional)
+def _joined_structs(xs: Sequence[Field], ys: Sequence[Field]) -> ColumnType:
+    """The fields of both, unless it would be lost who has one that is null."""
+    before, after = ({field.name: field for field in fields} for fields in (xs, ys))
+    fields = []
+    for name in dict.fromkeys((*before, *after)):
+        x, y = before.get(name), after.get(name)
+        if x is not None and y is not None:
+            fields.append(Field(name, _joined(x.column, y.column), x.optional or y.optional))
+        elif (one := x or y) is not None:
+            if one.column.nullable:
+                return "json"
+            fields.append(replace(one, optional=True))
+    return Struct(tuple(fields))
 
 
 def is_string(kind: ColumnType) -> bool:
@@ -265,8 +276,11 @@ def _kind(value: Any) -> str:
 
 
 def _integer(keywords: AnyMapping[str, Any]) -> Word:
-    bounds = [keywords[key] for key in _BOUNDS if key in keywords]
-    return "integer" if all(-(2**63) <= bound < 2**63 for bound in bounds) else "json"
+    lows = [keywords[key] for key in ("minimum", "exclusiveMinimum") if key in keywords]
+    highs = [keywords["maximum"]] if "maximum" in keywords else []
+    highs += [keywords["exclusiveMaximum"] - 1] if "exclusiveMaximum" in keywords else []
+    fits = all(-(2**63) <= bound < 2**63 for bound in (*lows, *highs))
+    return "integer" if fits else "json"
 
 
 def _string(keywords: AnyMapping[str, Any]) -> Word | Decimals:

@@ -1,0 +1,210 @@
+"""Data sets: sequences of instances that files and other libraries take."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NotRequired, Optional
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from synthgen_local import (
+    Dataset,
+    Extractor,
+    LocalModel,
+    OutputError,
+    SchemaError,
+    TabularGenerator,
+    UsageError,
+)
+
+
+class Person(BaseModel):
+    """A row."""
+
+    name: str
+    age: Optional[int]
+    born: date
+    paid: Decimal
+    well: bool
+    tags: list[str]
+
+
+ROWS = [
+    Person(name="Ada <b>", age=36, born="1815-12-10", paid="1.5", well=True, tags=["a"]),
+    Person(name="Bo", age=None, born="2000-01-01", paid="2", well=False, tags=[]),
+    Person(name="Cy", age=2**60 + 1, born="1999-01-01", paid="0", well=True, tags=["x", "y"]),
+]
+DATA = Dataset(ROWS, Person)
+
+
+def test_a_sequence() -> None:
+    """It is read as a list is, and cannot be changed."""
+    assert isinstance(DATA, Sequence)
+    assert (len(DATA), DATA[0], DATA[-1], list(DATA)) == (3, ROWS[0], ROWS[2], ROWS)
+    assert ROWS[1] in DATA
+    assert DATA.index(ROWS[2]) == 2
+    assert isinstance(DATA[1:], Dataset)
+    assert DATA[1:] == ROWS[1:]
+    assert not Dataset([], Person)
+    with pytest.raises(TypeError):
+        DATA[0] = ROWS[1]  # type: ignore[index]
+
+
+def test_equality() -> None:
+    """A list of the same instances is equal, from both sides; nothing else is."""
+    assert DATA == ROWS
+    assert list.__eq__(ROWS, DATA) is NotImplemented  # so that Python asks the other side
+    assert Dataset(ROWS, Person) == DATA
+    assert ROWS[:2] != DATA
+    assert tuple(ROWS) != DATA
+    assert DATA != "rows"
+    with pytest.raises(TypeError):
+        hash(DATA)
+
+
+def test_rows_of_before_are_kept() -> None:
+    """A list that it was made of may change."""
+    rows = list(ROWS)
+    data = Dataset(rows, Person)
+    rows.clear()
+
+    assert data == ROWS
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a/"])
+def test_save_and_load(name: str, tmp_path: Path) -> None:
+    """What is loaded with the schema are the instances that were saved."""
+    DATA.save(f"{tmp_path}/{name}")
+    loaded = Dataset.load(f"{tmp_path}/{name}", Person)
+
+    assert loaded == ROWS
+    assert isinstance(loaded[0], Person)
+
+
+def test_load_without_a_schema(tmp_path: Path) -> None:
+    """A .parquet file gives dicts of JSON values, that can be saved again."""
+    DATA.save(tmp_path / "a.parquet", provenance={"seed": 0})
+    loaded = Dataset.load(tmp_path / "a.parquet")
+    loaded.save(tmp_path / "b.parquet")
+
+    assert loaded[0] == {**ROWS[0].model_dump(mode="json")}
+    assert Dataset.load(tmp_path / "b.parquet", Person) == ROWS
+    DATA.save(tmp_path / "a.jsonl")
+    with pytest.raises(OutputError, match="does not say its schema"):
+        Dataset.load(tmp_path / "a.jsonl")
+
+
+def test_rows_are_checked_when_they_are_loaded(tmp_path: Path) -> None:
+    """A row that the schema refuses is named by its number, without its values."""
+    DATA.save(tmp_path / "a.jsonl")
+    text = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(text.replace('"2000-01-01"', '"secret"'))
+
+    with pytest.raises(OutputError, match=r"row 2 is no Person: born") as caught:
+        Dataset.load(tmp_path / "a.jsonl", Person)
+    assert "secret" not in str(caught.value)
+
+
+def test_csv_safe(tmp_path: Path) -> None:
+    """The option of `write_table` is one here too."""
+    Dataset([Person(**{**ROWS[0].model_dump(), "name": "=1"})], Person).save(
+        tmp_path / "a.csv", csv_safe=True
+    )
+
+    assert "'=1" in (tmp_path / "a.csv").read_text()
+
+
+def test_to_pandas() -> None:
+    """Types come from the schema: integers that may be null stay integers."""
+    frame = DATA.to_pandas()
+
+    assert str(frame["age"].dtype) == "Int64"
+    assert str(frame["well"].dtype) == "bool"
+    assert frame["age"].tolist()[::2] == [36, 2**60 + 1]
+    assert frame["name"].tolist() == [row.name for row in ROWS]
+    assert frame["born"].tolist() == [row.born for row in ROWS]
+    assert len(Dataset([], Person).to_pandas()) == 0
+
+
+def test_keys_that_are_left_out() -> None:
+    """A flag that may be missing is a boolean that may be NA."""
+
+    class Item(TypedDict):
+        ok: NotRequired[bool]
+
+    frame = Dataset([{"ok": True}, {}], Item).to_pandas()
+
+    assert str(frame["ok"].dtype) == "boolean"
+    assert frame["ok"].isna().tolist() == [False, True]
+
+
+def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(UsageError) as caught:
+        DATA.to_pandas()
+    assert caught.value.hint == "pip install pandas"
+
+
+def test_what_reads_arrow(tmp_path: Path) -> None:
+    """pyarrow and duckdb take it as it is, with the types of a .parquet file, polars its table."""
+    import duckdb
+    import polars as pl
+
+    DATA.save(tmp_path / "a.parquet")
+    file = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    table = pyarrow.table(DATA)
+
+    assert table.schema.equals(file.schema)
+    assert table.to_pylist() == file.to_pylist()
+    assert pl.DataFrame(DATA.to_arrow()).to_dicts() == table.to_pylist()
+    assert duckdb.from_arrow(DATA).fetchall() == [tuple(r.values()) for r in table.to_pylist()]
+
+
+def test_html() -> None:
+    """A notebook shows the first rows, and no markup of theirs."""
+    shown = DATA._repr_html_()
+    many = Dataset(ROWS * 100, Person)._repr_html_()
+
+    assert "Ada &lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert shown.count("<tr>") == 4
+    assert many.count("<tr>") == 11
+    assert "300 rows of Person" in many
+    assert "<x>" not in Dataset([{"<x>": 1}], {"properties": {"<x>": {}}})._repr_html_()
+
+
+def test_repr() -> None:
+    """It says what it is, not what is in it."""
+    assert repr(DATA) == "<Dataset: 3 rows of Person>"
+
+
+def test_a_schema_is_needed() -> None:
+    """What is no schema is refused at once."""
+    with pytest.raises(SchemaError):
+        Dataset(ROWS, "name: of: what int, 1")
+
+
+def test_what_generators_return(random_model: LocalModel) -> None:
+    """Rows of one schema come as a data set of it."""
+    generator = TabularGenerator(Person, random_model)
+    rows = generator.generate(runs=3)
+    later = asyncio.run(generator.agenerate(runs=3))
+    extractor = Extractor("name", random_model, temperature=1)
+    one: Any = extractor("Ada and Bo")
+
+    assert isinstance(rows, Dataset)
+    assert rows.schema.name == "Person"
+    assert later == rows
+    assert isinstance(one, Dataset)
+    assert extractor(["Ada and Bo"]) == [one]
