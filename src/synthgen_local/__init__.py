@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         DecodingError,
         ModelError,
         ModelNotFoundError,
+        NetworkError,
         OutputError,
         PromptError,
         SchemaError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .extract import Extractor
     from .fields import Span
     from .local_model import LocalModel
+    from .offline import close_network
     from .parser import RecordParser
     from .prompts import FewShotPrompt
     from .schema import Bounds
@@ -36,6 +38,7 @@ __all__ = [
     "LocalModel",
     "ModelError",
     "ModelNotFoundError",
+    "NetworkError",
     "OutputError",
     "PromptError",
     "RecordParser",
@@ -49,6 +52,7 @@ __all__ = [
     "TooFewRowsError",
     "UsageError",
     "agreement",
+    "close_network",
 ]
 
 _HOMES = {
@@ -64,6 +68,7 @@ _HOMES = {
     "Text": ".text",
     "TextGenerator": ".text",
     "agreement": ".dataset",
+    "close_network": ".offline",
 }
 
 

@@ -15,6 +15,7 @@ from .options import (
     Batch,
     GpuLayers,
     Model,
+    Offline,
     Output,
     Quiet,
     Schema,
@@ -66,6 +67,7 @@ def extract(
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""

@@ -17,6 +17,7 @@ from .options import (
     MaxItems,
     MaxLength,
     Model,
+    Offline,
     Output,
     Quiet,
     Schema,
@@ -61,6 +62,7 @@ def generate(
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""

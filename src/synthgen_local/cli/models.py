@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from . import console
+from .options import Offline, Online
 
 app = typer.Typer(help="List, fetch and find models.", no_args_is_help=True)
 
@@ -17,7 +18,10 @@ Name = Annotated[
 
 
 @app.command("list")
-def list_models(as_json: Json = False) -> None:
+def list_models(
+    as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+) -> None:
     """Show the models of the catalog and which are on this machine."""
     models = [_facts(name) for name in _catalog()]
     if as_json:
@@ -40,7 +44,11 @@ def list_models(as_json: Json = False) -> None:
 
 
 @app.command()
-def pull(name: Name, as_json: Json = False) -> None:
+def pull(
+    name: Name,
+    as_json: Json = False,
+    offline: Online = False,  # noqa: ARG001 its callback closes the network
+) -> None:
     """Fetch a model and verify it. The only command that uses the network."""
     from ..models import sources
 
@@ -55,6 +63,7 @@ def pull(name: Name, as_json: Json = False) -> None:
 def path(
     name: Annotated[str, typer.Argument(help="A catalog name, a .gguf file, or user/repo:QUANT.")],
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Print where a model's file lies on this machine."""
     from ..models import sources

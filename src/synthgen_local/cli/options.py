@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..errors import UsageError
+from . import console
 
 if TYPE_CHECKING:
     from ..schema import Bounds
@@ -42,6 +43,42 @@ MaxItems = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def _close(context: typer.Context, wanted: bool | None) -> bool | None:
+    """Close the network while options are read: before a command has loaded anything."""
+    if wanted is False:
+        return wanted
+    from ..offline import close_network
+
+    shut = close_network(kernel_required=wanted is True)
+    if not shut.kernel and not context.params.get("quiet"):
+        console.note("Note: this kernel cannot close the network; Python's own door alone is shut.")
+    return wanted
+
+
+_OFFLINE = ("--offline/--no-offline",)
+_ENVIRONMENT = "SYNTHGEN_LOCAL_OFFLINE"
+Offline = Annotated[
+    bool | None,
+    typer.Option(
+        *_OFFLINE,
+        envvar=_ENVIRONMENT,
+        callback=_close,
+        help="Close the network first. Default: as well as this system can; --offline: or fail.",
+    ),
+]
+Online = Annotated[
+    bool,
+    typer.Option(
+        *_OFFLINE,
+        envvar=_ENVIRONMENT,
+        callback=_close,
+        show_default=True,
+        help="Close the network first.",
+    ),
+]
+"""The same for a command whose work is to fetch."""
 
 
 def bounds_of(max_length: int | None, max_items: int | None) -> Bounds | None:

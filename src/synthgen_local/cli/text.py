@@ -14,6 +14,7 @@ from .options import (
     Batch,
     GpuLayers,
     Model,
+    Offline,
     Output,
     Quiet,
     Seed,
@@ -62,6 +63,7 @@ def text(
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Write a text about each record; its values and the length are kept."""
