@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +50,8 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
 
     Example: `compile_schema(RowSchema.of("name, age int")).lark`
     """
-    return _compiled(schema, *tighten(schema.json_schema, bounds or Bounds()))
+    with _shallow(schema):
+        return _compiled(schema, *tighten(schema.json_schema, bounds or Bounds()))
 
 
 def compile_within(
@@ -62,13 +64,25 @@ def compile_within(
 
     Example: `compile_within(RowSchema.of("name, age int"), room=4096).longest <= 4096`
     """
-    for changes in _TIGHTER:
-        bounds = replace(Bounds(), **changes)
-        shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
-        tightened = tighten(schema.json_schema, replace(bounds, lengths=shorter))
-        if longest_text(tightened[0]) <= room:
-            break
-    return _compiled(schema, *tightened)
+    with _shallow(schema):
+        for changes in _TIGHTER:
+            bounds = replace(Bounds(), **changes)
+            shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
+            tightened = tighten(schema.json_schema, replace(bounds, lengths=shorter))
+            if longest_text(tightened[0]) <= room:
+                break
+        return _compiled(schema, *tightened)
+
+
+@contextmanager
+def _shallow(schema: RowSchema) -> Iterator[None]:
+    """Schemas and shapes are trees that are gone down by recursion, which has an end."""
+    try:
+        yield
+    except RecursionError:
+        raise SchemaError(
+            f"The schema of {schema.name} is too large or too deep.", hint="Simplify it."
+        ) from None
 
 
 def _compiled(schema: RowSchema, shape: Shape, certificate: Certificate) -> RowGrammar:

@@ -19,14 +19,24 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from ..errors import SchemaError
-from .alternatives import ANNOTATIONS, ASSERTIONS, KINDS, Alternatives, Fields, Part, Schema, meet
+from .alternatives import (
+    ANNOTATIONS,
+    ASSERTIONS,
+    KINDS,
+    Alternatives,
+    Fields,
+    Part,
+    Schema,
+    meet,
+    too_much,
+)
 from .certificate import Certificate, Constraint, Enforcer, join_path
 from .formats import FORMATS, url_format
 from .grammar import has_text, refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
 from .patterns import Pattern, searched
 from .ranges import DATE, TIME, grid, integer_range, lexical_range
-from .references import References
+from .references import References, nothing_outside, validator
 from .shapes import (
     Array,
     Bounds,
@@ -55,6 +65,7 @@ _MANY = 4000  # shapes, from which on equal parts of a schema are worked out onc
 
 _ENOUGH = 8  # characters, of which there are more strings than any schema lists
 _LONGER = (64, 200, 1000)  # characters that a pattern may need, where they are not limited
+_MOST_SHAPES = 50_000  # real schemas have some hundreds
 _MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
 _FRACTION = r"(?:\.[0-9]{1,6})?"
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
@@ -105,6 +116,8 @@ class _Tightening:
         if key in self._known and (depth or self._made > _MANY):
             return self._known[key][1]
         self._made += 1
+        if self._made > _MOST_SHAPES:
+            raise too_much(path)
         shape = self._shape(schemas, path, depth)
         self._known[key] = schemas, shape  # held, so that no other schema gets their identities
         return shape
@@ -216,9 +229,10 @@ class _Tightening:
         plain = all(schema.keys() - ANNOTATIONS <= {"enum", "const"} for schema in told)
         check = [] if plain and len(told) == 1 else self._validators(schemas)
         kept: list[Any] = []
-        for value in values:
-            if value not in kept or any(type(value) is not type(k) for k in kept if k == value):
-                kept += [value] if all(c.is_valid(value) for c in check) else []
+        with nothing_outside():
+            for value in values:
+                if value not in kept or any(type(value) is not type(k) for k in kept if k == value):
+                    kept += [value] if all(c.is_valid(value) for c in check) else []
         if not kept:
             self._give_up(_unsatisfiable("enum", path, "no value is allowed"))
             return None
@@ -227,9 +241,7 @@ class _Tightening:
 
     def _validators(self, schemas: Schemas) -> list[Any]:
         """Validators of parts of the document."""
-        from jsonschema.validators import validator_for
-
-        root = validator_for(self._root)(self._root)
+        root = validator(self._root)
         return [root.evolve(schema=schema) for schema in schemas]
 
     # Numbers
