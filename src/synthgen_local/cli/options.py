@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Schema = Annotated[
     str,
-    typer.Argument(help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."),
+    typer.Argument(
+        help="file.py:Class or package.module:Class, whose code runs; a .json schema or "
+        "'name, age int', which run none."
+    ),
 ]
 Output = Annotated[
     Path | None,
