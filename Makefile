@@ -20,7 +20,7 @@ test: check model
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check src tests tools benchmarks examples
 	$(BIN)/ruff check src tests tools benchmarks examples
-	$(BIN)/codespell src tests tools benchmarks examples docs models README.md
+	$(BIN)/codespell src tests tools benchmarks examples docs models README.md SECURITY.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -671,3 +671,30 @@ def test_validators_are_named_with_their_rates(run: Run, tmp_path: Path) -> None
     assert never.code == 4
     assert "all of 500 tries were turned down" in never.err
     assert "never says" in never.err
+
+
+def test_errors_show_no_terminal_codes(run: Run, tmp_path: Path) -> None:
+    """What a file of somebody else's makes an error say is not obeyed by the terminal."""
+    (tmp_path / "s.json").write_text(json.dumps({"$ref": "#/\x1b]0;evil\x07"}))
+    done = run("schema", "s.json")
+
+    assert done.code == 1
+    assert "evil" in done.err
+    assert done.err.replace("\n", "").isprintable()
+
+
+def test_examples_are_written_nowhere(run: Run, tmp_path: Path) -> None:
+    """Of the examples nothing is left behind, neither beside the output nor in another folder."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    (tmp_path / "e.jsonl").write_text('{"name":"Zyxw Vutsr","age":1,"city":"Qponm"}\n')
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(temporary)}
+    done = run("generate", FIELDS, "--examples", "e.jsonl", *DRY, "-o", "rows.jsonl", **places)
+
+    assert done.code == 0, done.err
+    files = {
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert files == {"e.jsonl", "rows.jsonl"}
+    assert "Zyxw" not in (tmp_path / "rows.jsonl").read_text() + done.err

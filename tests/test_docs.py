@@ -18,7 +18,7 @@ import synthgen_local
 from synthgen_local.cli import main
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = [
     "",
     "generate",
@@ -96,6 +96,15 @@ def test_links_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_what_security_names_is_there() -> None:
+    """Every test that SECURITY.md names exists."""
+    named = re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text("utf-8"))
+
+    assert len(named) > 4
+    for path, test in named:
+        assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_public_names() -> None:

@@ -134,7 +134,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, weights: Path) -> No
 
     for path, reason in ((text, "not a GGUF"), (empty, "not a GGUF"), (cut, "cannot be loaded")):
         with pytest.raises(ModelError, match=reason) as caught:
-            LlamaModel(path)
+            LocalModel.load(str(path))
         assert "\n" not in str(caught.value)
         assert caught.value.hint
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         InterruptedRunError,
         ModelError,
         ModelNotFoundError,
+        NetworkError,
         OutputError,
         PromptError,
         RunError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .fields import Span
     from .instances import Dataset
     from .local_model import LocalModel
+    from .offline import close_network
     from .parser import RecordParser
     from .prompts import FewShotPrompt
     from .schema import Bounds
@@ -41,6 +43,7 @@ __all__ = [
     "LocalModel",
     "ModelError",
     "ModelNotFoundError",
+    "NetworkError",
     "OutputError",
     "PromptError",
     "RecordParser",
@@ -55,6 +58,7 @@ __all__ = [
     "TooFewRowsError",
     "UsageError",
     "agreement",
+    "close_network",
 ]
 
 _HOMES = {
@@ -71,6 +75,7 @@ _HOMES = {
     "Text": ".text",
     "TextGenerator": ".text",
     "agreement": ".dataset",
+    "close_network": ".offline",
 }
 
 

@@ -7,6 +7,7 @@ SynthgenError                   exit code 1
 ├── ModelError                  1   a model file or a catalog entry is not what it should be
 │   └── ModelNotFoundError      3   the model is not on this machine
 ├── DecodingError               1   the engine could not go on
+├── NetworkError                1   the network cannot be closed as surely as was asked
 ├── OutputError                 1   rows cannot be written where they should go
 ├── RunError                    1   a run cannot be gone on with, or is not what its manifest says
 │   └── InterruptedRunError   130   a signal ended a run; what it has made is kept
@@ -60,6 +61,10 @@ class ModelNotFoundError(ModelError):
 
 class DecodingError(SynthgenError):
     """The engine could not go on: no room in the context, or llama.cpp failed."""
+
+
+class NetworkError(SynthgenError):
+    """The network cannot be closed as surely as was asked for."""
 
 
 class OutputError(SynthgenError):

@@ -5,15 +5,17 @@ Knows names and files, not prompts or schemas.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -33,9 +35,11 @@ from .engine.parallel import (
 )
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
+from .engine.trial import Trial, hold
 from .errors import DecodingError, ModelError, UsageError
 from .models.catalog import default_model
-from .models.inventory import expanded_file
+from .models.gguf import read_header
+from .models.inventory import cache_folder, expanded_file
 from .models.sources import find
 
 Value = TypeVar("Value")
@@ -88,13 +92,16 @@ class LocalModel:
         "fast" expands a small Q4_1 file to 16-bit floats once, beside the cached models:
         the same values, decoded in batches almost twice as fast; "as-shipped" does not.
 
-        Raises ModelNotFoundError if it is not here, ModelError if it is damaged.
+        A file that is new here is first loaded in a process of its own, which takes a second or as
+        long as loading it does. Raises ModelNotFoundError if it is not here, ModelError if it is
+        damaged.
         """
         threads = threads or available_cores()
         if name == RANDOM:
             return cls(RandomModel(), threads=threads)
         name = name or default_model()
         path = find(name)
+        _try_once(path, gpu_layers)
         from .engine.llama import LlamaModel  # llama.cpp takes a quarter of a second to import
 
         engine = LlamaModel(path, name=name, gpu_layers=gpu_layers)
@@ -186,10 +193,25 @@ class LocalModel:
         self.close()
 
 
+def _try_once(path: Path, gpu_layers: int | None) -> None:
+    """Check a file's header, and load it in another process if such a header was not tried yet.
+
+    What llama.cpp does with a file hangs on its header; the weights behind it are numbers.
+    """
+    header = read_header(path)
+    tried = f"{header.sha256} {path.stat().st_size} {version('llama-cpp-python')} {gpu_layers}"
+    key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
+    mark = cache_folder() / "tried" / key
+    if mark.is_file():
+        return
+    hold(Trial(str(path), gpu_layers))
+    with suppress(OSError):  # then it is tried again next time
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
 def _expanded(path: Path, threads: int) -> Path | None:
     """The file with 16-bit weights, made at first use; None and a warning if it cannot be."""
-    from .engine.llama import expand
-
     target = expanded_file(path)
     if target.is_file():
         return target
@@ -197,7 +219,7 @@ def _expanded(path: Path, threads: int) -> Path | None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".expand-") as scratch:
             partial = Path(scratch) / target.name
-            expand(path, partial, threads=threads)
+            hold(Trial(str(path), 0, expanded=str(partial), threads=threads))
             partial.replace(target)
     except (OSError, ModelError) as error:
         warnings.warn(f"The weights are used as shipped, which is slower: {error}", stacklevel=3)

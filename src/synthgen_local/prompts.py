@@ -1,7 +1,7 @@
 """Prompts: few-shot text with two variables, and messages in the model's own chat template.
 
-Knows text only. Chat templates come out of model files that somebody else made, so they
-run in Jinja's immutable sandbox.
+Knows text only. Chat templates come out of model files that somebody else made:
+`chat_template.py` renders them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from .chat_template import render
 from .errors import PromptError
 from .examples import Example
 
@@ -136,26 +136,11 @@ def few_shot(task: str, shots: Iterable[tuple[str, str]], question: str) -> list
 def chat(template: str, messages: Sequence[Message], special_tokens: dict[str, str]) -> str:
     """Render messages with a Jinja chat template, up to the model's answer.
 
-    Raises PromptError if the template fails or does what the sandbox forbids.
+    Raises PromptError if the template fails, does what the sandbox forbids, or takes too long.
 
     Example: `chat("{{ messages[0].content }}", [Message("user", "Hello")], {}) == "Hello"`
     """
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _raise
-    try:
-        return environment.from_string(template).render(
-            messages=[asdict(message) for message in messages],
-            add_generation_prompt=True,
-            **special_tokens,
-        )
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        raise PromptError(
-            f"The model's chat template fails: {reason}", hint="Use another model."
-        ) from error
+    return render(template, [asdict(message) for message in messages], special_tokens)
 
 
 def share(prompts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
@@ -170,12 +155,6 @@ def share(prompts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple
     while common < shortest - 1 and all(p[common] == first[common] for p in prompts):
         common += 1
     return tuple(first[:common]), [tuple(prompt[common:]) for prompt in prompts]
-
-
-def _raise(message: Any) -> None:
-    raise PromptError(
-        f"The model's chat template refuses the prompt: {message}", hint="Use another model."
-    )
 
 
 def _sentences(template: str) -> list[str]:

@@ -178,7 +178,7 @@ def _kind(path: Destination) -> str:
     """The suffix of a file's format, or `_FOLDER`."""
     where = Path(path)
     suffix = where.suffix.lower()
-    if _is_stream(where):
+    if is_stream(where):
         return suffix if suffix in _WRITERS else ".jsonl"
     if os.fspath(path).endswith(_FOLDER) or _is_ours(where):
         return _FOLDER

@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import SynthgenError
+from ..offline import silence
 from . import console, doctor, extract, generate, models, schema, text, verify
 
 EPILOG = (
@@ -56,6 +57,7 @@ def _options(
 
 def main() -> None:
     """Run the program and leave with its documented exit code."""
+    silence()
     try:
         app(prog_name="synthgen-local")
     except SynthgenError as error:

@@ -35,10 +35,17 @@ def note(line: str) -> None:
 
 
 def report(error: SynthgenError) -> None:
-    """Show an error: what is wrong, and what to do about it."""
-    note(f"Error: {error}")
+    """Show an error: what is wrong, and what to do about it.
+
+    It may name what somebody else's file holds, so it shows no codes that a terminal would obey.
+    """
+    note(f"Error: {_shown(str(error))}")
     if error.hint:
-        note(f"Hint: {error.hint}")
+        note(f"Hint: {_shown(error.hint)}")
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

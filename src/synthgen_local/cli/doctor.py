@@ -11,13 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ModelError, SynthgenError
+from ..offline import doors
 from . import console
+from .options import Offline
 
 _PACKAGES = ("llama-cpp-python", "llguidance", "outlines", "pydantic")
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Say what this machine can run, what is missing, and how to get it."""
     facts = _machine()
@@ -52,10 +55,16 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": available_cores(),
         "memory_bytes": _memory(),
+        "network_closed_by": _shut(),
         "packages": {package: version(package) for package in _PACKAGES},
         "cache": str(folder),
         "cache_free_bytes": shutil.disk_usage(existing).free,
     }
+
+
+def _shut() -> list[str]:
+    """Who keeps sockets from being made: the same as in `generate` with the same options."""
+    return [name for name, shut in vars(doors()).items() if shut] or ["nobody"]
 
 
 def _llama() -> dict[str, Any]:

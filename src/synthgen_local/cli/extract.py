@@ -15,6 +15,7 @@ from .options import (
     KeepRun,
     ManifestExamples,
     Model,
+    Offline,
     Output,
     Quiet,
     Schema,
@@ -67,6 +68,7 @@ def extract(
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""

@@ -18,6 +18,7 @@ from .options import (
     MaxItems,
     MaxLength,
     Model,
+    Offline,
     Output,
     Quiet,
     Schema,
@@ -65,6 +66,7 @@ def generate(
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""

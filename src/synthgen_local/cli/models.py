@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
+from .options import Offline, Online
 
 if TYPE_CHECKING:
     from ..models.inventory import Installed
@@ -39,7 +40,10 @@ Here = Annotated[str, typer.Argument(help="A name that `models list` shows as he
 
 
 @app.command("list")
-def list_models(as_json: Json = False) -> None:
+def list_models(
+    as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+) -> None:
     """Show the models of the catalog, those that were added, and which are on this machine."""
     models = _known()
     if as_json:
@@ -68,6 +72,7 @@ def pull(
         str | None, typer.Option(help="Commit, branch or tag of the hub's repository.")
     ] = None,
     as_json: Json = False,
+    offline: Online = False,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Fetch a model and verify it. What was cut off goes on where it stopped."""
     from ..models import sources
@@ -81,6 +86,7 @@ def path(
         str, typer.Argument(help="A name of `models list`, a .gguf file, or user/repo:QUANT.")
     ],
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Print where a model's file lies on this machine."""
     from ..models import sources
@@ -98,6 +104,7 @@ def add(
     name: Annotated[str, typer.Option(help="Its name from now on. Default: the file's.")] = "",
     licence: Annotated[str, typer.Option(help="Whose terms hold.")] = "not stated",
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Put a file into the cache under a name, hashed; linked if that can be, else copied."""
     from ..models import inventory
@@ -113,6 +120,7 @@ def verify(
         str | None, typer.Argument(help="Default: all that are here.", show_default=False)
     ] = None,
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Hash a model's file again and compare; exit code 1 if one is not what was recorded."""
     from ..errors import ModelError
@@ -139,7 +147,11 @@ def verify(
 
 
 @app.command()
-def remove(name: Here, as_json: Json = False) -> None:
+def remove(
+    name: Here,
+    as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+) -> None:
     """Delete a model's file and its record from this machine."""
     from ..models import inventory
 
@@ -159,6 +171,7 @@ def pack(
         typer.Option("--wheelhouse", help="With every wheel that installs this program; uses pip."),
     ] = False,
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Write a model, its licence and a list of contents with hashes to one file."""
     from ..models import inventory, packs
@@ -181,6 +194,7 @@ def unpack(
         Path | None, typer.Option(help="Put its wheels into this new folder.", show_default=False)
     ] = None,
     as_json: Json = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Check every byte of a bundle, then put its model into the cache."""
     from ..models import packs

@@ -7,10 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import UsageError
+from . import console
 
 Schema = Annotated[
     str,
-    typer.Argument(help="file.py:Class, package.module:Class, a .json schema, or 'name, age int'."),
+    typer.Argument(
+        help="file.py:Class or package.module:Class, whose code runs; a .json schema or "
+        "'name, age int', which run none."
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -57,6 +61,43 @@ ManifestExamples = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")]
+
+
+def _close(context: typer.Context, wanted: bool | None) -> bool | None:
+    """Close the network while options are read: before a command has loaded anything."""
+    fetches = context.params.get("wheelhouse") is True  # `models pack`, by pip
+    if wanted is False or (wanted is None and fetches):
+        return wanted
+    from ..offline import close_network
+
+    shut = close_network(kernel_required=wanted is True)
+    if not shut.kernel and not context.params.get("quiet"):
+        console.note("Note: this kernel cannot close the network; Python's own door alone is shut.")
+    return wanted
+
+
+_OFFLINE = ("--offline/--no-offline",)
+_ENVIRONMENT = "SYNTHGEN_LOCAL_OFFLINE"
+Offline = Annotated[
+    bool | None,
+    typer.Option(
+        *_OFFLINE,
+        envvar=_ENVIRONMENT,
+        callback=_close,
+        help="Close the network first. Default: as well as this system can; --offline: or fail.",
+    ),
+]
+Online = Annotated[
+    bool,
+    typer.Option(
+        *_OFFLINE,
+        envvar=_ENVIRONMENT,
+        callback=_close,
+        show_default=True,
+        help="Close the network first.",
+    ),
+]
+"""The same for a command whose work is to fetch."""
 
 
 def refuse_nonsense(

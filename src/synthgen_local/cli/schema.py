@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import MaxItems, MaxLength, Schema, Verbose
+from .options import MaxItems, MaxLength, Offline, Schema, Verbose
 
 if TYPE_CHECKING:
     from ..schema import RowGrammar
@@ -24,6 +24,7 @@ def schema(
     grammar: Annotated[bool, typer.Option("--grammar", help="Print the grammar (Lark).")] = False,
     max_length: MaxLength = None,
     max_items: MaxItems = None,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Say what is enforced by the grammar, what is checked, and what was bounded."""

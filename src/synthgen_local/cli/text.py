@@ -15,6 +15,7 @@ from .options import (
     KeepRun,
     ManifestExamples,
     Model,
+    Offline,
     Output,
     Quiet,
     Seed,
@@ -64,6 +65,7 @@ def text(
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Write a text about each record; its values and the length are kept."""

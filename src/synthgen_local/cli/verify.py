@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import Verbose
+from .options import Offline, Verbose
 
 EPILOG = """
 Examples:
@@ -27,6 +27,7 @@ def verify(
     ] = 0,
     model: Annotated[str, typer.Option("--model", "-m", help="Where the weights are now.")] = "",
     schema: Annotated[str, typer.Option(help="Where the schema is now.")] = "",
+    offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Check the bytes, every row and the weights; exit code 1 for what is not as it was."""

@@ -31,9 +31,8 @@ MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
-_GGUF_MAGIC = b"GGUF"
 _SLOW_FILE_TYPES = {"3"}  # Q4_1: llama.cpp has no kernel for it that gains from a batch
-_ERROR_LEVEL = 3  # GGML_LOG_LEVEL_ERROR
+_ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 
 
 class _Log:
@@ -58,14 +57,15 @@ _log = _Log()
 class LlamaModel:
     """The weights of a GGUF file.
 
-    Raises ModelError if the file is not a whole GGUF model. `gpu_layers` of None
+    The file should have been looked at before: `models/gguf.py` reads its header, and `trial.py`
+    loads it in a process of its own, because llama.cpp ends the process on some that are damaged.
+    Raises ModelError if llama.cpp refuses it. `gpu_layers` of None
     offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU.
 
     Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
 
     def __init__(self, path: Path, *, name: str = "", gpu_layers: int | None = None) -> None:
-        _check_magic(path)
         self.name = name or path.stem
         self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
         if gpu_layers and not self.on_gpu:
@@ -85,7 +85,7 @@ class LlamaModel:
         self.build = f"{llama_cpp.__version__} {' '.join(_features())}"
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
-        self.chat_template = template.decode() if template else None
+        self.chat_template = template.decode(errors="replace") if template else None
         self.special_tokens = {
             "bos_token": self._text(llama_cpp.llama_vocab_bos(vocab)),
             "eos_token": self._text(llama_cpp.llama_vocab_eos(vocab)),
@@ -340,18 +340,6 @@ def _load(path: Path, gpu_layers: int | None) -> Any:
             hint="The file may be cut short or made for another version; fetch it again.",
         )
     return model
-
-
-def _check_magic(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(_GGUF_MAGIC))
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check the path."
-        ) from error
-    if magic != _GGUF_MAGIC:
-        raise ModelError(f"{path} is not a GGUF file.", hint="-m takes weights in GGUF format.")
 
 
 def _tokenizer(vocab: Any) -> LLTokenizer:

@@ -6,11 +6,13 @@ given temperature, restricted to what the mask allows: no top-k, no top-p.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DecodingError
 from .model import Logits
 
 _BLOCK = 256  # tokens
@@ -54,12 +56,18 @@ def draw(
 
     `logits` and `allowed` have shape (vocabulary,); at least one token is allowed.
     Temperature 0 takes the likeliest token. `log_allowed` is the log of the mass of the
-    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0).
+    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0). Raises
+    DecodingError for logits that are not numbers.
 
     Example: `draw(logits, allowed, temperature=1.0, uniform=0.5).token`
     """
     scaled = logits if temperature in (0, 1) else logits / np.float32(temperature)
-    peak = float(scaled.max())
+    peak = float(scaled.max())  # NaN if one of them is
+    if not math.isfinite(peak):
+        raise DecodingError(
+            "The model's logits are not finite numbers.",
+            hint="Its weights are damaged: fetch it again.",
+        )
     weights = np.exp(scaled - np.float32(peak))
     total = float(weights.sum())
     weights *= allowed

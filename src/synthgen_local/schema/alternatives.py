@@ -25,6 +25,8 @@ KINDS = frozenset({"null", "boolean", "integer", "fraction", "string", "array", 
 
 _MOST = 64  # alternatives; what would make more is left to the check
 _MOST_DEPENDENCIES = 4
+_MOST_PARTS = 4000  # of one schema: each is compared with all others
+_MOST_WORK = 50_000  # parts made on the way: real schemas take up to some thousands
 _TYPES = {kind: frozenset({kind}) for kind in KINDS} | {
     "number": frozenset({"integer", "fraction"})
 }
@@ -110,11 +112,13 @@ class Alternatives:
 
     def __init__(self, references: References) -> None:
         self._references = references
+        self._work = 0
 
     def of(self, schema: Schema, path: str = "$", followed: tuple[str, ...] = ()) -> Parts:
         """Return the parts of a schema; none if it allows no value.
 
-        Raises SchemaError, naming `path`, for a reference that leads nowhere.
+        Raises SchemaError, naming `path`, for a reference that leads nowhere, and if parts
+        multiply beyond all use.
         """
         if schema is True or schema == {}:
             return [Part()]
@@ -123,6 +127,9 @@ class Alternatives:
         assert isinstance(schema, Mapping)
         parts: Parts = [self._own(schema)]
         for factor in self._factors(schema, path, followed):
+            self._work += len(parts) + len(factor[1])
+            if self._work > _MOST_WORK:
+                raise too_much(path)
             parts = _meet_all(parts, factor)
         return [part for part in parts if part.kinds]
 
@@ -453,7 +460,14 @@ def _distinct(parts: Iterable[Part]) -> Parts:
     for part in parts:
         if not any(part == other and _said(part) == _said(other) for other in found):
             found.append(part)
+        if len(found) > _MOST_PARTS:
+            raise too_much("$")
     return found
+
+
+def too_much(path: str) -> SchemaError:
+    """What to raise where a schema's alternatives would take for ever."""
+    return SchemaError(f"{path}: its alternatives multiply beyond all use.", hint="Simplify it.")
 
 
 def _said(part: Part) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,8 +50,9 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
 
     Example: `compile_schema(RowSchema.of("name, age int")).lark`
     """
-    shape, certificate = tighten(schema.json_schema, bounds or Bounds())
-    return _compiled(schema, shape, certificate, longest_text(shape))
+    with _shallow(schema):
+        shape, certificate = tighten(schema.json_schema, bounds or Bounds())
+        return _compiled(schema, shape, certificate, longest_text(shape))
 
 
 def compile_within(
@@ -63,14 +65,26 @@ def compile_within(
 
     Example: `compile_within(RowSchema.of("name, age int"), room=4096).longest <= 4096`
     """
-    for changes in _TIGHTER:
-        bounds = replace(Bounds(), **changes)
-        shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
-        shape, certificate = tighten(schema.json_schema, replace(bounds, lengths=shorter))
-        longest = longest_text(shape)
-        if longest <= room:
-            break
-    return _compiled(schema, shape, certificate, longest)
+    with _shallow(schema):
+        for changes in _TIGHTER:
+            bounds = replace(Bounds(), **changes)
+            shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
+            shape, certificate = tighten(schema.json_schema, replace(bounds, lengths=shorter))
+            longest = longest_text(shape)
+            if longest <= room:
+                break
+        return _compiled(schema, shape, certificate, longest)
+
+
+@contextmanager
+def _shallow(schema: RowSchema) -> Iterator[None]:
+    """Schemas and shapes are trees that are gone down by recursion, which has an end."""
+    try:
+        yield
+    except RecursionError:
+        raise SchemaError(
+            f"The schema of {schema.name} is too large or too deep.", hint="Simplify it."
+        ) from None
 
 
 def _compiled(

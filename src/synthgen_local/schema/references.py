@@ -7,6 +7,7 @@ no socket. Knows nothing of what schemas mean.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -16,6 +17,40 @@ from ..errors import SchemaError
 _OLD = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _REFERENCES = ("$ref", *_DYNAMIC)
+
+
+def validator(root: Mapping[str, Any], **options: Any) -> Any:
+    """Return jsonschema's validator of a document, one that fetches nothing.
+
+    Without a registry of its own it would open what a reference names, over the network too.
+
+    Example: `validator({"type": "integer"}).is_valid(1)`
+    """
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    return validator_for(root)(root, registry=Registry(), **options)
+
+
+@contextmanager
+def nothing_outside() -> Iterator[None]:
+    """Turn what a validator says of a reference that leads out of its document into a SchemaError.
+
+    Example: `with nothing_outside(): validator(schema).is_valid(value)`
+    """
+    from referencing.exceptions import Unresolvable
+
+    try:
+        yield
+    except Unresolvable as error:
+        raise _outside(str(error.ref), "$") from None
+
+
+def _outside(reference: str, path: str) -> SchemaError:
+    return SchemaError(
+        f"{path}: keyword '$ref' to '{reference}' leads out of the schema.",
+        hint="Put what it refers to into $defs.",
+    )
 
 
 class References:
@@ -59,10 +94,7 @@ class References:
         if document is None:
             document = _published(where)
         if document is None:
-            raise SchemaError(
-                f"{path}: keyword '$ref' to '{reference}' leads out of the schema.",
-                hint="Put what it refers to into $defs.",
-            )
+            raise _outside(reference, path)
         if not fragment or fragment.startswith("/"):
             return _pointed(document, fragment, reference, path)
         if f"#{fragment}" in self._named:

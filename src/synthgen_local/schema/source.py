@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -35,6 +35,7 @@ from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
 from .pydantic_schema import type_json_schema
+from .references import nothing_outside, validator
 from .terms import is_term, row_schema
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ FIELD_TYPES: dict[str, type[Any]] = {
     "uuid": UUID,
 }
 """The type names of a short list of fields."""
+
+_MOST_BYTES = 1 << 23
+_MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recursion
 
 _HINT = "SCHEMA is file.py:Class, package.module:Class, a .json file, or a list: 'name, age int'."
 
@@ -202,21 +206,22 @@ def _from_json_schema(schema: dict[str, Any], name: str) -> RowSchema:
     from jsonschema.exceptions import SchemaError as InvalidSchema
     from jsonschema.validators import validator_for
 
-    kind = validator_for(schema)
+    _refuse_strangers(schema)
     if not jsonschema_rs.meta.is_valid(schema):  # a thousand times as fast as check_schema
         try:
-            kind.check_schema(schema)
+            validator_for(schema).check_schema(schema)
         except InvalidSchema as error:
             where = "/".join(str(part) for part in error.absolute_path) or "the root"
             raise SchemaError(
                 f"Not a JSON Schema: {error.message} at {where}.", hint=_HINT
             ) from error
-    validator = kind(schema, format_checker=kind.FORMAT_CHECKER)
+    checker = validator(schema, format_checker=validator_for(schema).FORMAT_CHECKER)
 
     def read(value: Any) -> Any:
-        for error in validator.iter_errors(value):
-            where = error.json_path.removeprefix("$").lstrip(".")
-            raise ValueError(f"{where or 'row'}: {error.validator} is not satisfied")
+        with nothing_outside():
+            for error in checker.iter_errors(value):
+                where = error.json_path.removeprefix("$").lstrip(".")
+                raise ValueError(f"{where or 'row'}: {error.validator} is not satisfied")
         return value
 
     def parse(text: str) -> Any:
@@ -225,9 +230,40 @@ def _from_json_schema(schema: dict[str, Any], name: str) -> RowSchema:
     return RowSchema(name, schema, parse, read, dump=lambda value: value)
 
 
+def _refuse_strangers(schema: dict[str, Any]) -> None:
+    """Refuse a dialect that is not known, because it would be fetched, and what is too deep."""
+    from jsonschema.validators import validator_for
+
+    dialect = schema.get("$schema", "")
+    if not isinstance(dialect, str) or (dialect and validator_for(schema, default=None) is None):
+        raise SchemaError(
+            "$: keyword '$schema' names no known draft.",
+            hint="Name one from 4 to 2020-12.",
+        )
+    level: list[Any] = [schema]
+    for _ in range(_MOST_LEVELS):
+        level = [item for outer in level for item in _inside(outer)]
+        if not level:
+            return
+    raise SchemaError(
+        f"The schema has more than {_MOST_LEVELS} levels.",
+        hint="Use $defs, or simplify it.",
+    )
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def _from_json_file(path: Path) -> RowSchema:
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise SchemaError(
+                f"{path} has more than {_MOST_BYTES >> 20} MB.", hint="A schema is smaller."
+            )
+        schema = json.loads(text)
     except OSError as error:
         raise SchemaError(f"{path} cannot be read: {error.strerror}.", hint=_HINT) from error
     except (ValueError, RecursionError) as error:

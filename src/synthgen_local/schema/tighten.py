@@ -19,10 +19,20 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from ..errors import SchemaError
-from .alternatives import ANNOTATIONS, ASSERTIONS, KINDS, Alternatives, Fields, Part, Schema, meet
+from .alternatives import (
+    ANNOTATIONS,
+    ASSERTIONS,
+    KINDS,
+    Alternatives,
+    Fields,
+    Part,
+    Schema,
+    meet,
+    too_much,
+)
 from .certificate import Certificate, Notes, join_path
 from .numeric import Numbers
-from .references import References
+from .references import References, nothing_outside, validator
 from .refusals import NoValueError, refused, unsatisfiable
 from .shapes import (
     Array,
@@ -41,6 +51,7 @@ from .strings import Strings
 _KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate"}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
+_MOST_SHAPES = 50_000  # real schemas have some hundreds
 _MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
 
 Keywords: TypeAlias = AnyMapping[str, Any]
@@ -89,6 +100,8 @@ class _Tightening:
         if key in self._known and (depth or self._made > _MANY):
             return self._known[key][1]
         self._made += 1
+        if self._made > _MOST_SHAPES:
+            raise too_much(path)
         shape = self._shape(schemas, path, depth)
         self._known[key] = schemas, shape  # held, so that no other schema gets their identities
         return shape
@@ -206,7 +219,8 @@ class _Tightening:
         told = [_without(schema, "enum", "const") for schema in schemas]  # they have been met
         check = self._validators([schema for schema in told if schema])
         distinct = {json.dumps(value, sort_keys=True): value for value in values}.values()
-        kept = [value for value in distinct if all(c.is_valid(value) for c in check)]
+        with nothing_outside():
+            kept = [value for value in distinct if all(c.is_valid(value) for c in check)]
         if not kept:
             self._give_up(unsatisfiable("enum", path, "no value is allowed"))
             return None
@@ -219,9 +233,7 @@ class _Tightening:
 
     @cached_property
     def _validator(self) -> Any:
-        from jsonschema.validators import validator_for
-
-        return validator_for(self._root)(self._root)
+        return validator(self._root)
 
     # Containers
 
