@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_docs import commands
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -19,23 +20,6 @@ from synthgen_local.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = [
-    "",
-    "generate",
-    "text",
-    "extract",
-    "schema",
-    "models",
-    "models list",
-    "models pull",
-    "models path",
-    "models add",
-    "models verify",
-    "models remove",
-    "models pack",
-    "models unpack",
-    "doctor",
-]
 
 
 @pytest.mark.model
@@ -81,7 +65,7 @@ def test_the_demo_prints_what_the_readme_shows(weights: Path) -> None:
     assert len(shown) == 10
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_cli_document_is_the_help(command: str, run: Callable[..., Any]) -> None:
     """docs/cli.md holds each command's --help, word for word."""
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
