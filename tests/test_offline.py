@@ -114,7 +114,7 @@ print(json.dumps({{
     "families": sorted({{native(f, 1, 0) for f in range(50) if f != socket.AF_UNIX}}),
     "high bits": native(ctypes.c_long(socket.AF_INET | 1 << 32), 1, 0),
     "pair": tried(socket.socketpair, socket.AF_INET),
-    "ring": libc.syscall(425, 8, 0),
+    "ring": [libc.syscall(425, 8, 0), errno.errorcode[ctypes.get_errno()]],
     "child": b"PermissionError" in ways.stderr,
     "unix": [native(socket.AF_UNIX, 1, 0), tried(socket.socket, socket.AF_UNIX)],
     "pool": squares,
@@ -127,7 +127,7 @@ print(json.dumps({{
         "families": ["EACCES"],
         "high bits": "EACCES",
         "pair": "PermissionError",
-        "ring": -1,
+        "ring": [-1, "EACCES"],
         "child": True,
         "unix": ["made", "made"],
         "pool": [2],
@@ -289,19 +289,38 @@ def test_doctor_says_which_doors_are_shut(run: Run) -> None:
     assert "network closed by: nobody\n" in run("doctor", "--no-offline").out
 
 
-def test_nobody_reports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told_by", ["silence", "close_network"])
+def test_nobody_reports(told_by: str) -> None:
     """The hub's client and LangSmith, told by the environment to report, do not."""
-    code = """
+    code = f"""
 import os
-os.environ |= {"LANGSMITH_TRACING": "true", "HF_HUB_DISABLE_TELEMETRY": "0"}
-from synthgen_local.offline import silence
-silence()
-import json, huggingface_hub.utils._telemetry as telemetry, langsmith.utils
+for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_OFFLINE"):
+    os.environ[name] = "0"
+for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING", "LANGSMITH_TRACING_V2"):
+    os.environ[name] = os.environ[name.replace("SMITH", "CHAIN")] = "true"
+from synthgen_local import offline
+offline.{told_by}()
+import json, huggingface_hub, huggingface_hub.utils._telemetry as telemetry, langsmith.utils
 telemetry.send_telemetry("examples")
 print(json.dumps([telemetry._TELEMETRY_QUEUE.qsize(), telemetry._TELEMETRY_THREAD,
-                  bool(langsmith.utils.tracing_is_enabled())]))
+    bool(langsmith.utils.tracing_is_enabled()), huggingface_hub.is_offline_mode()]))
 """
-    assert told(code) == [0, None, False]
+    assert told(code) == [0, None, False, told_by == "close_network"]
+
+
+def test_the_command_line_is_silent() -> None:
+    """Every command, those that fetch too, turns reports off before anything else."""
+    code = """
+import os, sys
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "0"
+from synthgen_local.cli import main
+sys.argv = ["synthgen-local", "models", "pull", "--help"]
+try:
+    main()
+finally:
+    print(os.environ["HF_HUB_DISABLE_TELEMETRY"], file=sys.stderr)
+"""
+    assert child(code).stderr == "1\n"
 
 
 def test_these_tests_close_nothing_here() -> None:

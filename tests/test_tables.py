@@ -29,7 +29,7 @@ from typing_extensions import TypedDict
 
 from synthgen_local import OutputError, SchemaError, UsageError, tables
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.tables import plain_schema, read_table, row_line, write_table
+from synthgen_local.tables import check_destination, plain_schema, read_table, row_line, write_table
 
 FORMATS = ["a.jsonl", "a.csv", "a.parquet", "a/"]
 
@@ -302,6 +302,16 @@ def test_without_a_schema(tmp_path: Path) -> None:
         read_table(write(tmp_path, "a.csv"))
 
 
+def test_a_schema_that_has_changed_since(tmp_path: Path) -> None:
+    """A file is read by the types that it was written with, its rows then checked by the new."""
+    before = RowSchema.of(create_model("Row", n=(int | str, ...)))
+    path = write(tmp_path, "a.parquet", ['{"n":"1"}'], before)
+
+    assert read(path, RowSchema.of("n"))[0].n == "1"
+    with pytest.raises(ValueError, match="n: "):
+        read(path, RowSchema.of("n date"))
+
+
 def test_files_of_other_programs(tmp_path: Path) -> None:
     """A .parquet file without our metadata is read by a schema that fits it, and by no other."""
     import pandas as pd
@@ -405,6 +415,8 @@ def test_a_folder_is_not_replaced_unless_it_is_ours(tmp_path: Path) -> None:
     assert len(read(f"{folder}/")) == 1
 
     (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"It holds notes\.txt"):
+        check_destination(f"{folder}/")
     with pytest.raises(OutputError, match=r"It holds notes\.txt"):
         write(tmp_path, "people/")
     (folder / "notes.txt").unlink()

@@ -28,8 +28,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_XET_TELEMETRY_ENABLED": "false",
-    "LANGCHAIN_TRACING_V2": "false",  # LangSmith's, and it would send prompts
-    "LANGSMITH_TRACING": "false",
+    "LANGSMITH_TRACING_V2": "false",  # the first of the names that it reads; it would send prompts
 }
 """What keeps the packages that this one uses from reporting; read when they are imported."""
 
