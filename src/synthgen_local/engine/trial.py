@@ -82,8 +82,8 @@ def carry_out(trial: Trial) -> None:
     model = LlamaModel(Path(trial.path), gpu_layers=trial.gpu_layers)
     try:
         every = model.tokenize(_EVERY_BYTE)
-        tokens = every[:24] or [0]
-        context = model.open_context(ContextSize(slots=4, cells=256, threads=2))
+        tokens = every[:8] or [0]
+        context = model.open_context(ContextSize(slots=4, cells=256, threads=1))
         try:
             context.prefill(tokens)
             for slot in range(4):
