@@ -558,7 +558,7 @@ def test_too_few_passages(run: Run, tmp_path: Path) -> None:
     named = run("extract", "never.py:Never", "-", *DRY, "-o", "found.jsonl", stdin=passages)
 
     assert (stdout.code, named.code) == (4, 4)
-    assert "1 of 2 passages: 1 turned down 100 times each" in named.err
+    assert "1 of 2 passages: 1 turned down at every try" in named.err
     assert (tmp_path / "found.jsonl").read_text() == stdout.out
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel
 
@@ -20,6 +20,7 @@ from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job
 from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
+from .engine.sampling import accepts
 from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, longest_strings
 from .instances import Dataset
@@ -33,9 +34,14 @@ from .schema.nulls import NullPlace, has_nulls
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
 _ROOM = 4  # times the longest example
+_UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
 
 ATTEMPTS = 100
 """How often a row is drawn before it is given up."""
+_EXACT_ATTEMPTS = 10_000
+
+Sampling: TypeAlias = Literal["fast", "exact", "weighted"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 
 
 def check_null_rate(rate: float) -> None:
@@ -72,6 +78,12 @@ class TabularGenerator:
     the model's own distribution. `null_rate` is how often an Optional is null where its field does
     not say so by `json_schema_extra={"nullRate": 0.1}`; None leaves that to the language model.
 
+    `sampling` "fast" masks each draw and forces what must follow: valid rows, but not quite with
+    the model's own odds among them. "exact" keeps a row with the probability that the mask left
+    it, so that rows follow the model's distribution restricted to valid rows; "weighted" keeps all,
+    and `Row.log_weight` says by how much they are to be weighed. Both draw every token, and steer
+    no nulls.
+
     Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
 
     Example: `TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=examples))`
@@ -87,6 +99,7 @@ class TabularGenerator:
         temperature: float = 1.0,
         batch: int | None = None,
         null_rate: float | None = 0.5,
+        sampling: Sampling = "fast",
     ) -> None:
         check_draw(temperature, batch, of="rows")
         if null_rate is not None:
@@ -99,6 +112,9 @@ class TabularGenerator:
         self._temperature = temperature
         self._batch = batch
         self._null_rate = null_rate
+        if sampling not in SAMPLINGS:
+            raise UsageError(f"Sampling cannot be {sampling!r}.", hint="fast, exact or weighted.")
+        self._sampling = sampling
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -173,8 +189,10 @@ class TabularGenerator:
 
     def _language(self) -> Grammar | NullRates:
         """The rows' grammar, with the rates at which it is to have null."""
-        grammar = Grammar(self._model.engine.tokenizer, self.grammar.serialised)
-        if not has_nulls(self.grammar.shape):
+        fast = self._sampling == "fast"
+        tokenizer = self._model.engine.tokenizer
+        grammar = Grammar(tokenizer, self.grammar.serialised, forcing=fast)
+        if not fast or not has_nulls(self.grammar.shape):
             return grammar
         root = NullPlace([self.grammar.shape], self._null_rate)
         return NullRates(grammar, root, self._temperature)
@@ -192,12 +210,16 @@ class TabularGenerator:
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         accepted = False
+        exact = self._sampling == "exact"
         reasons: Counter[str] = Counter()
 
         def check(decoded: Decoded) -> Accepted[Any] | Rejected:
             nonlocal accepted
+            attempt = len(decoded.ticket.rejections)
             try:
                 value = self.grammar.schema.parse(decoded.text)
+                if exact and not accepts(job.seed, decoded.ticket.row, attempt, decoded.log_weight):
+                    return Rejected(_UNLIKELY)
             except ValueError as error:
                 if not accepted:
                     reasons[str(error)] += 1
@@ -208,7 +230,12 @@ class TabularGenerator:
             return Accepted(value)
 
         outcomes = self._model.decode(
-            job, runs, check, attempts=ATTEMPTS, batch=self._batch, part=part
+            job,
+            runs,
+            check,
+            attempts=_EXACT_ATTEMPTS if exact else ATTEMPTS,
+            batch=self._batch,
+            part=part,
         )
         with closing(outcomes):
             yield from map(_row, outcomes)
@@ -284,8 +311,8 @@ class Tally:
         if self._lost:
             blamed, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
-                f"{self.made} of {self._runs} {self._word}: {self._lost} turned down {ATTEMPTS} "
-                f"times each, most often ({times} times) by: {self._examples[blamed]}",
+                f"{self.made} of {self._runs} {self._word}: {self._lost} turned down at every "
+                f"try, most often ({times} times) by: {self._examples[blamed]}",
                 hint="Loosen that check, or give examples that pass it.",
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,6 +56,12 @@ def generate(
     null_rate: Annotated[
         float, typer.Option(help="How often an Optional is null where its field does not say.")
     ] = 0.5,
+    sampling: Annotated[
+        Literal["fast", "exact", "weighted"],
+        typer.Option(
+            help="exact: rows with the model's own odds among valid rows; weighted: a log_weight."
+        ),
+    ] = "fast",
     max_length: MaxLength = None,
     max_items: MaxItems = None,
     batch: Batch = None,
@@ -88,6 +94,7 @@ def generate(
         extra=extra,
         examples=None if examples is None else str(examples),
         null_rate=null_rate,
+        sampling=sampling,
         max_length=max_length,
         max_items=max_items,
         model=model,

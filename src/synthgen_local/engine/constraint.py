@@ -62,15 +62,18 @@ class Constraint(Protocol):
 class Grammar:
     """A grammar for many rows: `head` are the tokens that every row begins with.
 
-    `serialised` is llguidance's form. Rows may start in several threads.
+    `serialised` is llguidance's form. Rows may start in several threads. Without `forcing`, each
+    token beyond the head is a draw, of which the mask may leave one: what the model thinks of it
+    is then known.
 
     Raises DecodingError if llguidance cannot use it.
 
     Example: `Grammar(model.tokenizer, LLMatcher.grammar_from_lark('start: "a"')).start().text()`
     """
 
-    def __init__(self, tokenizer: LLTokenizer, serialised: str) -> None:
+    def __init__(self, tokenizer: LLTokenizer, serialised: str, *, forcing: bool = True) -> None:
         self.tokenizer = tokenizer
+        self.forcing = forcing
         self._fresh = LLMatcher(tokenizer, serialised, log_level=0, limits=_LIMITS)
         self._idle: deque[LLMatcher] = deque()
         matcher = self._matcher()
@@ -102,6 +105,7 @@ class GrammarConstraint:
 
     def __init__(self, grammar: Grammar, matcher: LLMatcher, idle: deque[LLMatcher]) -> None:
         self._tokenizer = grammar.tokenizer
+        self._forcing = grammar.forcing
         self._tokens = list(grammar.head)
         self._matcher = matcher
         self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
@@ -132,7 +136,9 @@ class GrammarConstraint:
         """Accept a token and what the grammar forces after it."""
         matcher = self._matcher
         matcher.consume_token(token)
-        forced: list[int] = [] if matcher.is_stopped() else matcher.compute_ff_tokens()
+        forced: list[int] = []
+        if self._forcing and not matcher.is_stopped():
+            forced = matcher.compute_ff_tokens()
         if forced:
             matcher.consume_tokens(forced)
         self._tokens += [token, *forced]

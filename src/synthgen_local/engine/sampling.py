@@ -26,6 +26,19 @@ class Draw:
     log_allowed: float
 
 
+def accepts(seed: int, row: int, attempt: int, log_weight: float) -> bool:
+    """Return whether a row is kept by rejection sampling: with probability exp(`log_weight`).
+
+    Rows drawn token by token under a mask follow the model's distribution divided by the mass
+    that the mask left at each token; kept with that mass (von Neumann, 1951), they follow the
+    model's own distribution restricted to what the mask allows. The coin is a stream of its own.
+
+    Example: `accepts(0, row=7, attempt=0, log_weight=0.0)`
+    """
+    coin = np.random.SeedSequence(seed, spawn_key=(row, attempt, 1))
+    return float(np.random.default_rng(coin).random()) < float(np.exp(log_weight))
+
+
 def row_stream(seed: int, row: int, attempt: int = 0) -> np.random.Generator:
     """Return the random stream of one row, independent of every other row's.
 

@@ -17,15 +17,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..engine.parallel import Outcome
+from ..errors import UsageError
 from ..examples import load_examples
 from ..extract import Extractor
 from ..local_model import LocalModel, Part, Weights
 from ..prompts import FewShotPrompt
 from ..records import load_passages, load_records
 from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
+from ..schema.grammar import write_value
 from ..schema.references import part_of
 from ..tables import plain_schema, row_line
-from ..tabular import TabularGenerator, check_null_rate
+from ..tabular import Sampling, TabularGenerator, check_null_rate
 from ..text import TextGenerator
 from .ledger import Made
 
@@ -42,6 +44,9 @@ _SPANS: dict[str, Any] = {
         "required": ["path", "value", "start", "end"],
     },
 }
+
+
+_WEIGHT = "log_weight"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class GenerateSettings(Settings):
     null_rate: float = 0.5
     max_length: int | None = None
     max_items: int | None = None
+    sampling: Sampling = "fast"
 
     def read(self) -> Inputs:
         """Read what can be read without a model: an error comes before the weights do."""
@@ -115,6 +121,8 @@ class GenerateSettings(Settings):
         """Return what is to be made."""
         assert inputs.schema is not None
         schema, examples = inputs.schema, inputs.items
+        weighted = self.sampling == "weighted"
+        columns = _with_weight(schema) if weighted else schema
         generator = TabularGenerator(
             schema,
             model,
@@ -123,6 +131,7 @@ class GenerateSettings(Settings):
             temperature=self.temperature,
             batch=self.batch,
             null_rate=self.null_rate,
+            sampling=self.sampling,
         )
         prompt = generator.prompt_text(self.subject, self.extra)
 
@@ -133,13 +142,15 @@ class GenerateSettings(Settings):
             with closing(rows):
                 for row in rows:
                     line = None if row.value is None else row_line(row.value, schema)
+                    if line is not None and weighted:
+                        line = write_value({**json.loads(line), _WEIGHT: round(row.log_weight, 6)})
                     account = row.rejections, row.tokens, row.drawn, row.log_weight
                     yield Made(row.number, line, *account)
 
         return Work(
             "rows",
             self.rows,
-            schema,
+            columns,
             model.shards(self.rows, self.batch),
             _schema_hashes(generator.grammar)
             | {"prompt": _sha256(prompt), "examples": _sha256(examples)},
@@ -237,6 +248,18 @@ class ExtractSettings(Settings):
 AnySettings: TypeAlias = Annotated[
     GenerateSettings | TextSettings | ExtractSettings, Field(discriminator="command")
 ]
+
+
+def _with_weight(schema: RowSchema) -> RowSchema:
+    """The schema of rows with their log-weight beside their fields."""
+    properties = schema.json_schema.get("properties")
+    if not properties or _WEIGHT in properties:
+        raise UsageError(
+            f"Rows of {schema.name} have no room for a field '{_WEIGHT}'.",
+            hint="Use --sampling exact.",
+        )
+    described = {**properties, _WEIGHT: {"type": "number"}}
+    return RowSchema.of({**schema.json_schema, "properties": described})
 
 
 def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> Made:

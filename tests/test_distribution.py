@@ -1,0 +1,138 @@
+"""What distribution rows follow: a model whose every probability is known says so."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synthgen_local import LocalModel, TabularGenerator, UsageError
+from synthgen_local.engine.model import ContextSize, Logits, Step
+from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.tabular import Sampling
+
+SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
+FIRST = {"a": 0.5, "b": 0.3, "c": 0.2}
+AFTER = {"a": {"x": 0.02, "y": 0.98}, "b": {"x": 0.25, "y": 0.75}, "y": {'"': 0.6, "y": 0.4}}
+OWN = {"ax": 0.5 * 0.02, "bx": 0.3 * 0.25, "by": 0.3 * 0.75 * 0.6, "byy": 0.3 * 0.75 * 0.4 * 0.6}
+ROWS = 2000
+
+
+class KnownContext:
+    """Looks at the last character of a row."""
+
+    def __init__(self, size: ContextSize, vocabulary: int) -> None:
+        self.size = size
+        self._vocabulary = vocabulary
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """What follows the prompt's last character."""
+        return self._logits(tokens)
+
+    def save_prefix(self) -> bytes:
+        """Nothing is kept."""
+        return b""
+
+    def load_prefix(self, state: bytes, length: int) -> None:
+        """Nothing is kept."""
+
+    def fork(self, slot: int) -> None:
+        """Nothing is kept."""
+
+    def release(self, slot: int) -> None:
+        """Nothing is kept."""
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """What follows each step's last character."""
+        return np.stack([self._logits(step.tokens) for step in steps])
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _logits(self, tokens: Sequence[int]) -> Logits:
+        last = chr(tokens[-1])
+        follow = FIRST if last == '"' else AFTER.get(last, {'"': 1.0})
+        logits = np.full(self._vocabulary, -60, dtype=np.float32)
+        for character, probability in follow.items():
+            logits[ord(character)] = math.log(probability)
+        return logits
+
+
+class KnownModel(RandomModel):
+    """A model of characters with the probabilities above."""
+
+    def open_context(self, size: ContextSize) -> Any:
+        """A context of this model."""
+        return KnownContext(size, self.tokenizer.vocab_size)
+
+
+@pytest.fixture(scope="module")
+def known() -> LocalModel:
+    return LocalModel(KnownModel(), threads=2)
+
+
+def drawn(known: LocalModel, sampling: Sampling) -> list[tuple[str, float]]:
+    generator = TabularGenerator(SCHEMA, known, sampling=sampling)
+    return [(row.value, row.log_weight) for row in generator.rows(runs=ROWS, seed=5)]
+
+
+def own() -> dict[str, float]:
+    return {value: mass / sum(OWN.values()) for value, mass in OWN.items()}
+
+
+def chi_square(counts: Counter[str], expected: dict[str, float]) -> float:
+    return sum((counts[v] - ROWS * p) ** 2 / (ROWS * p) for v, p in expected.items())
+
+
+LIMIT = 16.27  # of chi-square with 3 degrees of freedom, passed once in a thousand
+
+
+def test_exact_rows_follow_the_models_own_distribution(known: LocalModel) -> None:
+    """Rejection leaves the model's odds among valid rows as they are."""
+    counts = Counter(value for value, _ in drawn(known, "exact"))
+
+    assert chi_square(counts, own()) < LIMIT
+
+
+def test_fast_rows_are_biased_where_they_should_be(known: LocalModel) -> None:
+    """Masks alone give what the model would hardly go on with the weight of its beginning."""
+    counts = Counter(value for value, _ in drawn(known, "fast"))
+    masked = {"ax": 0.5 / 0.8, "bx": 0.3 / 0.8 * 0.25}
+    masked |= {"by": 0.3 / 0.8 * 0.75 * 0.6, "byy": 0.3 / 0.8 * 0.75 * 0.4}
+
+    assert chi_square(counts, masked) < LIMIT
+    assert chi_square(counts, own()) > 100 * LIMIT
+
+
+def test_weights_make_up_for_the_bias(known: LocalModel) -> None:
+    """Rows weighed by exp(log_weight) have the model's own shares."""
+    weights: Counter[str] = Counter()
+    for value, log_weight in drawn(known, "weighted"):
+        weights[value] += math.exp(log_weight)
+    total = sum(weights.values())
+
+    for value, share in own().items():
+        assert weights[value] / total == pytest.approx(share, abs=0.03)
+
+
+def test_each_token_counts_in_the_weight(known: LocalModel) -> None:
+    """A weight is the mass that the mask left at every token, forced ones too."""
+    found = dict(drawn(known, "weighted"))
+
+    assert found["ax"] == pytest.approx(math.log(0.8 * 0.02), abs=1e-4)
+    assert found["by"] == pytest.approx(math.log(0.8), abs=1e-4)
+
+
+def test_exact_rows_are_the_same_again(known: LocalModel) -> None:
+    """The coin of rejection comes from the seed as well."""
+    assert drawn(known, "exact") == drawn(known, "exact")
+
+
+def test_no_other_sampling(known: LocalModel) -> None:
+    """What is no way to sample is refused."""
+    with pytest.raises(UsageError, match="Sampling"):
+        TabularGenerator(SCHEMA, known, sampling="lucky")  # type: ignore[arg-type]
