@@ -1,6 +1,6 @@
-"""pydantic-extra-types whose values are known or can be worked out.
+"""Types whose values are known or can be worked out, though their own JSON Schema says less.
 
-Its schemas say little more than "a string that a function accepts". A program that uses it has
+Most are of pydantic-extra-types: "a string that a function accepts". A program that uses it has
 imported it, so it is looked up there and never imported. Knows those types, not grammars.
 """
 
@@ -10,6 +10,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ByteSize
+
+_BYTE_SIZE = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": "^[0-9]{1,6}(?:[.][0-9]{1,2})?(?:B|[KMGT]i?B)$"},
+    ]
+}
 _FORMATS = {
     "iban.IBAN": "iban",
     "isbn.ISBN": "isbn13",
@@ -43,6 +51,8 @@ def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
     validator = (core_schema.get("function") or {}).get("function")
     kind = getattr(validator, "__self__", None)
     for base in kind.__mro__ if isinstance(kind, type) else ():
+        if base is ByteSize:
+            return _BYTE_SIZE
         package, _, module = base.__module__.rpartition(".")
         if package != "pydantic_extra_types":
             continue
