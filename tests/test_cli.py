@@ -231,10 +231,10 @@ def test_a_folder(run: Run, tmp_path: Path) -> None:
         assert run("generate", FIELDS, "-n", rows, *DRY, "-o", "people/").code == 0
 
     card = (tmp_path / "people" / "README.md").read_text(encoding="utf-8")
-    assert "| model | random |" in card
+    assert "| model.name | random |" in card
     assert "4 rows" in card
     assert len(pyarrow.parquet.read_table(tmp_path / "people" / "data")) == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+    assert {path.name for path in tmp_path.iterdir()} == {"people", "people.manifest.json"}
 
 
 def test_csv_safe(run: Run, tmp_path: Path) -> None:
