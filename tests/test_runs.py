@@ -504,3 +504,13 @@ def test_what_streams_keeps_no_run(run: Run, tmp_path: Path) -> None:
     assert run("generate", "n int", "-n", "2", "-m", "random", "-o", "-", "-q").code == 0
     assert run("generate", "n int", "-m", "random", "--fresh").code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_safe_csv_is_verified(random_model: LocalModel, tmp_path: Path) -> None:
+    """The apostrophes of --csv-safe are not the rows'."""
+    (tmp_path / "a.json").write_text('{"properties":{"a":{"enum":["=1","x"]}},"required":["a"]}')
+    settings = SETTINGS.model_copy(update={"source": str(tmp_path / "a.json"), "rows": 20})
+    into(tmp_path / "rows.csv", random_model, settings, csv_safe=True)
+
+    assert "'=1" in (tmp_path / "rows.csv").read_text()
+    verify(tmp_path / "rows.csv", lambda _: None)

@@ -474,9 +474,11 @@ def test_formulas(tmp_path: Path) -> None:
         cells = list(csv.reader(file))[1:]
 
     assert [row[0] for row in cells] == [
-        "'=1+1", "'+1", "'-1", "'@a", "'\ta", "'\ra", "'=1", "a=1", "",
+        "'=1+1", "'+1", "'-1", "'@a", "'\ta", "'\ra", "''=1", "a=1", "",
     ]  # fmt: skip
     assert {tuple(row[1:]) for row in cells} == {("-1", "-1.5", '"=1"')}
+    _, back = read_table(tmp_path / "a.csv", schema, csv_safe=True)
+    assert list(back) == lines
     write_table(tmp_path / "a.csv", lines, schema)
     assert read(str(tmp_path / "a.csv"), schema) == rows
 
@@ -487,6 +489,7 @@ def test_a_formula_as_a_name(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv", ['{"=a":1,"b":2}'], schema, csv_safe=True)
 
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "'=a,b"
+    assert list(read_table(tmp_path / "a.csv", schema, csv_safe=True)[1]) == ['{"=a":1,"b":2}']
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a/"])

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -136,12 +136,13 @@ def write_table(
 
 
 def read_table(
-    path: Destination, schema: RowSchema | None = None
+    path: Destination, schema: RowSchema | None = None, *, csv_safe: bool = False
 ) -> tuple[RowSchema, Iterator[str]]:
     """Return the schema of a file or folder of rows, and its rows, each as a line of JSON text.
 
     Without a schema a .parquet file or a folder of ours gives its own, whose rows are dicts.
-    The rows have not been checked. Raises OutputError for what cannot be read, now or later.
+    `csv_safe` takes the apostrophes away again that `write_table` put there. The rows have not
+    been checked. Raises OutputError for what cannot be read, now or later.
 
     Example: `schema, lines = read_table("people.parquet")`
     """
@@ -151,8 +152,9 @@ def read_table(
             return _read_parquet(where, schema)
         if schema is None:
             raise OutputError(f"{path} does not say its schema.", hint="Give it as well.")
-        read = _csv_lines if kind == ".csv" else _json_lines
-        return schema, _guarded(path, read(where, schema))
+        if kind == ".csv":
+            return schema, _guarded(path, _csv_lines(where, schema, safe=csv_safe))
+        return schema, _guarded(path, _json_lines(where))
 
 
 def plain_schema(*columns: str, **schemas: Mapping[str, Any]) -> RowSchema:
@@ -270,9 +272,19 @@ def _cell(value: Any, kind: ColumnType, *, safe: bool) -> str:
     if value is None:
         return ""
     text = value if is_string(kind) else write_value(value)
-    if safe and is_string(kind) and not isinstance(kind, Decimals) and text.startswith(_FORMULA):
-        text = f"'{text}"
+    if safe and is_string(kind) and not isinstance(kind, Decimals):
+        text = _safe(text)
     return _quoted(text) if not text or any(mark in text for mark in ',"\r\n') else text
+
+
+def _safe(text: str) -> str:
+    """An apostrophe before what a spreadsheet would calculate; one more if there is one already."""
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def _plain(text: str) -> str:
+    """What `_safe` was given."""
+    return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_FORMULA) else text
 
 
 def _quoted(text: str) -> str:
@@ -369,21 +381,21 @@ def _guarded(path: Destination, lines: Iterable[str]) -> Iterator[str]:
         yield from lines
 
 
-def _json_lines(path: Path, schema: RowSchema) -> Iterator[str]:  # noqa: ARG001
+def _json_lines(path: Path) -> Iterator[str]:
     with path.open("rb") as file:  # in text mode other marks than \n end a line
         for line in file:
             if text := line.decode().strip():
                 yield text
 
 
-def _csv_lines(path: Path, schema: RowSchema) -> Iterator[str]:
+def _csv_lines(path: Path, schema: RowSchema, *, safe: bool) -> Iterator[str]:
     """The reader of pyarrow tells an empty cell from an empty string; Python's does not."""
     import pyarrow as pa
     from pyarrow import csv
 
     columns = columns_of(schema.json_schema)
     convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns.names, pa.string()),
+        column_types={_safe(name) if safe else name: pa.string() for name in columns.names},
         null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
@@ -391,16 +403,18 @@ def _csv_lines(path: Path, schema: RowSchema) -> Iterator[str]:
     read = csv.ReadOptions(block_size=max(1, min(path.stat().st_size, 1 << 30)))
     parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
     table = csv.read_csv(path, read, parse, convert)
+    table = table.rename_columns([_plain(name) if safe else name for name in table.column_names])
     _check_names(path, table.column_names, columns)
     kinds = [field.column.type for field in columns.fields]
     for batch in table.select(columns.names).to_batches(_READ_ROWS):
         for texts in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield write_value(row_of(columns, map(_uncelled, texts, kinds)))
+            cells = map(partial(_uncelled, safe=safe), texts, kinds)
+            yield write_value(row_of(columns, cells))
 
 
-def _uncelled(text: str | None, kind: ColumnType) -> Any:
+def _uncelled(text: str | None, kind: ColumnType, *, safe: bool) -> Any:
     if text is None or is_string(kind):
-        return text
+        return _plain(text) if safe and text else text
     return json.loads(text) if text else None  # a row of one empty cell is quoted
 
 

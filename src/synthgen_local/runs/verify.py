@@ -100,7 +100,7 @@ def _spread(shards: int, wanted: int) -> Sequence[int]:
 def _valid_rows(output: Path, manifest: Manifest, source: str, note: Note) -> int:
     schema = _schema(manifest, source, note)
     count = 0
-    _, lines = read_table(output, schema)
+    _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
     for count, line in enumerate(lines, 1):
         try:
             schema.parse(line)
