@@ -696,5 +696,7 @@ def test_examples_are_written_nowhere(run: Run, tmp_path: Path) -> None:
     files = {
         path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
     }
-    assert files == {"e.jsonl", "rows.jsonl"}
-    assert "Zyxw" not in (tmp_path / "rows.jsonl").read_text() + done.err
+    assert files == {"e.jsonl", "rows.jsonl", "rows.jsonl.manifest.json"}
+    written = (tmp_path / "rows.jsonl").read_text()
+    written += (tmp_path / "rows.jsonl.manifest.json").read_text()
+    assert "Zyxw" not in written + done.err

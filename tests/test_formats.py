@@ -24,6 +24,7 @@ from pydantic import (
     TypeAdapter,
     UrlConstraints,
 )
+from pydantic_extra_types.mac_address import MacAddress
 from random_rows import decode
 
 from synthgen_local.schema import RowSchema, compile_schema
@@ -112,6 +113,7 @@ CHECKS: dict[str, Callable[[str], Any]] = {
     "base64url": base64.urlsafe_b64decode,
     "path": path,
     "color": lambda text: int(text.removeprefix("#"), 16),
+    "mac-address": of_type(MacAddress),
 }  # fmt: skip
 
 REAL: dict[str, tuple[list[str], list[str]]] = {  # what is of a format, and what is not
@@ -170,6 +172,10 @@ REAL: dict[str, tuple[list[str], list[str]]] = {  # what is of a format, and wha
     "path": (
         ["data/file.txt", "a", "dir/sub/x-1.csv", "/etc/hosts"],
         ["", " ", "a//b", "../a", "a/", "/"],
+    ),
+    "mac-address": (
+        ["00:1b:44:11:3a:b7", "ff:ff:ff:ff:ff:ff"],
+        ["00:1b:44:11:3a", "00:1b:44:11:3a:g7", "001b44113ab7"],
     ),
     "color": (["#ff0000", "#1a2b3c"], ["ff0000", "#ff00", "#gggggg"]),
 }  # fmt: skip
