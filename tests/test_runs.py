@@ -12,17 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import CACHE, Ran
 
-from synthgen_local import LocalModel, RunError
+from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.engine.parallel import Halt, Layout, cut
 from synthgen_local.local_model import Part
 from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget, shard_hash
-from synthgen_local.runs.manifest import manifest_path, read_manifest
+from synthgen_local.runs.manifest import file_hash, manifest_path, read_manifest
 from synthgen_local.runs.run import Keeping, Report, carry_out
 from synthgen_local.runs.settings import ExtractSettings, GenerateSettings, TextSettings, Work
 from synthgen_local.runs.verify import replay, verify
@@ -145,7 +146,7 @@ def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Pa
     into(output, random_model, halt=halt, track=ended_after(10, halt))
     other = SETTINGS.model_copy(update={"seed": 4, "source": "name, age float"})
 
-    with pytest.raises(RunError, match=r"other inputs: hash of the grammar, .*seed, source") as why:
+    with pytest.raises(RunError, match=r"other inputs: hash of the grammar, .*seed\.") as why:
         into(output, random_model, other)
     assert "--fresh" in why.value.hint
     assert into(output, random_model, other, keeping=Keeping(fresh=True)).manifest is not None
@@ -345,7 +346,8 @@ def test_the_ledger_counts_and_orders(tmp_path: Path) -> None:
         assert ledger.missing() == []
         assert (ledger.counts().made, ledger.counts().lost, ledger.counts().tokens) == (4, 1, 27)
         assert [reasons for made, reasons in ledger.accounts() if not made] == [["a: bad", "b"]]
-        assert ledger.hashes()[1] == shard_hash(['{"n":3}', '{"n":4}'])
+        assert ledger.shards()[0].made == 2
+        assert ledger.shards()[1].sha256 == shard_hash(['{"n":3}', '{"n":4}'])
 
 
 def test_a_shard_is_done_when_all_its_rows_are_in(tmp_path: Path) -> None:
@@ -443,11 +445,149 @@ def test_changed_rows_with_a_changed_hash_are_found_by_replay(
     into(output, random_model, SETTINGS.model_copy(update={"rows": 20}))
     path = manifest_path(output)
     manifest = json.loads(path.read_text())
-    manifest["shards"][0] = shard_hash(["x"])
+    lines = output.read_text().splitlines()
+    lines[3] = '{"name":"x","age":42}'
+    output.write_text("\n".join(lines) + "\n")
+    rows = manifest["layout"]["rows_a_shard"]
+    manifest["shards"][0]["sha256"] = shard_hash(lines[:rows])
+    manifest["output"]["sha256"] = file_hash(output)
     path.write_text(json.dumps(manifest))
 
     with pytest.raises(RunError, match="come out otherwise"):
         replay(output, verify(output, lambda _: None), 1, lambda _: None)
+
+
+def test_rows_of_parquet_are_compared_too(random_model: LocalModel, tmp_path: Path) -> None:
+    """A replay looks at the file's rows, whatever its format, not at the manifest alone."""
+    output, other = tmp_path / "rows.parquet", tmp_path / "other.parquet"
+    settings = SETTINGS.model_copy(update={"rows": 20})
+    into(output, random_model, settings)
+    into(other, random_model, settings.model_copy(update={"seed": 9}))
+    other.replace(output)
+    path = manifest_path(output)
+    manifest = json.loads(path.read_text())
+    manifest["output"]["sha256"] = file_hash(output)
+    path.write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError, match="come out otherwise"):
+        replay(output, verify(output, lambda _: None), 1, lambda _: None)
+
+
+def test_a_manifest_without_its_shards_is_no_proof(
+    random_model: LocalModel, tmp_path: Path
+) -> None:
+    """Nothing to compare is not the same as nothing that differs."""
+    output = tmp_path / "rows.parquet"
+    into(output, random_model, SETTINGS.model_copy(update={"rows": 20}))
+    manifest = read_manifest(output)
+
+    with pytest.raises(RunError, match="other inputs: layout"):
+        replay(output, manifest.model_copy(update={"shards": []}), 5, lambda _: None)
+
+
+def test_weighted_rows_are_verified(random_model: LocalModel, tmp_path: Path) -> None:
+    """The weight beside each row belongs to it."""
+    output = tmp_path / "rows.jsonl"
+    settings = SETTINGS.model_copy(update={"rows": 10, "sampling": "weighted"})
+    into(output, random_model, settings)
+
+    assert all("log_weight" in json.loads(line) for line in output.read_text().splitlines())
+    replay(output, verify(output, lambda _: None, source=settings.source), 1, lambda _: None)
+
+
+def test_no_code_runs_unless_asked(random_model: LocalModel, tmp_path: Path) -> None:
+    """A manifest that names Python is read, not obeyed; a class that is named is."""
+    code = "from pydantic import BaseModel\nclass X(BaseModel):\n    n: int\n"
+    (tmp_path / "x.py").write_text(code)
+    source = f"{tmp_path}/x.py:X"
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, SETTINGS.model_copy(update={"source": source, "rows": 5}))
+    (tmp_path / "x.py").write_text(f"import os; os.mkdir({str(tmp_path / 'ran')!r})\n{code}")
+
+    verify(output, lambda _: None)
+    assert not (tmp_path / "ran").exists()
+    verify(output, lambda _: None, source=source)
+    assert (tmp_path / "ran").exists()
+
+
+def test_code_of_validators_is_an_input(random_model: LocalModel, tmp_path: Path) -> None:
+    """What a validator does decides rows, so its file may not change within a run."""
+    code = "from pydantic import BaseModel\nclass Y(BaseModel):\n    n: int\n"
+    (tmp_path / "y.py").write_text(code)
+    settings = SETTINGS.model_copy(update={"source": f"{tmp_path}/y.py:Y"})
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, settings, halt=halt, track=ended_after(360, halt))
+    (tmp_path / "y.py").write_text(f"{code}    # changed\n")
+
+    with pytest.raises(RunError, match="code of the schema"):
+        into(output, random_model, settings)
+
+
+def test_a_row_that_is_gone_is_missed(random_model: LocalModel, tmp_path: Path) -> None:
+    """A shard that was done has to be whole when the file is written."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+    done = json.loads("[" + _done(output) + "]")
+    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
+        database.execute("DELETE FROM rows WHERE row = ?", (done[0] * 175 + 3,))
+
+    with pytest.raises(RunError, match="damaged: shard"):
+        into(output, random_model)
+    assert not output.exists()
+
+
+def _done(output: Path) -> str:
+    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+        return str(database.execute("SELECT shard FROM shards").fetchone()[0])
+
+
+def test_a_halt_before_the_first_row(random_model: LocalModel, tmp_path: Path) -> None:
+    """A signal that comes early ends the run in good order, and leaves nothing."""
+    halt = Halt()
+    halt.request()
+
+    assert into(tmp_path / "rows.jsonl", random_model, halt=halt).manifest is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_somebodys_folder_is_not_taken(random_model: LocalModel, tmp_path: Path) -> None:
+    """A folder with the name of a run's state is refused before anything is put there."""
+    output = tmp_path / "x.jsonl"
+    folder_of(output).mkdir()
+    (folder_of(output) / "diary.txt").write_text("mine")
+
+    with pytest.raises(RunError, match="not the state of a run"):
+        into(output, random_model)
+    assert [path.name for path in folder_of(output).iterdir()] == ["diary.txt"]
+
+
+def test_a_busy_ledger_is_not_called_damaged(tmp_path: Path) -> None:
+    """What only has to be waited for is not to be thrown away."""
+    with Ledger(tmp_path / "x.run", {}, SHARDS) as ledger:
+        path = tmp_path / "x.run" / "ledger.sqlite3"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(OutputError, match="locked"):
+                ledger.add(made(0))
+
+
+def test_a_link_stays_a_link(run: Run, tmp_path: Path) -> None:
+    """-o with a link writes the file that it names."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "rows.jsonl").symlink_to("there/real.jsonl")
+    assert run("generate", "n int", "-n", "2", "-m", "random", "-o", "rows.jsonl", "-q").code == 0
+
+    assert (tmp_path / "rows.jsonl").is_symlink()
+    assert (tmp_path / "there" / "real.jsonl").is_file()
+
+
+@pytest.mark.parametrize("name", ["./", "a" * 240 + ".jsonl"])
+def test_a_name_that_cannot_be_is_said_at_once(run: Run, name: str) -> None:
+    """Before any row is made."""
+    done = run("generate", "n int", "-n", "2", "-m", "random", "-o", name)
+
+    assert done.code == 1
+    assert "has no name, or too long a one" in done.err
 
 
 def test_rows_that_the_schema_refuses_are_found(random_model: LocalModel, tmp_path: Path) -> None:
@@ -458,12 +598,10 @@ def test_rows_that_the_schema_refuses_are_found(random_model: LocalModel, tmp_pa
     output.write_text("\n".join([lines[0], '{"name":"x","age":"y"}', lines[2]]) + "\n")
     path = manifest_path(output)
     manifest = json.loads(path.read_text())
-    from synthgen_local.runs.manifest import file_hash
-
     manifest["output"]["sha256"] = file_hash(output)
     path.write_text(json.dumps(manifest))
 
-    with pytest.raises(RunError, match="row 2 is not valid: age"):
+    with pytest.raises(RunError, match="row 2 is not valid"):
         verify(output, lambda _: None)
 
 

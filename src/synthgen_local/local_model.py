@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,26 +52,36 @@ _MOST_EXPANDED = 500_000_000  # parameters: at most 1 GB of disk and memory
 
 @dataclass(frozen=True)
 class Part:
-    """Which shards of a run are to be made, all for None, and a way to end it early."""
+    """Which shards of a run are to be made, all for None, and a way to end it early.
+
+    Not `in_order`, rows come as they are finished, and none waits for another.
+    """
 
     shards: Sequence[int] | None = None
     halt: Halt = field(default_factory=Halt)
+    in_order: bool = True
 
 
 class LocalModel:
     """Weights in memory, to be closed after use.
 
-    `engine` is what decodes; `path` is the file as shipped, None if there is none; `threads` is
-    how many CPU threads a run may use.
+    `engine` is what decodes; `path` is the file as shipped and `opened` the one that was loaded,
+    None if there is none; `threads` is how many CPU threads a run may use.
 
     Example: `with LocalModel.load("smollm2-135m-instruct") as model: print(model.name)`
     """
 
     def __init__(
-        self, engine: Model, *, path: Path | None = None, threads: int | None = None
+        self,
+        engine: Model,
+        *,
+        path: Path | None = None,
+        opened: Path | None = None,
+        threads: int | None = None,
     ) -> None:
         self.engine = engine
         self.path = path
+        self.opened = opened
         self.threads = threads or available_cores()
         self._running: weakref.WeakSet[Generator[Any]] = weakref.WeakSet()
 
@@ -110,7 +120,8 @@ class LocalModel:
         if weights == "fast" and slow and small and (expanded := _expanded(path, threads)):
             engine.close()
             engine = LlamaModel(expanded, name=name, gpu_layers=gpu_layers)
-        return cls(engine, path=path, threads=threads)
+            return cls(engine, path=path, opened=expanded, threads=threads)
+        return cls(engine, path=path, opened=path, threads=threads)
 
     @property
     def name(self) -> str:
@@ -134,8 +145,8 @@ class LocalModel:
     ) -> Generator[Outcome[Value]]:
         """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_shards`.
 
-        Of a `part`, only its shards' rows. Raises DecodingError if the model is closed before
-        the last one.
+        Of a `part`, only its shards' rows, and in the order that it asks for. Raises DecodingError
+        if the model is closed before the last one.
         """
         part = part or Part()
         shards = self.shards(rows, batch)
@@ -145,18 +156,14 @@ class LocalModel:
             self.engine, job, chosen, layout, check, attempts=attempts, halt=part.halt
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
-        waiting: dict[int, Outcome[Value]] = {}
-        order = chain.from_iterable(chosen)
-        following = next(order, None)
+        left = sum(map(len, chosen))
         with closing(outcomes):
-            for outcome in outcomes:
-                waiting[outcome.row] = outcome
-                while following in waiting:
-                    yield waiting.pop(following)
-                    following = next(order, None)
-        if following is not None and not part.halt.requested:
+            for outcome in _in_order(outcomes, chosen) if part.in_order else outcomes:
+                left -= 1
+                yield outcome
+        if left and not part.halt.requested:
             raise DecodingError(
-                f"The model was closed before row {following} of {rows} was made.",
+                f"The model was closed when {left} of {rows} rows were not made.",
                 hint="Take all rows before closing it.",
             )
 
@@ -191,6 +198,20 @@ class LocalModel:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _in_order(
+    outcomes: Iterable[Outcome[Value]], shards: Sequence[range]
+) -> Generator[Outcome[Value]]:
+    """Hold back what comes too early."""
+    waiting: dict[int, Outcome[Value]] = {}
+    order = chain.from_iterable(shards)
+    following = next(order, None)
+    for outcome in outcomes:
+        waiting[outcome.row] = outcome
+        while following in waiting:
+            yield waiting.pop(following)
+            following = next(order, None)
 
 
 def _try_once(path: Path, gpu_layers: int | None) -> None:

@@ -33,6 +33,7 @@ Destination: TypeAlias = str | os.PathLike[str]
 """A file by its suffix, a folder by a `/` at its end, or a pipe."""
 
 _FOLDER = "/"
+_LONGEST_NAME = 230  # bytes; 255 less what is put behind it
 _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 1 << 24
@@ -74,6 +75,8 @@ def check_destination(path: Destination, *, csv_safe: bool = False) -> None:
     kind, where = _kind(path), Path(path).absolute()
     if csv_safe and kind != ".csv":
         raise UsageError(f"{path} is no .csv: no cell is a formula in it.", hint="Leave it out.")
+    if not 0 < len(os.fsencode(Path(path).name)) <= _LONGEST_NAME:
+        raise OutputError(f"{path} has no name, or too long a one.", hint="Choose another.")
     if is_stream(where):
         writable = where
     elif not where.parent.is_dir():
@@ -99,6 +102,7 @@ def write_table(
     *,
     provenance: Mapping[str, Any] | None = None,
     csv_safe: bool = False,
+    scratch: Path | None = None,
 ) -> None:
     """Write rows, each a line of JSON text as `row_line` makes it, replacing `path` in one step.
 
@@ -109,7 +113,8 @@ def write_table(
     columns are JSON text, and the provenance. A path that ends in "/" is a folder with such files
     and a card, which `datasets.load_dataset` reads. A pipe without a suffix gets JSON lines.
 
-    Takes one pass and a few megabytes, however many rows there are. Raises OutputError, and
+    Takes one pass and a few megabytes, however many rows there are; what is not whole yet lies in
+    `scratch`, or beside `path`. Raises OutputError, and
     leaves nothing.
 
     Example: `write_table("people.csv", (row_line(row, schema) for row in rows), schema)`
@@ -122,10 +127,10 @@ def write_table(
             with where.open("ab") as file:
                 _WRITERS[kind](file, _flushed(lines, file), table)
         elif kind == _FOLDER:
-            with whole_folder(where, _check_replaceable) as folder:
+            with whole_folder(where, _check_replaceable, scratch=scratch) as folder:
                 _write_folder(folder, lines, table)
         else:
-            with whole_file(where) as file:
+            with whole_file(where, scratch=scratch) as file:
                 _WRITERS[kind](file, lines, table)
     except BrokenPipeError:
         raise  # the reader has had enough

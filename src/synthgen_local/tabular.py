@@ -209,8 +209,9 @@ class TabularGenerator:
         return conversation(engine.chat_template, [Message("user", content)], engine.special_tokens)
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
-        accepted = False
         exact = self._sampling == "exact"
+        first = next(iter(self._model.shards(runs, self._batch)), range(0))
+        accepted = False  # any row of the first shard: which others are made is not always the same
         reasons: Counter[str] = Counter()
 
         def check(decoded: Decoded) -> Accepted[Any] | Rejected:
@@ -221,12 +222,12 @@ class TabularGenerator:
                 if exact and not accepts(job.seed, decoded.ticket.row, attempt, decoded.log_weight):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
-                if not accepted:
+                if not accepted and decoded.ticket.row in first:
                     reasons[str(error)] += 1
                     if reasons.total() >= _HOPELESS:
                         raise _hopeless(runs, reasons) from None
                 return Rejected(str(error))
-            accepted = True
+            accepted = accepted or decoded.ticket.row in first
             return Accepted(value)
 
         outcomes = self._model.decode(

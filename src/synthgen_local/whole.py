@@ -16,22 +16,25 @@ from typing import IO, Any
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(
+    path: Path, *, scratch: Path | None = None, mode: int = 0o666
+) -> Iterator[IO[bytes]]:
     """Give a file that takes its name when all has been written, or is gone.
 
-    Raises OSError.
+    It is written in `scratch`, a folder of the same file system, or else beside `path`, and gets
+    `mode` less the umask. Raises OSError.
 
     Example: `with whole_file(Path("rows.csv")) as file: file.write(b"name")`
     """
     partial = ""
     try:
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False
+            dir=scratch or path.parent, prefix=".", suffix=".partial", delete=False
         ) as file:
             partial = file.name
             yield file
             sync(file)
-        Path(partial).chmod(0o666 & ~_umask())
+        Path(partial).chmod(mode & ~_umask())
         Path(partial).replace(path)
         _sync_folder(path.parent)
     finally:
@@ -40,25 +43,27 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def whole_folder(path: Path, check: Callable[[Path], None]) -> Iterator[Path]:
+def whole_folder(
+    path: Path, check: Callable[[Path], None], *, scratch: Path | None = None
+) -> Iterator[Path]:
     """Give a folder that takes its name when all has been written, or is gone.
 
-    `check` raises if what has that name by then must not be replaced. Raises OSError. Files in
-    the folder are to be synced by who writes them.
+    It is written in `scratch` or beside `path`. `check` raises if what has that name by then must
+    not be replaced. Raises OSError. Files in the folder are to be synced by who writes them.
 
     Example: `with whole_folder(Path("people"), check) as folder: (folder / "a").write_text("")`
     """
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+    new = Path(tempfile.mkdtemp(dir=scratch or path.parent, prefix=".", suffix=".partial"))
     try:
-        yield scratch
-        for folder in (*filter(Path.is_dir, scratch.rglob("*")), scratch):
+        yield new
+        for folder in (*filter(Path.is_dir, new.rglob("*")), new):
             folder.chmod(0o777 & ~_umask())
             _sync_folder(folder)
         check(path)
-        _replace_folder(path, scratch)
+        _replace_folder(path, new)
         _sync_folder(path.parent)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def sync(file: IO[Any]) -> None:

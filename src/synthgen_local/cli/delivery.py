@@ -8,8 +8,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InterruptedRunError, UsageError
@@ -65,16 +66,21 @@ def deliver(settings: AnySettings, delivery: Delivery) -> None:
 
     Raises TooFewRowsError when what was made is safe, InterruptedRunError after a signal.
     """
+    from ..engine.parallel import Halt
+
     delivery.check()
+    if delivery.manifest_examples and settings.command != "generate":
+        raise UsageError("--manifest-examples is for examples.", hint="Leave it out.")
     with console.warnings_as_notes(quiet=delivery.quiet):
-        inputs = settings.read()
-        with settings.load() as model:
+        sources = settings.read()
+        halt = Halt()
+        with nullcontext() if delivery.streams else _ending(halt), settings.load() as model:
             start = time.monotonic()
-            work = settings.work(model, inputs)
+            work = settings.work(model, sources)
             if delivery.streams:
                 tally = _stream(work, delivery)
             else:
-                tally = _run(settings, work, model, delivery)
+                tally = _run(settings, work, model, delivery, halt)
     if not delivery.quiet:
         took = time.monotonic() - start
         console.note(
@@ -110,31 +116,36 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
     return tally
 
 
-def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery) -> Tally:
-    from ..engine.parallel import Halt
+def _run(
+    settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery, halt: Halt
+) -> Tally:
     from ..runs.run import Keeping, carry_out
 
     def track(made: Generator[Made], rows: int) -> Generator[Made]:
         return console.tracked(made, rows, work.word, quiet=delivery.quiet)
 
-    halt = Halt()
-    with _ending(halt):
-        report = carry_out(
-            settings,
-            work,
-            model,
-            str(delivery.output),
-            keeping=Keeping(delivery.fresh, delivery.keep_run, delivery.manifest_examples),
-            csv_safe=delivery.csv_safe,
-            halt=halt,
-            track=track,
-        )
+    report = carry_out(
+        settings,
+        work,
+        model,
+        _behind_link(str(delivery.output)),
+        keeping=Keeping(delivery.fresh, delivery.keep_run, delivery.manifest_examples),
+        csv_safe=delivery.csv_safe,
+        halt=halt,
+        track=track,
+    )
     if report.manifest is None:
         raise InterruptedRunError(
-            f"Interrupted: {report.tally.made} of {work.rows} {work.word} are kept.",
+            f"Interrupted: {report.kept} of {work.rows} {work.word} are kept.",
             hint="The same command goes on where it was; --fresh begins anew.",
         )
     return report.tally
+
+
+def _behind_link(output: str) -> str:
+    """A link stays one: the file that it names is written."""
+    path = Path(output)
+    return str(path.resolve()) if path.is_symlink() else output
 
 
 @contextmanager
@@ -143,6 +154,8 @@ def _ending(halt: Halt) -> Iterator[None]:
 
     def handle(*_: object) -> None:
         if halt.requested:
+            for number in before:
+                signal.signal(number, signal.SIG_IGN)  # what follows is brief, and has to be done
             raise KeyboardInterrupt
         halt.request()
 

@@ -23,10 +23,18 @@ Examples:
 def verify(
     file: Annotated[Path, typer.Argument(help="The rows, with their .manifest.json beside them.")],
     replay: Annotated[
-        int, typer.Option(help="Decode so many shards again and compare the bytes.")
+        int,
+        typer.Option(
+            help="Decode so many shards again and compare; the code of a schema in Python runs."
+        ),
     ] = 0,
     model: Annotated[str, typer.Option("--model", "-m", help="Where the weights are now.")] = "",
-    schema: Annotated[str, typer.Option(help="Where the schema is now.")] = "",
+    schema: Annotated[
+        str, typer.Option(help="Hold rows against this class as well; its code runs.")
+    ] = "",
+    inputs: Annotated[
+        str, typer.Option(help="Where examples, records or passages are now, for --replay.")
+    ] = "",
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
@@ -37,4 +45,6 @@ def verify(
 
     manifest = checks.verify(file, console.data, model=model, source=schema)
     if replay:
-        checks.replay(file, manifest, replay, console.data, model=model, source=schema)
+        checks.replay(
+            file, manifest, replay, console.data, model=model, source=schema, inputs=inputs
+        )

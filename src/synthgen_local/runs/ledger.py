@@ -14,10 +14,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict
 
 from ..errors import OutputError, RunError
 
@@ -30,6 +32,9 @@ CREATE TABLE rows (
 CREATE TABLE shards (shard INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
 _FILE, _LOCK = "ledger.sqlite3", "lock"
+_FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", _LOCK)
+_LAYOUT = 1
+_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,15 @@ class Made:
     tokens: int
     drawn: int
     log_weight: float
+
+
+class ShardFacts(BaseModel):
+    """How many rows of a shard were made, and the SHA-256 of their lines (see `shard_hash`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    made: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -79,15 +93,15 @@ class Ledger:
     def __init__(self, folder: Path, inputs: Mapping[str, Any], shards: Sequence[range]) -> None:
         self._folder = folder
         self._shards = shards
+        self._open = True
         with _refusing(folder):
+            _refuse_strange(folder)
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._lock = _locked(folder)
-            try:
-                self._database = _opened(folder / _FILE)
+            with ExitStack() as opened:
+                self._lock = opened.enter_context(_locked(folder))
+                self._database = opened.enter_context(closing(_opened(folder / _FILE)))
                 self._begin_or_go_on(inputs)
-            except BaseException:
-                self._lock.close()
-                raise
+                opened.pop_all()
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are not done."""
@@ -95,9 +109,10 @@ class Ledger:
             done = {number for (number,) in self._database.execute("SELECT shard FROM shards")}
         return [number for number in range(len(self._shards)) if number not in done]
 
-    def add(self, rows: Iterable[Made]) -> None:
-        """Put rows in, all or none of them."""
+    def add(self, rows: Iterable[Made], seconds: float = 0.0) -> None:
+        """Put rows in, all or none of them, and the time that they have taken."""
         with _refusing(self._folder), self._database:
+            self._put("seconds", self.seconds + seconds)
             self._database.executemany(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (_record(made) for made in rows),
@@ -114,28 +129,36 @@ class Ledger:
                 "INSERT OR REPLACE INTO shards VALUES (?, ?)", (number, shard_hash(lines))
             )
 
-    def spend(self, seconds: float) -> None:
-        """Count time that the run has taken."""
-        with _refusing(self._folder), self._database:
-            self._put("seconds", self.seconds + seconds)
-
     @property
     def seconds(self) -> float:
         """How long the run has taken, all of its parts together."""
         return float(self._get("seconds") or 0)
 
     def lines(self) -> Iterator[str]:
-        """The rows in their order, without those that were given up."""
-        with _refusing(self._folder):
-            for _, line in self._read(0, self._rows):
-                if line is not None:
-                    yield line
+        """The rows in their order, without those that were given up.
 
-    def hashes(self) -> list[str]:
-        """A hash of each shard's lines."""
+        Raises RunError if a shard is not what it was when it was done.
+        """
         with _refusing(self._folder):
-            found = self._database.execute("SELECT hash FROM shards ORDER BY shard")
-            return [text for (text,) in found]
+            for number, (shard, known) in enumerate(zip(self._shards, self._hashes(), strict=True)):
+                lines = [line for _, line in self._read(shard.start, shard.stop)]
+                if len(lines) != len(shard) or shard_hash(lines) != known:
+                    raise self._damaged(f"shard {number}")
+                yield from (line for line in lines if line is not None)
+
+    def shards(self) -> list[ShardFacts]:
+        """How many rows of each shard were made, and a hash of their lines."""
+        with _refusing(self._folder):
+            return [
+                ShardFacts(made=self._made(shard), sha256=known)
+                for shard, known in zip(self._shards, self._hashes(), strict=True)
+            ]
+
+    @property
+    def kept(self) -> int:
+        """Rows of the shards that are done: those that need not be made again."""
+        missing = set(self.missing())
+        return sum(self._made(s) for n, s in enumerate(self._shards) if n not in missing)
 
     def counts(self) -> Counts:
         """Sums over the rows."""
@@ -155,17 +178,22 @@ class Ledger:
 
     @property
     def empty(self) -> bool:
-        """Whether no row is in."""
+        """Whether no row is in, nor has been."""
+        if not self._open:
+            return False
         with _refusing(self._folder):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
     def remove(self) -> None:
         """Delete the state: it has been used, or is of no use."""
-        self.close()
-        forget(self._folder)
+        self._open = False
+        self._database.close()
+        _delete(self._folder)
+        self._lock.close()
 
     def close(self) -> None:
         """Leave the state on disk."""
+        self._open = False
         self._database.close()
         self._lock.close()
 
@@ -175,9 +203,15 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def _rows(self) -> int:
-        return self._shards[-1].stop if self._shards else 0
+    def _hashes(self) -> list[str]:
+        found = self._database.execute("SELECT hash FROM shards ORDER BY shard")
+        return [text for (text,) in found]
+
+    def _made(self, shard: range) -> int:
+        found = self._database.execute(
+            "SELECT count(line) FROM rows WHERE row >= ? AND row < ?", (shard.start, shard.stop)
+        )
+        return int(found.fetchone()[0])
 
     def _begin_or_go_on(self, inputs: Mapping[str, Any]) -> None:
         text = json.dumps(inputs, sort_keys=True)
@@ -185,14 +219,18 @@ class Ledger:
         if begun is None:
             with self._database:
                 self._put("inputs", text)
+                self._put("hash of inputs", shard_hash([text]))
             return
+        if shard_hash([begun]) != self._get("hash of inputs"):
+            raise self._damaged("its inputs")
         before = json.loads(begun)
         now = json.loads(text)
         changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
         if changed:
+            threads = f" (--threads {before.get('threads')})" if "threads" in changed else ""
             raise RunError(
                 f"{self._folder} holds a run with other inputs: {', '.join(changed)}.",
-                hint="Repeat its command to go on with it, or begin anew with --fresh.",
+                hint=f"Repeat its command{threads} to go on, or begin anew with --fresh.",
             )
         state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
@@ -225,11 +263,28 @@ def forget(folder: Path) -> None:
 
     Example: `forget(folder_of(output))`
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / _LOCK).exists():
-            raise RunError(f"{folder} is not the state of a run.", hint="Choose another -o.")
-        with _refusing(folder), _locked(folder):
-            shutil.rmtree(folder)
+    if folder.is_dir():
+        with _refusing(folder):
+            _refuse_strange(folder)
+            with _locked(folder):
+                _delete(folder)
+
+
+def _refuse_strange(folder: Path) -> None:
+    """Raise RunError for somebody's folder: it is neither written to nor deleted."""
+    strange = folder.is_dir() and any(folder.iterdir()) and not (folder / _LOCK).exists()
+    if strange or (folder.exists() and not folder.is_dir()):
+        raise RunError(f"{folder} is not the state of a run.", hint="Choose another -o.")
+
+
+def _delete(folder: Path) -> None:
+    """Delete what a ledger has made, the lock at last, and the folder if that was all."""
+    for scratch in folder.glob(".*.partial"):
+        shutil.rmtree(scratch, ignore_errors=True) if scratch.is_dir() else scratch.unlink()
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def shard_hash(lines: Iterable[str | None]) -> str:
@@ -254,13 +309,18 @@ def _hash(values: Sequence[Any]) -> bytes:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    fresh = not path.exists()
-    database = sqlite3.connect(path, check_same_thread=False)
+    database = sqlite3.connect(path)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if fresh or tables == 0:
-        database.executescript(f"BEGIN;{_TABLES}COMMIT;")
+    layout = database.execute("PRAGMA user_version").fetchone()[0]
+    if layout == 0 and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_LAYOUT};COMMIT;")
+    elif layout != _LAYOUT:
+        database.close()
+        raise RunError(
+            f"{path} was written by another version of synthgen-local, or is damaged.",
+            hint="Go on with that version, or begin anew with --fresh.",
+        )
     return database
 
 
@@ -282,14 +342,16 @@ def _refusing(folder: Path) -> Iterator[None]:
     """Turn what sqlite and the disk say into one line."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error) or "disk I/O" in str(error):
-            raise OutputError(
-                f"{folder} cannot be written: {error}.",
-                hint="Make room on the disk and repeat the command: it goes on where it was.",
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGE:
+            raise RunError(
+                f"{folder} is damaged: {error}.", hint="Begin anew with --fresh."
             ) from error
-        raise RunError(f"{folder} is damaged: {error}.", hint="Begin anew with --fresh.") from error
-    except sqlite3.DatabaseError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error}.",
+            hint="Make room, or wait, and repeat the command: it goes on where it was.",
+        ) from error
+    except ValueError as error:
         raise RunError(f"{folder} is damaged: {error}.", hint="Begin anew with --fresh.") from error
     except OSError as error:
         raise OutputError(

@@ -20,34 +20,40 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import RunError
+from ..errors import OutputError, RunError
 from ..local_model import LocalModel
 from ..models.inventory import look_up, sha256_of
 from ..schema import SAYS, Certificate
 from ..whole import whole_file
-from .ledger import Ledger
+from .ledger import Ledger, ShardFacts
 from .settings import AnySettings, Work
 
+_NAMES = {"source", "examples", "records", "passages"}  # what they hold is hashed
 _PACKAGES = ("synthgen-local", "llama-cpp-python", "llguidance", "numpy", "pyarrow", "pydantic")
 
 
-class _Part(BaseModel):
+class _Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelFacts(_Part):
-    """The weights: `sha256` and `size` (bytes) are those of the file as shipped."""
+class ModelFacts(_Facts):
+    """The weights: `sha256` and `size` (bytes) are those of the file as shipped.
+
+    `opened_sha256` is that of the file that was loaded, which may be an expanded one.
+    """
 
     name: str
     description: str
+    quantisation: str
     licence: str | None
     sha256: str | None
     size: int | None
+    opened_sha256: str | None
     chat_template: str | None
     device: str
 
 
-class Layout(_Part):
+class Layout(_Facts):
     """How rows were decoded together, which their bytes depend on."""
 
     threads: int
@@ -55,8 +61,11 @@ class Layout(_Part):
     rows_a_shard: int
 
 
-class RowCounts(_Part):
-    """Rows and tokens. `kept` is the mean probability that the constraint left to a drawn token."""
+class RowCounts(_Facts):
+    """Rows and tokens, of each row's last attempt.
+
+    `kept` is the (geometric) mean probability that the constraint left to a drawn token.
+    """
 
     rows: int
     lost: int
@@ -67,7 +76,7 @@ class RowCounts(_Part):
     kept: float
 
 
-class OutputFacts(_Part):
+class OutputFacts(_Facts):
     """The file or the folder: a folder's hash is that of its files' names and hashes."""
 
     name: str
@@ -75,7 +84,7 @@ class OutputFacts(_Part):
     csv_safe: bool = False
 
 
-class Manifest(_Part):
+class Manifest(_Facts):
     """All that is known of a run that is complete."""
 
     format: int = 1
@@ -91,15 +100,19 @@ class Manifest(_Part):
     guarantee: str | None
     certificate: list[dict[str, Any]]
     json_schema: dict[str, Any]
-    shards: list[str]
+    shards: list[ShardFacts]
     examples: list[Any] | None = None
 
-    def write(self, path: Path) -> None:
-        """Write it whole, or not at all. Raises OSError."""
-        with whole_file(path) as file:
-            file.write(f"{self.model_dump_json(indent=2)}\n".encode())
-        if self.examples is not None:
-            path.chmod(0o600)  # they may be somebody's
+    def write(self, path: Path, *, scratch: Path | None = None) -> None:
+        """Write it whole, or not at all. Raises OutputError."""
+        mode = 0o666 if self.examples is None else 0o600  # they may be somebody's
+        try:
+            with whole_file(path, scratch=scratch, mode=mode) as file:
+                file.write(f"{self.model_dump_json(indent=2)}\n".encode())
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}.", hint="Repeat the command then."
+            ) from error
 
 
 def manifest_path(output: Path) -> Path:
@@ -138,9 +151,11 @@ def model_facts(model: LocalModel) -> ModelFacts:
     return ModelFacts(
         name=model.name,
         description=engine.description,
+        quantisation=engine.description.split()[-1] if known is None else known.quantisation,
         licence=None if known is None else known.licence,
         sha256=None if model.path is None else file_hash(model.path),
         size=None if model.path is None else model.path.stat().st_size,
+        opened_sha256=None if model.opened is None else file_hash(model.opened),
         chat_template=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         device="gpu" if engine.on_gpu else "cpu",
     )
@@ -163,7 +178,7 @@ def inputs(
 ) -> dict[str, Any]:
     """Return all that decides what the rows are, by names that people know."""
     return {
-        **settings.model_dump(mode="json", exclude={"model", "threads"}),
+        **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
         **layout(model, work).model_dump(),
         **{f"version of {name}": value for name, value in versions(model).items()},
@@ -207,7 +222,7 @@ def describe(
         guarantee=None if certificate is None else certificate.guarantee,
         certificate=_certificate_lines(certificate),
         json_schema=work.schema.json_schema,
-        shards=ledger.hashes(),
+        shards=ledger.shards(),
     )
 
 

@@ -47,10 +47,14 @@ class Keeping:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went: its manifest and its tally, or None for a manifest if it was ended early."""
+    """How a run went: its manifest and its tally, or None for a manifest if it was ended early.
+
+    `kept` rows are in shards that are done, and will not be made again.
+    """
 
     manifest: Manifest | None
     tally: Tally
+    kept: int
 
 
 def carry_out(
@@ -77,35 +81,54 @@ def carry_out(
     if keeping.fresh:
         forget(folder_of(path))
     with Ledger(folder_of(path), inputs(settings, work, model, facts), work.shards) as ledger:
-        _make(work, ledger, Part(ledger.missing(), halt or Halt()), track)
-        tally = _tally(work, ledger)
-        if ledger.missing():
-            return Report(None, tally)
-        manifest = describe(settings, work, model, facts, ledger)
-        known = manifest.model_dump(mode="json", include=_PROVENANCE)
-        if manifest.model.licence is not None:
-            known["licence"] = manifest.model.licence
-        write_table(output, ledger.lines(), work.schema, provenance=known, csv_safe=csv_safe)
-        manifest = manifest.model_copy(
-            update={
-                "output": OutputFacts(name=path.name, sha256=file_hash(path), csv_safe=csv_safe),
-                "examples": list(work.examples) if keeping.examples else None,
-            }
-        )
-        manifest.write(manifest_path(path))
-        if not keeping.run:
-            ledger.remove()
-    return Report(manifest, tally)
+        try:
+            part = Part(ledger.missing(), halt or Halt(), in_order=False)
+            _make(work, ledger, part, track)
+            tally, kept = _tally(work, ledger), ledger.kept
+            if ledger.missing():
+                return Report(None, tally, kept)
+            manifest = describe(settings, work, model, facts, ledger)
+            examples = list(work.examples) if keeping.examples else None
+            manifest = manifest.model_copy(update={"examples": examples})
+            manifest = _write(manifest, work, ledger, output, csv_safe=csv_safe)
+            if not keeping.run:
+                ledger.remove()
+        finally:
+            if ledger.empty:
+                ledger.remove()
+    return Report(manifest, tally, kept)
+
+
+def _write(
+    manifest: Manifest, work: Work, ledger: Ledger, output: str, *, csv_safe: bool
+) -> Manifest:
+    """Put the table in its place, and then its manifest."""
+    path = Path(output)
+    known = manifest.model_dump(mode="json", include=_PROVENANCE)
+    if manifest.model.licence is not None:
+        known["licence"] = manifest.model.licence
+    write_table(
+        output,
+        ledger.lines(),
+        work.schema,
+        provenance=known,
+        csv_safe=csv_safe,
+        scratch=folder_of(path),
+    )
+    facts = OutputFacts(name=path.name, sha256=file_hash(path), csv_safe=csv_safe)
+    manifest = manifest.model_copy(update={"output": facts})
+    manifest.write(manifest_path(path), scratch=folder_of(path))
+    return manifest
 
 
 def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
     """Put the rows of the missing shards into the ledger."""
     assert part.shards is not None
     missing = {number: len(work.shards[number]) for number in part.shards}
-    if not missing:
+    if not missing or part.halt.requested:
         return
     a_shard = len(work.shards[0])
-    started = committed = time.monotonic()
+    committed = time.monotonic()
     batch: list[Made] = []
     try:
         with closing(track(work.make(part), sum(missing.values()))) as rows:
@@ -115,15 +138,13 @@ def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
                 missing[shard] -= 1
                 if missing[shard] and time.monotonic() < committed + _COMMIT:
                     continue
-                ledger.add(batch)
-                batch, committed = [], time.monotonic()
+                now = time.monotonic()
+                ledger.add(batch, now - committed)
+                batch, committed = [], now
                 if not missing[shard]:
                     ledger.finish_shard(shard)
     finally:
-        ledger.add(batch)
-        ledger.spend(time.monotonic() - started)
-        if ledger.empty:
-            ledger.remove()
+        ledger.add(batch, time.monotonic() - committed)
 
 
 def _tally(work: Work, ledger: Ledger) -> Tally:

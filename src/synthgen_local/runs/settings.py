@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Sources:
     """What settings name and is read once: a schema, and examples, records or passages."""
 
     schema: RowSchema | None
@@ -109,20 +110,20 @@ class GenerateSettings(Settings):
     max_items: int | None = None
     sampling: Sampling = "fast"
 
-    def read(self) -> Inputs:
+    def read(self) -> Sources:
         """Read what can be read without a model: an error comes before the weights do."""
         check_null_rate(self.null_rate)
         schema = load_schema(self.source)
         if self.examples is None:
-            return Inputs(schema)
-        return Inputs(schema, load_examples(Path(self.examples), compile_schema(schema)))
+            return Sources(schema)
+        return Sources(schema, load_examples(Path(self.examples), compile_schema(schema)))
 
-    def work(self, model: LocalModel, inputs: Inputs) -> Work:
+    def work(self, model: LocalModel, sources: Sources) -> Work:
         """Return what is to be made."""
-        assert inputs.schema is not None
-        schema, examples = inputs.schema, inputs.items
+        assert sources.schema is not None
+        schema, examples = sources.schema, sources.items
         weighted = self.sampling == "weighted"
-        columns = _with_weight(schema) if weighted else schema
+        columns = with_weight(schema) if weighted else schema
         generator = TabularGenerator(
             schema,
             model,
@@ -152,7 +153,7 @@ class GenerateSettings(Settings):
             self.rows,
             columns,
             model.shards(self.rows, self.batch),
-            _schema_hashes(generator.grammar)
+            _schema_hashes(generator.grammar, self.source)
             | {"prompt": _sha256(prompt), "examples": _sha256(examples)},
             make,
             generator.grammar.certificate,
@@ -172,13 +173,13 @@ class TextSettings(Settings):
     mentions: Literal["exact", "free"] = "exact"
     temperature: float = 0.7
 
-    def read(self) -> Inputs:
+    def read(self) -> Sources:
         """Read the records to write about."""
-        return Inputs(None, load_records(self.records))
+        return Sources(None, load_records(self.records))
 
-    def work(self, model: LocalModel, inputs: Inputs) -> Work:
+    def work(self, model: LocalModel, sources: Sources) -> Work:
         """Return what is to be made."""
-        fields = inputs.items
+        fields = sources.items
         generator = TextGenerator(
             model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
         )
@@ -208,16 +209,16 @@ class ExtractSettings(Settings):
     grounded: bool = True
     temperature: float = 0.0
 
-    def read(self) -> Inputs:
+    def read(self) -> Sources:
         """Read the schema and the passages."""
-        return Inputs(load_schema(self.source), load_passages(self.passages))
+        return Sources(load_schema(self.source), load_passages(self.passages))
 
-    def work(self, model: LocalModel, inputs: Inputs) -> Work:
+    def work(self, model: LocalModel, sources: Sources) -> Work:
         """Return what is to be made."""
-        assert inputs.schema is not None
-        passages = inputs.items
+        assert sources.schema is not None
+        passages = sources.items
         extractor = Extractor(
-            inputs.schema,
+            sources.schema,
             model,
             grounded=self.grounded,
             temperature=self.temperature,
@@ -236,7 +237,7 @@ class ExtractSettings(Settings):
                         row = {"text": passages[outcome.row], "records": records}
                     yield _made(outcome, row, schema)
 
-        hashes = _schema_hashes(extractor.grammar) | {
+        hashes = _schema_hashes(extractor.grammar, self.source) | {
             "passages": _sha256(passages),
             "prompt": _sha256(extractor.prompt_text("")),
         }
@@ -250,8 +251,13 @@ AnySettings: TypeAlias = Annotated[
 ]
 
 
-def _with_weight(schema: RowSchema) -> RowSchema:
-    """The schema of rows with their log-weight beside their fields."""
+def with_weight(schema: RowSchema) -> RowSchema:
+    """Return the schema of rows with their log-weight beside their fields.
+
+    Raises UsageError if they have a field of that name, or none.
+
+    Example: `with_weight(RowSchema.of("name"))`
+    """
     properties = schema.json_schema.get("properties")
     if not properties or _WEIGHT in properties:
         raise UsageError(
@@ -274,13 +280,19 @@ def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchem
     )
 
 
-def _schema_hashes(grammar: RowGrammar) -> dict[str, str]:
-    return {
+def _schema_hashes(grammar: RowGrammar, source: str) -> dict[str, str]:
+    """Hashes of what a row may be; validators are known by the file that the class is in."""
+    hashes = {
         "schema": _sha256(grammar.schema.json_schema),
         "grammar": _sha256(grammar.serialised),
     }
+    where = source.rpartition(":")[0]
+    path = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None)
+    if path:
+        hashes["code of the schema"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashes
 
 
 def _sha256(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,19 +5,21 @@ Knows manifests, tables and settings; says what it finds, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import ModelError, RunError, SchemaError
-from ..local_model import Part
+from ..errors import ModelError, RunError
+from ..local_model import LocalModel, Part
+from ..models.inventory import expanded_file
 from ..models.sources import find
-from ..schema import RowSchema
-from ..tables import read_table
-from .ledger import Made, shard_hash
-from .manifest import Manifest, file_hash, model_facts, read_manifest, versions
-from .settings import GenerateSettings, Settings
+from ..schema import RowSchema, load_schema
+from ..tables import read_table, row_line
+from .ledger import ShardFacts, shard_hash
+from .manifest import Manifest, file_hash, layout, model_facts, read_manifest, versions
+from .settings import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
 
 Note: TypeAlias = Callable[[str], None]
 
@@ -27,8 +29,9 @@ _HINT = "It is not what the run has made: find out who changed it, or make it ag
 def verify(output: Path, note: Note, *, model: str = "", source: str = "") -> Manifest:
     """Check the bytes of a file, each of its rows, and the weights if they are here.
 
-    `model` and `source` say where weights and schema lie now, if not where they did. `note` gets
-    a line for each check that has passed. Raises RunError for what is not as the manifest says.
+    Rows are held against the JSON Schema of the manifest, or against the schema that `source`
+    names, whose code runs. `model` says where the weights lie now. `note` gets a line for each
+    check that has passed. Raises RunError for what is not as the manifest says.
 
     Example: `verify(Path("people.jsonl"), print)`
     """
@@ -38,55 +41,103 @@ def verify(output: Path, note: Note, *, model: str = "", source: str = "") -> Ma
     if file_hash(output) != manifest.output.sha256:
         raise RunError(f"{output} has other bytes than its manifest says.", hint=_HINT)
     note(f"{output} has the manifest's SHA-256, {manifest.output.sha256}")
-    note(f"{_valid_rows(output, manifest, source, note)} rows are valid")
+    note(f"{_valid_rows(output, manifest, source)} rows are valid")
     _check_weights(manifest, model, note)
     return manifest
 
 
 def replay(
-    output: Path, manifest: Manifest, shards: int, note: Note, *, model: str = "", source: str = ""
+    output: Path,
+    manifest: Manifest,
+    shards: int,
+    note: Note,
+    *,
+    model: str = "",
+    source: str = "",
+    inputs: str = "",
 ) -> None:
-    """Decode some of a run's shards again, spread over it, and compare the bytes.
+    """Decode some of a run's shards again, spread over it, and compare them with the file.
 
-    Raises RunError if one differs, or if the inputs have changed.
+    `inputs` says where the examples, records or passages lie now. The schema's code runs. Raises
+    RunError if a row differs, or if the inputs have changed.
 
     Example: `replay(output, verify(output, print), 5, print)`
     """
-    settings = manifest.settings
-    changes = {"model": model or settings.model} | ({"source": source} if source else {})
-    settings = settings.model_copy(update=changes)
+    settings = _moved(manifest.settings, model, source, inputs)
     with settings.load() as loaded:
         work = settings.work(loaded, settings.read())
-        facts = model_facts(loaded)
-        known = {**manifest.hashes, "model": manifest.model.sha256 or ""}
-        now = {**work.hashes, "model": facts.sha256 or ""}
-        changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
-        if changed:
-            raise RunError(
-                f"{output} was made from other inputs: {', '.join(changed)}.",
-                hint="Give those of its manifest: see --model and --schema.",
-            )
-        others = [
-            f"{name} {value} ({manifest.versions.get(name)} then)"
-            for name, value in versions(loaded).items()
-            if manifest.versions.get(name) != value
-        ]
-        if others:
-            note(f"This is another build, whose rounding may differ: {', '.join(others)}")
-        for number in _spread(len(manifest.shards), shards):
-            rows = work.shards[number]
-            lines = _made_again(work.make(Part([number])))
-            if shard_hash(lines) != manifest.shards[number]:
+        _check_inputs(output, manifest, work, loaded, note)
+        chosen = _spread(len(manifest.shards), shards)
+        found = _rows_of(output, manifest, chosen)
+        again = _made_again(work, chosen)
+        for number, lines in zip(chosen, found, strict=True):
+            rows, known = work.shards[number], manifest.shards[number]
+            made = again[number]
+            same = [_normal(line, work.schema) for line in made if line is not None] == [
+                _normal(line, work.schema) for line in lines
+            ]
+            if shard_hash(made) != known.sha256 or not same:
                 raise RunError(
                     f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
-                    hint="The weights, the build or the CPU differ, or the manifest was edited.",
+                    hint="Rows, weights, build or CPU differ, or the manifest was edited.",
                 )
             note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
 
 
-def _made_again(rows: Generator[Made]) -> list[str | None]:
-    with closing(rows):
-        return [made.line for made in rows]
+def _moved(settings: AnySettings, model: str, source: str, inputs: str) -> AnySettings:
+    """The settings with what lies elsewhere now."""
+    changes = {"model": model} if model else {}
+    if source and isinstance(settings, GenerateSettings | ExtractSettings):
+        changes["source"] = source
+    if inputs:
+        names = {"generate": "examples", "text": "records", "extract": "passages"}
+        changes[names[settings.command]] = inputs
+    return settings.model_copy(update=changes)
+
+
+def _check_inputs(
+    output: Path, manifest: Manifest, work: Work, loaded: LocalModel, note: Note
+) -> None:
+    facts = model_facts(loaded)
+    known = {**manifest.hashes, "model": manifest.model.sha256, "device": manifest.model.device}
+    now = {**work.hashes, "model": facts.sha256, "device": facts.device}
+    changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
+    if layout(loaded, work) != manifest.layout or len(manifest.shards) != len(work.shards):
+        changed.append("layout")
+    if changed:
+        raise RunError(
+            f"{output} was made from other inputs: {', '.join(changed)}.",
+            hint="Give those of its manifest: see --model, --schema and --inputs.",
+        )
+    now_versions = versions(loaded) | {"weights as loaded": facts.opened_sha256 or ""}
+    then = manifest.versions | {"weights as loaded": manifest.model.opened_sha256 or ""}
+    others = [f"{name} {value}" for name, value in now_versions.items() if then[name] != value]
+    if others:
+        note(f"This is another build, whose rounding may differ: {', '.join(others)}")
+
+
+def _made_again(work: Work, chosen: Sequence[int]) -> dict[int, list[str | None]]:
+    """The lines of shards, in their order."""
+    lines: dict[int, str | None] = {}
+    with closing(work.make(Part(chosen))) as rows:
+        for made in rows:
+            lines[made.row] = made.line
+    return {number: [lines[row] for row in work.shards[number]] for number in chosen}
+
+
+def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterator[list[str]]:
+    """The file's own rows of shards that come one after the other."""
+    schema = RowSchema.of(manifest.json_schema)
+    _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
+    for number, shard in enumerate(manifest.shards):
+        rows = list(islice(lines, shard.made))
+        if number in chosen:
+            yield rows
+
+
+def _normal(line: str, schema: RowSchema) -> str:
+    """A row as text that does not depend on what it was kept in."""
+    return row_line(schema.parse(line), schema)
 
 
 def _spread(shards: int, wanted: int) -> Sequence[int]:
@@ -97,57 +148,67 @@ def _spread(shards: int, wanted: int) -> Sequence[int]:
     return [round(index * (shards - 1) / (chosen - 1)) for index in range(chosen)]
 
 
-def _valid_rows(output: Path, manifest: Manifest, source: str, note: Note) -> int:
-    schema = _schema(manifest, source, note)
+def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
+    schema = _schema(manifest, source)
     count = 0
     _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
-    for count, line in enumerate(lines, 1):
-        try:
-            schema.parse(line)
-        except ValueError as error:
-            raise RunError(f"{output}: row {count} is not valid: {error}", hint=_HINT) from None
-    if count != manifest.counts.rows:
+    exact = output.suffix.lower() == ".jsonl"
+    for number, shard in enumerate(manifest.shards):
+        rows = list(islice(lines, shard.made))
+        for line in rows:
+            count += 1
+            try:
+                schema.parse(line)
+            except ValueError as error:
+                why = f"{output}: row {count} is not valid: {error}"
+                raise RunError(why, hint=_HINT) from None
+        if len(rows) < shard.made or (exact and not _is_shard(rows, shard)):
+            raise RunError(f"{output}: shard {number} is not what was made.", hint=_HINT)
+    if next(lines, None) is not None or count != manifest.counts.rows:
         raise RunError(
-            f"{output} has {count} rows where its manifest says {manifest.counts.rows}.", hint=_HINT
+            f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_HINT
         )
     return count
 
 
-def _schema(manifest: Manifest, source: str, note: Note) -> RowSchema:
-    """The user's own schema with its validators, or else the JSON Schema of the manifest."""
-    settings = manifest.settings
-    if isinstance(settings, GenerateSettings):
-        try:
-            from ..schema import load_schema
+def _is_shard(rows: Sequence[str], shard: ShardFacts) -> bool:
+    return shard_hash(rows) == shard.sha256
 
-            schema = load_schema(source or settings.source)
-            if schema.json_schema == manifest.json_schema:
-                return schema
-            raise RunError(
-                f"{source or settings.source} is another schema than the run's.",
-                hint="Give the one it was made with: --schema.",
-            )
-        except SchemaError as error:
-            if source:
-                raise
-            note(f"Rows are held against the manifest's JSON Schema, not the class: {error}")
-    return RowSchema.of(manifest.json_schema)
+
+def _schema(manifest: Manifest, source: str) -> RowSchema:
+    """The JSON Schema of the manifest, or the schema that somebody names."""
+    settings = manifest.settings
+    if not source or not isinstance(settings, GenerateSettings):
+        return RowSchema.of(manifest.json_schema)
+    schema = load_schema(source)
+    weighted = settings.sampling == "weighted"
+    known = with_weight(schema) if weighted else schema
+    if known.json_schema != manifest.json_schema:
+        raise RunError(
+            f"{source} is another schema than the run's.", hint="Give the one it was made with."
+        )
+    return known
 
 
 def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
-    known, settings = manifest.model.sha256, manifest.settings
-    assert isinstance(settings, Settings)
-    if known is None:
+    """The file as shipped, and the expanded one if it is what was loaded."""
+    if manifest.model.sha256 is None:
         return
     try:
-        path = find(model or settings.model or manifest.model.name)
+        path = find(model or manifest.settings.model or manifest.model.name)
     except ModelError as error:
         if model:
             raise
         note(f"The weights were not checked: {error}")
         return
-    if file_hash(path) != known:
-        raise RunError(
-            f"{path} has other bytes than the weights of the run.", hint="Fetch the model again."
-        )
-    note(f"{path} has the manifest's SHA-256, {known}")
+    wanted = [(path, manifest.model.sha256)]
+    opened = manifest.model.opened_sha256
+    if opened not in (None, manifest.model.sha256) and expanded_file(path).is_file():
+        wanted.append((expanded_file(path), str(opened)))
+    for file, known in wanted:
+        if file_hash(file) != known:
+            raise RunError(
+                f"{file} has other bytes than the weights of the run.",
+                hint="Fetch the model again; an expanded file may be deleted.",
+            )
+        note(f"{file} has the manifest's SHA-256, {known}")
