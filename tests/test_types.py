@@ -42,6 +42,7 @@ from pydantic_extra_types.timezone_name import TimeZoneName
 from random_rows import decode
 from typing_extensions import TypedDict
 
+from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema
 
 Value = TypeVar("Value")
@@ -164,6 +165,11 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "dict, Mapping, OrderedDict, Counter": (
         dict[str, int], dict[date, int], Mapping[int, float], OrderedDict[str, int], Counter[str],
     ),
+    "keys that are numbers, flags, enumerations": (
+        dict[int, int], dict[float, int], dict[bool, int], dict[Level, int], dict[Decimal, int],
+        dict[Colour, int], dict[Literal["a", 1], int], dict[Optional[int], int], Counter[int],
+        Annotated[dict[Level, int], Field(min_length=1)], pydantic.Json[dict[int, int]],
+    ),
     "list, dict and Any without types": (list, dict, Any),
     "TypedDict": (Movie,),
     "dataclass": (Point,),
@@ -214,6 +220,23 @@ def test_any_type_is_a_schema(kind: Any) -> None:
 
     for text in decode(grammar, salt=2, rows=4):
         assert grammar.schema.parse(text) is not None
+
+
+@pytest.mark.parametrize("key", [int, float, bool, Level, Decimal], ids=str)
+def test_keys_that_are_no_strings_are_written(key: Any) -> None:
+    """Numbers and flags stand in quotes where they are keys."""
+    grammar = compile_schema(RowSchema.of(dict[key, None]))
+    rows = [grammar.schema.parse(text) for text in decode(grammar, salt=4, rows=16)]
+
+    assert any(rows)
+    assert all(isinstance(name, key) for row in rows for name in row)
+
+
+@pytest.mark.parametrize("key", [tuple[int, int], frozenset[int], None, Literal[1], Right], ids=str)
+def test_keys_that_json_cannot_write_are_refused(key: Any) -> None:
+    """A dict whose keys no JSON text gives back is refused; it is not always empty."""
+    with pytest.raises(SchemaError, match=r"^\$\.field: keyword 'propertyNames'"):
+        compile_schema(RowSchema.of(create_model("Model", field=(dict[key, int], ...))))
 
 
 def test_fields_with_a_default_are_written() -> None:

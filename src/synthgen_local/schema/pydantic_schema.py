@@ -7,12 +7,18 @@ dicts and the version of a UUID. This one keeps them, in keywords that `tighten.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
+from pydantic.json_schema import (
+    GenerateJsonSchema,
+    JsonRef,
+    JsonSchemaValue,
+    JsonSchemaWarningKind,
+)
 from pydantic_core import core_schema
 
 from .extra_types import extra_type_schema
@@ -151,12 +157,42 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return {"type": "string", "format": "uuid", **_renamed(schema, version="version")}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        base = super().dict_schema(schema)
+        return self._dict(schema, super().dict_schema(schema))
+
+    def ordered_dict_schema(self, schema: Any) -> JsonSchemaValue:
+        return self._dict(schema, super().ordered_dict_schema(schema))
+
+    def counter_schema(self, schema: Any) -> JsonSchemaValue:
+        return self._dict(schema, super().counter_schema(schema))
+
+    def _dict(self, schema: Any, base: JsonSchemaValue) -> JsonSchemaValue:
         base.pop("patternProperties", None)
-        base["propertyNames"] = self.generate_inner(schema.get("keys_schema", {"type": "str"}))
+        keys = self.generate_inner(schema.get("keys_schema", {"type": "str"}))
+        base["propertyNames"] = self._keys(keys)
         values = schema.get("values_schema")
         base["additionalProperties"] = self.generate_inner(values) if values else True
         return base
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
+        base = super().enum_schema(schema)
+        return {**base, "numberKeys": True} if schema.get("sub_type") in ("int", "float") else base
+
+    def _keys(self, schema: JsonSchemaValue) -> JsonSchemaValue:
+        """Keys of a dict as the strings that JSON has in their place."""
+        if "$ref" in schema:
+            return self._keys(self.get_schema_from_definitions(JsonRef(schema["$ref"])) or schema)
+        for combining in ("anyOf", "oneOf"):
+            if combining in schema:
+                options = [option for option in schema[combining] if option != {"type": "null"}]
+                return {**schema, combining: [self._keys(option) for option in options]}
+        values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+        kinds = (str, bool, int, float) if "numberKeys" in schema else (str, bool)
+        texts = [_key_text(value) for value in values if isinstance(value, kinds)]
+        if texts:
+            return {"type": "string", "enum": texts}
+        if not schema or schema.get("type") == "string":
+            return schema
+        return {"type": "string", "holds": schema}
 
 
 def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
@@ -172,6 +208,10 @@ def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
     if not ours and name != "decode_str":  # a Base64Str must decode to text
         return base
     return {**base, "validators": [*base.get("validators", ()), name]}
+
+
+def _key_text(value: str | bool | float) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _bounds(schema: Any) -> dict[str, str]:

@@ -38,6 +38,7 @@ from .shapes import (
     Array,
     Bounds,
     Choice,
+    Integer,
     Mapping,
     Number,
     Quoted,
@@ -48,7 +49,7 @@ from .shapes import (
 )
 from .strings import Strings
 
-_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate"}
+_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate", "numberKeys"}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 _MOST_SHAPES = 50_000  # real schemas have some hundreds
@@ -382,6 +383,8 @@ class _Tightening:
             value = self.shape(values, f"{path}.*", depth) if keys is not None else None
             if keys is not None and value is not None:
                 found.append((keys, value))
+            elif not chosen:
+                self.notes.add(path, "additionalProperties", False, "bound")
         if len(patterns) > _MOST_PATTERNS:
             self.notes.add(path, "patternProperties", patterns, "check")
         return found
@@ -402,7 +405,20 @@ class _Tightening:
         taken = [*names, *part.forbidden]
         if taken:
             schemas.append({"not": {"enum": taken}})
-        return self.shape(tuple(schemas), f"{path}.*~", frozenset())
+        shape = self.shape(tuple(schemas), f"{path}.*~", frozenset())
+        return None if shape is None else _key(shape, path)
+
+
+def _key(shape: Shape, path: str) -> Shape:
+    """A key that holds a number or a flag as that value: the grammar puts keys in quotes."""
+    match shape:
+        case Union(options):
+            return Union(tuple(_key(option, path) for option in options))
+        case Quoted(Integer() | Number() | Choice((True, False))):
+            return shape.value
+        case Quoted():
+            raise refused("propertyNames", path, "of what is neither text, number nor flag")
+    return shape
 
 
 def _null_rate(schemas: Schemas, path: str) -> float | None:
