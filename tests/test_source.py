@@ -130,6 +130,13 @@ def test_a_row_of_a_json_schema_is_checked() -> None:
         schema.parse('{"a":["secret","secret"]}')
 
 
+@pytest.mark.parametrize("draft", ["draft-03/schema#", "draft-99/schema"])
+def test_a_draft_that_is_not_known_is_refused(draft: str) -> None:
+    """Its meta-schema would be fetched; keyword and path are named instead."""
+    with pytest.raises(SchemaError, match=r"^\$: keyword '\$schema'"):
+        RowSchema.of({"$schema": f"http://json-schema.org/{draft}"})
+
+
 def test_what_is_no_schema_is_refused() -> None:
     """What pydantic cannot validate is an error with a hint."""
     with pytest.raises(SchemaError, match="Queue is no type that pydantic knows"):

@@ -139,7 +139,9 @@ class Sizes(RootModel[list[int]]):
 TYPES: dict[str, tuple[Any, ...]] = {
     "int": (int, pydantic.StrictInt),
     "conint, PositiveInt & co.": (pydantic.PositiveInt, pydantic.conint(gt=3, multiple_of=5)),
-    "float": (float, pydantic.FiniteFloat, pydantic.NegativeFloat),
+    "float": (
+        float, pydantic.FiniteFloat, pydantic.NegativeFloat, pydantic.confloat(multiple_of=0.1),
+    ),
     "Decimal": (Decimal, pydantic.condecimal(max_digits=5, decimal_places=2)),
     "bool": (bool, pydantic.StrictBool),
     "str, constr": (str, Annotated[str, StringConstraints(to_upper=True, max_length=9)]),

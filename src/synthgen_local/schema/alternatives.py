@@ -40,7 +40,7 @@ _LEAST = {
     "formatExclusiveMaximum", "maxDigits",
 }  # fmt: skip
 _LISTED = {"multipleOf", "pattern", "format", "propertyNames"}
-_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds"}
+_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds", "tolerance"}
 _CHECKED = {
     "unevaluatedProperties": "object", "unevaluatedItems": "array", "minContains": "array",
     "maxContains": "array",

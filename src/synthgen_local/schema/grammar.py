@@ -43,6 +43,7 @@ from .shapes import (
 
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
+_WHOLE = r"-?[0-9]+(?:\.0+)?"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 UTF8 = 4
 """Bytes of the longest character."""
@@ -354,7 +355,8 @@ class _Writer:
                 multipleOf=float(shape.multiple_of),
             )
         elif shape.places:
-            number = self._terminal(decimal_range(low, high, shape.places))
+            never = [_WHOLE] if shape.broken else []
+            number = self._terminal(decimal_range(low, high, shape.places), never=never)
         else:
             number = self._terminal(integer_range(int(low), int(high)))
         return self._in_quotes(number) if shape.quoted else number

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from .shapes import Bounds, Formatted, Integer, Number
 _FLOAT_DIGITS = 15  # every decimal of so many digits survives the way through a float
 _FEWEST_STEPS = 100  # a narrow range of floats gets more places until it has so many values
 _WIDEST_STEP = 50_000
+_FORGIVEN = Decimal(10**6)  # up to here pydantic takes 0.3 for a multiple of 0.1
 _EXACT = Context(prec=60)
 
 Keywords: TypeAlias = Mapping[str, Any]
@@ -46,7 +47,7 @@ class Numbers:
         step = int(_common_multiple([1, *keywords.get("multipleOf", ())]))
         if -(-first // step) * step > last:
             raise unsatisfiable("minimum", path, f"no integer from {low} to {high}")
-        self._note_steps(keywords, path)
+        self._note_steps(keywords, path, exact=_binary(keywords))
         _refuse_wide_steps(Decimal(step), path)
         return Integer(first, last, step)
 
@@ -54,11 +55,15 @@ class Numbers:
         """Floats, written with so few digits that reading them loses none."""
         bounds = self.bounds
         limit = Decimal(10**bounds.whole_digits) - Decimal(1).scaleb(-bounds.places)
+        forgiving = "tolerance" in keywords  # the check of a float's multiples, up to a size
+        if forgiving and not _binary(keywords):
+            limit = min(limit, _FORGIVEN)
         low, high = self._limits(keywords, path, limit, _float_above, _float_below)
         whole = max(len(str(int(abs(bound)))) for bound in (low, high))
         most = max(1, _FLOAT_DIGITS - whole)
         places = min(bounds.places, most)
-        self._note_steps(keywords, path)
+        forgiven = forgiving and low >= -_FORGIVEN and high <= _FORGIVEN
+        self._note_steps(keywords, path, exact=forgiven or _binary(keywords))
         if steps := keywords.get("multipleOf"):
             return _multiples(low, high, _common_multiple(steps), path)
         while places < most and _steps(low, high, places) < _FEWEST_STEPS:
@@ -67,6 +72,19 @@ class Numbers:
         if _steps(low, high, places) <= 0:
             raise unsatisfiable("minimum", path, f"no number from {low} to {high}")
         return Number(low, high, places)
+
+    def fraction(self, keywords: Keywords, path: str) -> Number:
+        """Floats that are no whole numbers; among multiples that is left to the check."""
+        shape = self.number(keywords, path)
+        if "multipleOf" in keywords:
+            if _common_multiple(keywords["multipleOf"]) % 1 == 0:
+                raise unsatisfiable("multipleOf", path, "its multiples are whole numbers")
+            self.notes.add(path, "type", "fraction", "check")
+            return shape
+        first, last = grid(shape.minimum, shape.maximum, shape.places)
+        if first == last and first % 10**shape.places == 0:
+            raise unsatisfiable("type", path, f"{shape.minimum} is a whole number")
+        return replace(shape, broken=True)
 
     def decimal(self, keywords: Keywords, path: str) -> Number:
         """Decimals in quotes."""
@@ -103,9 +121,9 @@ class Numbers:
         regex = "|".join([*(f"PT{r}S" for r in signs), *(f"-PT{r}S" for r in below)])
         return Formatted((f"(?:{regex})",), max(len(str(first)), len(str(last))) + 4, fixed=False)
 
-    def _note_steps(self, keywords: Keywords, path: str) -> None:
+    def _note_steps(self, keywords: Keywords, path: str, *, exact: bool = True) -> None:
         for step in keywords.get("multipleOf", ()):
-            self.notes.add(path, "multipleOf", step)
+            self.notes.add(path, "multipleOf", step, "grammar" if exact else "check")
 
     def _limits(
         self, keywords: Keywords, path: str, limit: Decimal, above: _Step, below: _Step
@@ -163,6 +181,14 @@ def _common_multiple(values: Sequence[Any]) -> Decimal:
     steps = list(map(_exact, values))
     places = max(0, *(-int(step.normalize().as_tuple().exponent) for step in steps))
     return Decimal(math.lcm(*(int(step.scaleb(places)) for step in steps))).scaleb(-places)
+
+
+def _binary(keywords: Keywords) -> bool:
+    """Whether floats are exact about multiples: JSON Schema's check divides them.
+
+    By it 0.3 is no multiple of 0.1, nor is every whole number.
+    """
+    return all(Decimal(float(step)) == _exact(step) for step in keywords.get("multipleOf", ()))
 
 
 def _exact(value: Any) -> Decimal:

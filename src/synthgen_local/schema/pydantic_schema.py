@@ -2,7 +2,8 @@
 
 pydantic's own JSON Schema drops the bounds of dates, the digits of decimals, the keys of
 dicts and the version of a UUID. This one keeps them, in keywords that `tighten.py` reads:
-`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`.
+`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`,
+`tolerance` (by which 0.3 is a multiple of 0.1 in floats).
 """
 
 from __future__ import annotations
@@ -133,6 +134,10 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
         return {**super().multi_host_url_schema(schema), "format": "uri", **_url(schema)}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        base = super().float_schema(schema)
+        return {**base, "tolerance": True} if "multipleOf" in base else base
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {

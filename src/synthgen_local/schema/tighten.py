@@ -120,6 +120,8 @@ class _Tightening:
             self._impossible(schemas, path)
         values = [value for part in parts for value in part.values or ()]
         options: list[Shape] = []
+        if parts and all(part.values == () for part in parts):
+            self._give_up(unsatisfiable("enum", path, "it lists nothing"))
         if values:
             chosen = self._chosen(schemas, values, path)
             options += [chosen] if chosen is not None else []
@@ -200,8 +202,10 @@ class _Tightening:
         match kind:
             case "integer":
                 return self._numbers.integer(part.keywords, path)
-            case "number" | "fraction":
+            case "number":
                 return self._numbers.number(part.keywords, path)
+            case "fraction":
+                return self._numbers.fraction(part.keywords, path)
             case "string":
                 if "holds" in part.keywords:
                     held = self.shape((part.keywords["holds"],), path, depth)
@@ -269,10 +273,11 @@ class _Tightening:
         items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
         if keywords.get("uniqueItems"):
             self.notes.add(path, "uniqueItems", True, "check")
-            if isinstance(items, Choice) and not heads:
-                most = min(most, len(items.values))
+            most = most if heads else min(most, _count(items, most))
         reach = most if items is not None else min(most, len(heads))
         if fewest > reach:
+            if items is not None:
+                self._give_up(unsatisfiable("minItems", path, f"there are {reach} different items"))
             return None
         array = Array(items, fewest, reach, tuple(heads))
         return self._containing(array, part, path, depth) if part.contains else array
@@ -419,6 +424,16 @@ def _key(shape: Shape, path: str) -> Shape:
         case Quoted():
             raise refused("propertyNames", path, "of what is neither text, number nor flag")
     return shape
+
+
+def _count(shape: Shape | None, otherwise: int) -> int:
+    """How many values a shape has, where that is plain to see."""
+    match shape:
+        case Choice(values):
+            return len(values)
+        case Integer(minimum, maximum, step):
+            return maximum // step - -(-minimum // step) + 1
+    return otherwise
 
 
 def _null_rate(schemas: Schemas, path: str) -> float | None:
