@@ -8,9 +8,10 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from queue import Queue
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, load_schema
@@ -135,6 +136,18 @@ def test_a_draft_that_is_not_known_is_refused(draft: str) -> None:
     """Its meta-schema would be fetched; keyword and path are named instead."""
     with pytest.raises(SchemaError, match=r"^\$: keyword '\$schema'"):
         RowSchema.of({"$schema": f"http://json-schema.org/{draft}"})
+
+
+def test_a_validator_may_raise_anything() -> None:
+    """What is no ValueError is a reason like others: it names the validator and the error."""
+
+    def divide(value: int) -> float:
+        return 1 / (value - value)
+
+    schema = RowSchema.of(Annotated[int, AfterValidator(divide)])
+
+    with pytest.raises(ValueError, match=r"^divide says: ZeroDivisionError$"):
+        schema.parse("1")
 
 
 def test_what_is_no_schema_is_refused() -> None:

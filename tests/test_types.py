@@ -27,6 +27,7 @@ from typing import (
 )
 from uuid import UUID
 
+import annotated_types
 import pydantic
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, create_model
@@ -143,6 +144,15 @@ TYPES: dict[str, tuple[Any, ...]] = {
         float, pydantic.FiniteFloat, pydantic.NegativeFloat, pydantic.confloat(multiple_of=0.1),
     ),
     "Decimal": (Decimal, pydantic.condecimal(max_digits=5, decimal_places=2)),
+    "Decimal with narrow digits": (
+        pydantic.condecimal(max_digits=2, decimal_places=4),
+        pydantic.condecimal(max_digits=3, decimal_places=3),
+        pydantic.condecimal(decimal_places=1, multiple_of=Decimal("0.25")),
+        pydantic.condecimal(decimal_places=0, multiple_of=Decimal("0.1")),
+        pydantic.condecimal(gt=Decimal(0), lt=Decimal("0.01")),
+        pydantic.condecimal(max_digits=3, ge=Decimal(500)),
+        Annotated[Decimal, Field(ge=0.1, le=0.3)],
+    ),
     "bool": (bool, pydantic.StrictBool),
     "str, constr": (str, Annotated[str, StringConstraints(to_upper=True, max_length=9)]),
     "str with a pattern": (Annotated[str, Field(pattern=r"^[1-9][0-9]{2,5}$")],),
@@ -239,6 +249,59 @@ def test_keys_that_json_cannot_write_are_refused(key: Any) -> None:
     """A dict whose keys no JSON text gives back is refused; it is not always empty."""
     with pytest.raises(SchemaError, match=r"^\$\.field: keyword 'propertyNames'"):
         compile_schema(RowSchema.of(create_model("Model", field=(dict[key, int], ...))))
+
+
+class Steady(BaseModel):
+    """A model that refuses some rows when it is made."""
+
+    a: int = Field(ge=0, le=9)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse odd numbers."""
+        if self.a % 2:
+            raise ValueError("odd")
+
+
+@dataclass
+class Brittle:
+    """A dataclass that fails in a way of its own."""
+
+    a: int
+
+    def __post_init__(self) -> None:
+        """Fail."""
+        raise KeyError(self.a)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Steady, "model_post_init"),
+        (Brittle, "__post_init__"),
+        (Annotated[int, annotated_types.Predicate(lambda value: value > 3)], "Predicate"),
+        (annotated_types.IsDigits[str], "Predicate"),
+        (Annotated[str, pydantic.AfterValidator(lambda v: v), Field(pattern="^a$")], "pattern"),
+        (Annotated[date, pydantic.AfterValidator(lambda v: v), Field(ge=date(2020, 1, 1))], "ge"),
+        (
+            Annotated[Decimal, pydantic.AfterValidator(lambda v: v), Field(max_digits=2)],
+            "max_digits",
+        ),
+    ],
+    ids=str,
+)
+def test_what_only_code_can_refuse_is_checked(kind: Any, name: str) -> None:
+    """Functions that see the value later than the type does are named in the certificate."""
+    certificate = compile_schema(RowSchema.of(kind)).certificate
+
+    assert name in [c.value for c in certificate.constraints if c.enforced_by == "check"]
+
+
+@pytest.mark.parametrize("bound", [{"ge": float("inf")}, {"lt": float("-inf")}], ids=str)
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_bounds_at_infinity(kind: Any, bound: dict[str, float]) -> None:
+    """A bound that no finite number keeps is refused by name."""
+    with pytest.raises(SchemaError, match=r"^\$: '(m|exclusiveM)"):
+        compile_schema(RowSchema.of(Annotated[kind, Field(**bound)]))
 
 
 def test_fields_with_a_default_are_written() -> None:

@@ -24,7 +24,7 @@ from llguidance import LLMatcher, LLTokenizer
 from ..errors import SchemaError
 from .certificate import join_path
 from .patterns import searched
-from .ranges import decimal_range, integer_range
+from .ranges import decimal_range, grid, integer_range
 from .shapes import (
     Array,
     Choice,
@@ -358,7 +358,7 @@ class _Writer:
             never = [_WHOLE] if shape.broken else []
             number = self._terminal(decimal_range(low, high, shape.places), never=never)
         else:
-            number = self._terminal(integer_range(int(low), int(high)))
+            number = self._terminal(integer_range(*grid(low, high, 0)))
         return self._in_quotes(number) if shape.quoted else number
 
     def _text(self, shape: Text) -> str:

@@ -89,24 +89,37 @@ class Numbers:
     def decimal(self, keywords: Keywords, path: str) -> Number:
         """Decimals in quotes."""
         digits, places = keywords.get("maxDigits"), keywords.get("decimalPlaces")
+        given = _without_format(keywords)
         if places is None:
             most = self.bounds.places
-            places = most if digits is None else min(most, digits // 2)
+            places = most if digits is None else _places_left(digits, given, most)
             self.notes.add(path, "decimalPlaces", places, "bound")
+        elif digits is not None:
+            places = min(places, digits)
         whole = self.bounds.whole_digits if digits is None else digits - places
-        limit = Decimal(10**whole) - Decimal(1).scaleb(-places)
-        given = _without_format(keywords)
-        low, high = self._limits(given, path, limit, _EXACT.next_plus, _EXACT.next_minus)
+        unit = Decimal(1).scaleb(-places)
+        limit = _EXACT.subtract(Decimal(10**whole), unit)
+
+        def above(bound: Decimal) -> Decimal:
+            return _integer_above(bound.scaleb(places, _EXACT)).scaleb(-places, _EXACT)
+
+        def below(bound: Decimal) -> Decimal:
+            return _integer_below(bound.scaleb(places, _EXACT)).scaleb(-places, _EXACT)
+
+        low, high = self._limits(given, path, limit, above, below)
         if digits is not None:
             low, high = max(low, -limit), min(high, limit)
         self.notes.given(keywords, path, "maxDigits", "decimalPlaces")
         self._note_steps(keywords, path)
         if steps := keywords.get("multipleOf"):
-            return _multiples(low, high, _common_multiple(steps), path, quoted=True)
+            if whole == 0:
+                self.notes.add(path, "maxDigits", digits, "check")
+            return _multiples(low, high, _common_multiple([*steps, unit]), path, quoted=True)
         if _steps(low, high, places) <= 0:
             why = f"no decimal of {places} places from {low} to {high}"
             raise unsatisfiable("minimum", path, why)
-        return Number(low, high, places, quoted=True)
+        shape = Number(low, high, places, quoted=True)
+        return replace(shape, broken=True) if whole == 0 else shape  # "0" is a whole digit
 
     def duration(self, keywords: Keywords, path: str) -> Formatted:
         """Whole seconds between bounds, as ISO 8601 writes them."""
@@ -129,6 +142,7 @@ class Numbers:
         self, keywords: Keywords, path: str, limit: Decimal, above: _Step, below: _Step
     ) -> tuple[Decimal, Decimal]:
         """The least and the greatest value; `above` and `below` step off an exclusive bound."""
+        keywords = _finite(keywords, path)
         lows = [_exact(keywords["minimum"])] if "minimum" in keywords else []
         highs = [_exact(keywords["maximum"])] if "maximum" in keywords else []
         if "exclusiveMinimum" in keywords:
@@ -150,6 +164,28 @@ class Numbers:
         if low > high:
             raise unsatisfiable("minimum", path, f"{low} is above the maximum {high}")
         return low, high
+
+
+def _places_left(digits: int, keywords: Keywords, most: int) -> int:
+    """Half of the digits are decimals, unless the bounds ask for more before the point."""
+    lows = (_exact(keywords[k]) for k in ("minimum", "exclusiveMinimum") if k in keywords)
+    highs = (-_exact(keywords[k]) for k in ("maximum", "exclusiveMaximum") if k in keywords)
+    least = max((Decimal(0), *(bound for bound in (*lows, *highs) if bound.is_finite())))
+    return max(0, min(most, digits // 2, digits - len(str(int(least)))))
+
+
+def _finite(keywords: Keywords, path: str) -> Keywords:
+    """Keywords without bounds at infinity; a bound that nothing keeps is refused."""
+    kept = dict(keywords)
+    for keyword in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+        bound = _exact(keywords.get(keyword, 0))
+        if bound.is_nan() or (
+            bound.is_infinite() and bound.is_signed() == keyword.endswith("aximum")
+        ):
+            raise unsatisfiable(keyword, path, f"no number keeps a bound of {bound}")
+        if bound.is_infinite():
+            del kept[keyword]
+    return kept
 
 
 def _without_format(keywords: Keywords) -> Keywords:

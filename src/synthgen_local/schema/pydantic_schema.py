@@ -9,6 +9,8 @@ dicts and the version of a UUID. This one keeps them, in keywords that `tighten.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -40,6 +42,9 @@ _PLAIN_BOUNDS = {
     "lt": "exclusiveMaximum",
     "multiple_of": "multipleOf",
 }
+
+
+_LATER_BOUNDS = {*_PLAIN_BOUNDS, "min_length", "max_length", "max_digits", "decimal_places"}
 
 
 def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
@@ -105,6 +110,23 @@ class _ExactJsonSchema(GenerateJsonSchema):
     ) -> JsonSchemaValue:
         return _validated(super().function_plain_schema(schema), schema)
 
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        base = super().model_schema(schema)
+        function = getattr(schema["cls"], schema.get("post_init") or "", None)
+        own = getattr(function, "__name__", "init_private_attributes") != "init_private_attributes"
+        names = ["__init__"] if schema.get("custom_init") else []
+        return _named(base, *names, *(["model_post_init"] if own else []))
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+        base = super().dataclass_schema(schema)
+        return _named(base, "__post_init__") if schema.get("post_init") else base
+
+    def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
+        """The first step as a type, what pydantic appends for a late `pattern` as a check."""
+        later = [step["schema"] for step in schema["steps"][1:] if step["type"] == "function-wrap"]
+        names = [key for step in later for key in ("pattern", "ascii_only") if key in step]
+        return _named(super().chain_schema(schema), *names)
+
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         base = super().bytes_schema(schema)
         base.pop("format", None)
@@ -137,7 +159,10 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         base = super().float_schema(schema)
-        return {**base, "tolerance": True} if "multipleOf" in base else base
+        base |= {"tolerance": True} if "multipleOf" in base else {}
+        beyond = {"ge": math.inf, "gt": math.inf, "le": -math.inf, "lt": -math.inf}
+        lost = [key for key, bound in beyond.items() if schema.get(key) == bound]
+        return {**base, **{_PLAIN_BOUNDS[key]: beyond[key] for key in lost}}
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {
@@ -201,18 +226,37 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
 
 def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
-    """Name a validator of the user's, which only a check can enforce.
+    """Name a validator that only a check can enforce.
 
-    pydantic's own are part of a type, or a bound that comes after such a validator.
+    Most of pydantic's own are part of a type, or a bound that its JSON Schema says.
     """
     function = schema["function"]["function"]
+    bounds = getattr(function, "keywords", {})
     function = getattr(function, "func", function)  # of a functools.partial
     module = str(getattr(function, "__module__", None) or "")
     name = getattr(function, "__name__", type(function).__name__)
-    ours = module.partition(".")[0] not in ("pydantic", "pydantic_core", "builtins", "")
-    if not ours and name != "decode_str":  # a Base64Str must decode to text
-        return base
-    return {**base, "validators": [*base.get("validators", ()), name]}
+    if module.partition(".")[0] not in ("pydantic", "pydantic_core", "builtins", ""):
+        return _named(base, name)
+    if name == "val_func":  # what pydantic makes of annotated_types' Predicate and Not
+        return _named(base, "Predicate")
+    if name == "decode_str":  # a Base64Str must decode to text
+        return _named(base, name)
+    later = _LATER_BOUNDS.intersection(bounds)
+    return _named(base, *sorted(later.difference(_honoured(base))))
+
+
+def _named(base: JsonSchemaValue, *names: str) -> JsonSchemaValue:
+    return {**base, "validators": [*base.get("validators", ()), *names]} if names else base
+
+
+def _honoured(base: JsonSchemaValue) -> Collection[str]:
+    """The bounds that may come after a validator of a type and still are said by its schema."""
+    match base:
+        case {"type": "integer" | "number"}:
+            return _PLAIN_BOUNDS
+        case {"type": "array"} | {"type": "string"} if "format" not in base:
+            return ("min_length", "max_length")
+    return ()
 
 
 def _key_text(value: str | bool | float) -> str:
@@ -248,5 +292,7 @@ def _timezone(schema: Any) -> str:
     return constraint if isinstance(constraint, str) else "aware"
 
 
-def _text(bound: date | datetime | time | Decimal | int) -> str:
+def _text(bound: date | datetime | time | Decimal | float) -> str:
+    if isinstance(bound, float):
+        return str(Decimal(bound))  # a decimal is compared with exactly that
     return str(bound) if isinstance(bound, Decimal | int) else bound.isoformat()

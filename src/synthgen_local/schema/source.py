@@ -196,6 +196,22 @@ def _one_line() -> Iterator[None]:
         if name := _validator(first):
             said = f"{name}{SAYS}{said}"
         raise ValueError(f"{where}: {said}" if where else said) from None
+    except SchemaError:
+        raise
+    except Exception as error:  # of a validator, which may raise anything
+        said = type(error).__name__
+        raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
+
+
+def _raiser(error: Exception) -> str:
+    """The name of the first function in the trace that is neither pydantic's nor ours."""
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module not in (__name__, "contextlib") and module.partition(".")[0] != "pydantic":
+            return trace.tb_frame.f_code.co_name
+        trace = trace.tb_next
+    return "pydantic"
 
 
 def _validator(error: ErrorDetails) -> str:
