@@ -34,7 +34,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
-from .pydantic_schema import type_json_schema
+from .pydantic_schema import row_serializer, type_json_schema
 from .references import nothing_outside, validator
 from .terms import is_term, row_schema
 
@@ -128,6 +128,7 @@ def _from_type(kind: Any) -> RowSchema:
     try:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
+        write = row_serializer(adapter).to_python
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
             f"{name} has a field that JSON cannot say: {error.message}",
@@ -152,9 +153,9 @@ def _from_type(kind: Any) -> RowSchema:
 
     def dump(instance: Any) -> Any:
         if hidden:  # JSON mode would write asterisks
-            values = adapter.dump_python(instance, by_alias=True, round_trip=True)
+            values = write(instance, by_alias=True, round_trip=True)
             return to_jsonable_python(_reveal(values))
-        return adapter.dump_python(instance, mode="json", by_alias=True, round_trip=True)
+        return write(instance, mode="json", by_alias=True, round_trip=True)
 
     return RowSchema(name, schema, parse, read, dump)
 
