@@ -174,6 +174,8 @@ class Alternatives:
         keywords |= {key: (schema[key],) for key in _LISTED if key in schema}
         if "validators" in schema:
             keywords["validators"] = tuple(schema["validators"])
+        if "nullRate" in schema:
+            keywords["nullRate"] = schema["nullRate"]
         values = tuple(schema["enum"]) if "enum" in schema else None
         if "const" in schema:
             const = schema["const"]

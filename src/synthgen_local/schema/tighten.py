@@ -118,13 +118,14 @@ class _Tightening:
                 parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
         if not parts:
             self._impossible(schemas, path)
+        rate = _null_rate(schemas, parts, path)
         values = [value for part in parts for value in part.values or ()]
         options: list[Shape] = []
         if parts and all(part.values == () for part in parts):
             self._give_up(unsatisfiable("enum", path, "it lists nothing"))
         if values:
             chosen = self._chosen(schemas, values, path)
-            options += [chosen] if chosen is not None else []
+            options += _null_apart(chosen) if chosen is not None else []
         for part in parts:
             for name in part.keywords.get("validators", ()):
                 self.notes.add(path, "validator", name, "check")
@@ -133,7 +134,7 @@ class _Tightening:
                 options += self._of_kinds(part, path, deeper) if deeper is not None else []
         if len(options) <= 1:
             return options[0] if options else None
-        return Union(tuple(options), _null_rate(schemas, path))
+        return Union(tuple(options), rate)
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
@@ -219,7 +220,7 @@ class _Tightening:
                 return self._array(part, path, depth)
         return self._object(part, path, depth)
 
-    def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Shape | None:
+    def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Choice | None:
         """Those of the values that all schemas take."""
         told = [_without(schema, "enum", "const") for schema in schemas]  # they have been met
         check = self._validators([schema for schema in told if schema])
@@ -431,20 +432,32 @@ def _count(shape: Shape | None, otherwise: int) -> int:
     match shape:
         case Choice(values):
             return len(values)
+        case Union(options):
+            return sum(_count(option, otherwise) for option in options)
         case Integer(minimum, maximum, step):
             return maximum // step - -(-minimum // step) + 1
     return otherwise
 
 
-def _null_rate(schemas: Schemas, path: str) -> float | None:
-    """How often null is wanted, of which `nullRate` speaks; a row is valid either way."""
-    for schema in schemas:
-        if isinstance(schema, AnyMapping) and "nullRate" in schema:
-            rate = schema["nullRate"]
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
-            return float(rate)
-    return None
+def _null_rate(schemas: Schemas, parts: Sequence[Part], path: str) -> float | None:
+    """How often null is wanted, of which `nullRate` speaks; a row is valid either way.
+
+    What stands here goes before what a reference or an option says.
+    """
+    rates = [s["nullRate"] for s in schemas if isinstance(s, AnyMapping) and "nullRate" in s]
+    rates += [part.keywords["nullRate"] for part in parts if "nullRate" in part.keywords]
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
+    return float(rates[0]) if rates else None
+
+
+def _null_apart(chosen: Choice) -> list[Shape]:
+    """Values, and null as an option of its own: it has a rate."""
+    others = tuple(value for value in chosen.values if value is not None)
+    if len(others) in (0, len(chosen.values)):
+        return [chosen]
+    return [Choice(others), Choice((None,))]
 
 
 def _without(schema: Schema, *names: str) -> Schema:
