@@ -10,6 +10,7 @@ Knows JSON Schema (drafts 4 to 2020-12), not shapes or grammars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -45,6 +46,10 @@ _CHECKED = {
     "unevaluatedProperties": "object", "unevaluatedItems": "array", "minContains": "array",
     "maxContains": "array",
 }  # fmt: skip
+_EVALUATING = frozenset({
+    "$dynamicRef", "$recursiveRef", "$ref", "allOf", "anyOf", "dependencies", "dependentSchemas",
+    "if", "not", "oneOf",
+})  # fmt: skip
 KEYWORDS = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"), _NUMBERS),
     "multipleOf": _NUMBERS,
@@ -125,6 +130,7 @@ class Alternatives:
         if schema is False:
             return []
         assert isinstance(schema, Mapping)
+        schema = self._heard(schema)
         parts: Parts = [self._own(schema)]
         for factor in self._factors(schema, path, followed):
             self._work += len(parts) + len(factor[1])
@@ -132,6 +138,13 @@ class Alternatives:
                 raise too_much(path)
             parts = _meet_all(parts, factor)
         return [part for part in parts if part.kinds]
+
+    def _heard(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the document's draft knows of a schema."""
+        unheard = self._references.unheard
+        if unheard.isdisjoint(schema):
+            return schema
+        return {key: value for key, value in schema.items() if key not in unheard}
 
     def _factors(
         self, schema: Mapping[str, Any], path: str, followed: tuple[str, ...]
@@ -176,6 +189,10 @@ class Alternatives:
             keywords["validators"] = tuple(schema["validators"])
         if "nullRate" in schema:
             keywords["nullRate"] = schema["nullRate"]
+        if "contains" in schema:
+            least, most = schema.get("minContains", 1), schema.get("maxContains", math.inf)
+            keywords["minItems"] = max(keywords.get("minItems", 0), least)
+            kinds -= {"array"} if least > most else frozenset()
         values = tuple(schema["enum"]) if "enum" in schema else None
         if "const" in schema:
             const = schema["const"]
@@ -192,7 +209,11 @@ class Alternatives:
             else (),
             required=tuple(required) if isinstance(required, list | tuple) else (),
             values=values,
-            unsaid=tuple(key for key, kind in _CHECKED.items() if key in schema and kind in kinds),
+            unsaid=tuple(
+                key
+                for key, kind in _CHECKED.items()
+                if key in schema and kind in kinds and not (kind == "object" and _alone(schema))
+            ),
         )
 
     def _one_of(self, schema: Mapping[str, Any], path: str, followed: tuple[str, ...]) -> Parts:
@@ -268,6 +289,7 @@ class Alternatives:
         assert isinstance(schema, Mapping)
         if "$ref" in schema and self._references.lonely:
             schema = {"$ref": schema["$ref"]}
+        schema = self._heard(schema)
         negated: Parts = []
         for keyword, value in _numbers(schema).items():
             parts = self._without(keyword, value, path, followed)
@@ -377,7 +399,14 @@ def _numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return kept | changed
 
 
+def _alone(schema: Mapping[str, Any]) -> bool:
+    """Whether no other schema evaluates properties: `unevaluated` then means `additional`."""
+    return _EVALUATING.isdisjoint(schema)
+
+
 def _fields(schema: Mapping[str, Any]) -> tuple[Fields, ...]:
+    if "unevaluatedProperties" in schema and _alone(schema):
+        schema = {"additionalProperties": schema["unevaluatedProperties"], **schema}
     if not {"properties", "patternProperties", "additionalProperties"} & schema.keys():
         return ()
     return (

@@ -138,13 +138,14 @@ class _Tightening:
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
-            for keyword in schema.keys() - _KNOWN:
+            for keyword in schema.keys() - (_KNOWN - self._references.unheard):
                 self.notes.annotate(path, keyword)
 
     def _impossible(self, schemas: Schemas, path: str) -> None:
         keywords = [key for s in schemas if isinstance(s, AnyMapping) for key in s]
         combining = next(
-            (k for k in ("allOf", "oneOf", "not", "if", "anyOf") if k in keywords), "type"
+            (k for k in ("allOf", "oneOf", "not", "if", "anyOf", "minContains") if k in keywords),
+            "type",
         )
         self._give_up(unsatisfiable(combining, path, "what is asked for excludes itself"))
 
