@@ -208,6 +208,20 @@ def test_multiples_are_certain_where_floats_are(schema: Any, enforcer: str) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 2.0, "maxLength": 3.0},
+        {"type": "array", "items": {"type": "null"}, "minItems": 2.0},
+        {"const": {"a": [1e300, -1e22, 2.5]}},
+    ],
+    ids=str,
+)
+def test_numbers_in_other_guises(schema: dict[str, Any]) -> None:
+    """Counts may be written as floats, and floats may be large."""
+    assert decode(compile_schema(RowSchema.of(schema)), salt=1, rows=4)
+
+
 def test_recursion_is_unfolded_to_a_depth() -> None:
     """A model that contains itself ends after the levels that the bounds allow."""
 

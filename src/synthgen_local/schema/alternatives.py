@@ -40,6 +40,9 @@ _LEAST = {
     "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "formatMaximum",
     "formatExclusiveMaximum", "maxDigits",
 }  # fmt: skip
+_COUNTS = {
+    "minLength", "minItems", "minProperties", "maxLength", "maxItems", "maxProperties",
+}  # fmt: skip
 _LISTED = {"multipleOf", "pattern", "format", "propertyNames"}
 _ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds", "tolerance"}
 _CHECKED = {
@@ -183,14 +186,14 @@ class Alternatives:
         if "$ref" in schema and self._references.lonely:
             return Part()
         kinds = _kinds(schema["type"]) if "type" in schema else KINDS
-        keywords = {key: value for key, value in _numbers(schema).items() if key in _SCALARS}
+        keywords = {k: _count(k, v) for k, v in _numbers(schema).items() if k in _SCALARS}
         keywords |= {key: (schema[key],) for key in _LISTED if key in schema}
         if "validators" in schema:
             keywords["validators"] = tuple(schema["validators"])
         if "nullRate" in schema:
             keywords["nullRate"] = schema["nullRate"]
         if "contains" in schema:
-            least, most = schema.get("minContains", 1), schema.get("maxContains", math.inf)
+            least, most = int(schema.get("minContains", 1)), schema.get("maxContains", math.inf)
             keywords["minItems"] = max(keywords.get("minItems", 0), least)
             kinds -= {"array"} if least > most else frozenset()
         values = tuple(schema["enum"]) if "enum" in schema else None
@@ -372,6 +375,7 @@ def _beyond(keyword: str, value: Any) -> Parts:
         return [Part(KINDS - _kinds(value))]
     if keyword == "pattern":
         return [Part(frozenset({"string"}), {"notPattern": (value,)})]
+    value = _count(keyword, value)
     opposite, step = _OPPOSITES[keyword]
     if step < 0 and value + step < 0:
         return []
@@ -397,6 +401,11 @@ def _numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         k: v for k, v in schema.items() if not (k.startswith("exclusive") and isinstance(v, bool))
     }
     return kept | changed
+
+
+def _count(keyword: str, value: Any) -> Any:
+    """The value of a keyword; a count may be written as 2.0."""
+    return int(value) if keyword in _COUNTS and isinstance(value, float) else value
 
 
 def _alone(schema: Mapping[str, Any]) -> bool:

@@ -45,6 +45,7 @@ _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
 _WHOLE = r"-?[0-9]+(?:\.0+)?"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_WHOLE_FROM = 2**53  # floats have no fraction from here on
 UTF8 = 4
 """Bytes of the longest character."""
 
@@ -254,6 +255,8 @@ def write_value(value: Any) -> str:
     Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a":0.00001,"b":"é"}'`
     """
     match value:
+        case float() if abs(value) >= _WHOLE_FROM:
+            return str(int(value))  # of 1e300, that integer which is equal to it
         case float():
             return f"{Decimal(repr(value)):f}"
         case dict():
