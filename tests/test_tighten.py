@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, FilePath
+from pydantic import BaseModel, Field, FilePath, ImportString, NewPath
 from random_rows import decode
 
 from synthgen_local import SchemaError
@@ -105,7 +105,11 @@ def test_an_optional_property_without_a_value_is_never_written() -> None:
     assert ("$.x", "properties") in {(c.path, c.keyword) for c in certificate.bounds}
 
 
-@pytest.mark.parametrize("kind", [FilePath, Callable[[int], int]], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [FilePath, NewPath, ImportString, type[int], Literal[b"x"], Callable[[int], int]],
+    ids=str,
+)
 def test_refuses_types_that_no_row_can_have(kind: Any) -> None:
     """A type that says nothing about data is refused, never written as free text."""
 

@@ -26,6 +26,7 @@ from typing import (
     Union,
 )
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import annotated_types
 import pydantic
@@ -207,6 +208,7 @@ TYPES: dict[str, tuple[Any, ...]] = {
         CountryAlpha2, CountryShortName, LanguageAlpha2, Currency, TimeZoneName,
     ),
     "MacAddress": (MacAddress,),
+    "ZoneInfo, complex": (ZoneInfo, complex),
     "re.Pattern": (re.Pattern,),
     "ByteSize": (pydantic.ByteSize,),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,7 @@ from pydantic.json_schema import (
     JsonSchemaValue,
     JsonSchemaWarningKind,
 )
-from pydantic_core import SchemaSerializer, core_schema
+from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, core_schema
 
 from .extra_types import extra_type_schema
 from .terms import field_schema, field_term
@@ -259,8 +260,18 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return base
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        base = super().enum_schema(schema)
+        base = _accepted(super().enum_schema(schema), schema)
         return {**base, "numberKeys": True} if schema.get("sub_type") in ("int", "float") else base
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        return _accepted(super().literal_schema(schema), schema)
+
+    def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
+        number = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,3})?"
+        return {**super().complex_schema(schema), "pattern": f"^-?{number}[+-]{number}j$"}
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, f"a subclass of {schema['cls']}")
 
     def _keys(self, schema: JsonSchemaValue) -> JsonSchemaValue:
         """Keys of a dict as the strings that JSON has in their place."""
@@ -278,6 +289,20 @@ class _ExactJsonSchema(GenerateJsonSchema):
         if not schema or schema.get("type") == "string":
             return schema
         return {"type": "string", "holds": schema}
+
+
+def _accepted(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    """Constants without those that no JSON gives back, such as bytes and members of an Enum."""
+    values = [base["const"]] if "const" in base else base.get("enum", [])
+    check = SchemaValidator(schema)
+    kept = []
+    for value in values:
+        with suppress(ValidationError):
+            check.validate_json(json.dumps(value))
+            kept.append(value)
+    if len(kept) == len(values):
+        return base
+    return {**{key: value for key, value in base.items() if key != "const"}, "enum": kept}
 
 
 def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
