@@ -246,6 +246,11 @@ EXACT: list[Any] = [
     {**DRAFT_7, "items": [{"type": "null"}], "additionalItems": {"type": "string"}},
     {**DRAFT_4, "minimum": 0, "exclusiveMinimum": True, "maximum": 1, "exclusiveMaximum": False},
     {**DRAFT_4, "not": {"minimum": 0, "exclusiveMinimum": True}},
+    {"properties": {"a": True}, "unevaluatedProperties": False},
+    {**DRAFT_7, "prefixItems": [{"type": "null"}], "minContains": 2,
+     "dependentRequired": {"a": ["b"]}},
+    {**DRAFT_4, "const": 1, "if": {"type": "null"}, "then": False, "contains": {"type": "null"}},
+    {**DRAFT_4, "not": {"const": 1, "type": "string"}},
     {"$dynamicRef": "#a", "$defs": {"a": {"$dynamicAnchor": "a", "type": ["array", "null"]}}},
 ]  # fmt: skip
 UNSAID: list[tuple[str, Any]] = [
@@ -255,7 +260,10 @@ UNSAID: list[tuple[str, Any]] = [
     ("not", {"not": {"oneOf": [{"type": "null"}, {"type": "string"}]}}),
     ("if", {"if": {"items": {"type": "null"}}, "then": {"maxItems": 1}, "else": {"minItems": 2}}),
     ("oneOf", {"oneOf": [{"uniqueItems": True}, {"minItems": 2}]}),
-    ("unevaluatedProperties", {"properties": {"a": True}, "unevaluatedProperties": False}),
+    (
+        "unevaluatedProperties",
+        {"allOf": [{"properties": {"a": True}}], "unevaluatedProperties": False},
+    ),
     ("maxContains", {"contains": {"type": "null"}, "maxContains": 1}),
     ("minContains", {"contains": {"type": "null"}, "minContains": 0}),
     ("dependentRequired", {"dependentRequired": {str(n): ["a"] for n in range(5)}}),

@@ -102,6 +102,33 @@ def test_a_type_list_is_optional_too(random_model: LocalModel) -> None:
     assert share([row["n"] is None for row in made]) == pytest.approx(0.25, abs=0.08)
 
 
+NULLABLE = {"type": ["integer", "null"], "nullRate": 0.1}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": ["a", None], "nullRate": 0.1},
+        {"anyOf": [{"const": None}, {"const": 3}], "nullRate": 0.1},
+        {"$ref": "#/$defs/n", "$defs": {"n": NULLABLE}},
+        {"allOf": [NULLABLE]},
+        Optional[Annotated[int, Field(json_schema_extra={"nullRate": 0.1})]],
+    ],
+    ids=str,
+)
+def test_a_rate_holds_wherever_it_stands(schema: Any) -> None:
+    """Null has its rate among constants, behind a reference, and on the inside of Optional."""
+    shape = compile_schema(RowSchema.of(schema)).shape
+
+    assert NullPlace([shape], usual=0.5).null_rate == 0.1
+
+
+def test_a_wrong_rate_is_refused_where_null_is_not_allowed() -> None:
+    """A rate is read even where it has nothing to say."""
+    with pytest.raises(SchemaError, match=r"^\$: keyword 'nullRate'"):
+        compile_schema(RowSchema.of({"type": "integer", "nullRate": 7}))
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.5, "often", True])
 def test_a_wrong_rate_is_refused(random_model: LocalModel, rate: Any) -> None:
     """A rate is a number from 0 to 1; the field's path is named."""

@@ -8,12 +8,14 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from queue import Queue
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, ConfigDict, Field
+from random_rows import decode
 
 from synthgen_local import SchemaError
-from synthgen_local.schema import RowSchema, load_schema
+from synthgen_local.schema import RowSchema, compile_schema, load_schema
 
 MODULE = """
 from pydantic import BaseModel
@@ -122,12 +124,68 @@ def test_rows_keep_aliases_and_leave_out_computed_fields() -> None:
     assert schema.dump(schema.parse('{"outer":1}')) == {"outer": 1}
 
 
+class Inner(BaseModel):
+    """Fields that are read under other names than they are written."""
+
+    read: int = Field(validation_alias="in")
+    both: int = Field(alias="x", serialization_alias="y")
+    first: int = Field(validation_alias=AliasChoices(AliasPath("z", 1), "p", "q"))
+    hidden: int = Field(exclude=True)
+
+
+class Named(BaseModel):
+    """Fields that are read by name alone."""
+
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
+    name: int = Field(alias="alias")
+    inner: list[Inner]
+
+
+def test_rows_have_the_keys_by_which_they_are_read() -> None:
+    """Whatever a model writes by default, its rows and examples can be read again."""
+    schema = RowSchema.of(Named)
+    row = {"name": 1, "inner": [{"in": 1, "x": 2, "p": 3, "hidden": 4}]}
+
+    assert schema.dump(schema.read(row)) == row
+    for text in decode(compile_schema(schema), salt=1, rows=8):
+        assert json.loads(text).keys() == row.keys()
+
+
+def test_a_field_that_is_read_from_within_another_is_refused() -> None:
+    """No key of a row leads to it."""
+
+    class Deep(BaseModel):
+        deep: int = Field(validation_alias=AliasPath("x", 1))
+
+    with pytest.raises(SchemaError, match="'deep' has no alias but an AliasPath"):
+        RowSchema.of(Deep)
+
+
 def test_a_row_of_a_json_schema_is_checked() -> None:
     """jsonschema checks rows of a JSON Schema; the reason names keyword and path, not the value."""
     schema = RowSchema.of({"properties": {"a": {"type": "array", "uniqueItems": True}}})
 
     with pytest.raises(ValueError, match=r"^a: uniqueItems is not satisfied$"):
         schema.parse('{"a":["secret","secret"]}')
+
+
+@pytest.mark.parametrize("draft", ["draft-03/schema#", "draft-99/schema"])
+def test_a_draft_that_is_not_known_is_refused(draft: str) -> None:
+    """Its meta-schema would be fetched; keyword and path are named instead."""
+    with pytest.raises(SchemaError, match=r"^\$: keyword '\$schema'"):
+        RowSchema.of({"$schema": f"http://json-schema.org/{draft}"})
+
+
+def test_a_validator_may_raise_anything() -> None:
+    """What is no ValueError is a reason like others: it names the validator and the error."""
+
+    def divide(value: int) -> float:
+        return 1 / (value - value)
+
+    schema = RowSchema.of(Annotated[int, AfterValidator(divide)])
+
+    with pytest.raises(ValueError, match=r"^divide says: ZeroDivisionError$"):
+        schema.parse("1")
 
 
 def test_what_is_no_schema_is_refused() -> None:

@@ -26,7 +26,9 @@ from typing import (
     Union,
 )
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import annotated_types
 import pydantic
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, create_model
@@ -42,6 +44,7 @@ from pydantic_extra_types.timezone_name import TimeZoneName
 from random_rows import decode
 from typing_extensions import TypedDict
 
+from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema
 
 Value = TypeVar("Value")
@@ -138,8 +141,19 @@ class Sizes(RootModel[list[int]]):
 TYPES: dict[str, tuple[Any, ...]] = {
     "int": (int, pydantic.StrictInt),
     "conint, PositiveInt & co.": (pydantic.PositiveInt, pydantic.conint(gt=3, multiple_of=5)),
-    "float": (float, pydantic.FiniteFloat, pydantic.NegativeFloat),
+    "float": (
+        float, pydantic.FiniteFloat, pydantic.NegativeFloat, pydantic.confloat(multiple_of=0.1),
+    ),
     "Decimal": (Decimal, pydantic.condecimal(max_digits=5, decimal_places=2)),
+    "Decimal with narrow digits": (
+        pydantic.condecimal(max_digits=2, decimal_places=4),
+        pydantic.condecimal(max_digits=3, decimal_places=3),
+        pydantic.condecimal(decimal_places=1, multiple_of=Decimal("0.25")),
+        pydantic.condecimal(decimal_places=0, multiple_of=Decimal("0.1")),
+        pydantic.condecimal(gt=Decimal(0), lt=Decimal("0.01")),
+        pydantic.condecimal(max_digits=3, ge=Decimal(500)),
+        Annotated[Decimal, Field(ge=0.1, le=0.3)],
+    ),
     "bool": (bool, pydantic.StrictBool),
     "str, constr": (str, Annotated[str, StringConstraints(to_upper=True, max_length=9)]),
     "str with a pattern": (Annotated[str, Field(pattern=r"^[1-9][0-9]{2,5}$")],),
@@ -163,6 +177,11 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "tuple": (tuple[int, str], tuple[int, ...]),
     "dict, Mapping, OrderedDict, Counter": (
         dict[str, int], dict[date, int], Mapping[int, float], OrderedDict[str, int], Counter[str],
+    ),
+    "keys that are numbers, flags, enumerations": (
+        dict[int, int], dict[float, int], dict[bool, int], dict[Level, int], dict[Decimal, int],
+        dict[Colour, int], dict[Literal["a", 1], int], dict[Optional[int], int], Counter[int],
+        Annotated[dict[Level, int], Field(min_length=1)], pydantic.Json[dict[int, int]],
     ),
     "list, dict and Any without types": (list, dict, Any),
     "TypedDict": (Movie,),
@@ -189,6 +208,7 @@ TYPES: dict[str, tuple[Any, ...]] = {
         CountryAlpha2, CountryShortName, LanguageAlpha2, Currency, TimeZoneName,
     ),
     "MacAddress": (MacAddress,),
+    "ZoneInfo, complex": (ZoneInfo, complex),
     "re.Pattern": (re.Pattern,),
     "ByteSize": (pydantic.ByteSize,),
 }  # fmt: skip
@@ -214,6 +234,76 @@ def test_any_type_is_a_schema(kind: Any) -> None:
 
     for text in decode(grammar, salt=2, rows=4):
         assert grammar.schema.parse(text) is not None
+
+
+@pytest.mark.parametrize("key", [int, float, bool, Level, Decimal], ids=str)
+def test_keys_that_are_no_strings_are_written(key: Any) -> None:
+    """Numbers and flags stand in quotes where they are keys."""
+    grammar = compile_schema(RowSchema.of(dict[key, None]))
+    rows = [grammar.schema.parse(text) for text in decode(grammar, salt=4, rows=16)]
+
+    assert any(rows)
+    assert all(isinstance(name, key) for row in rows for name in row)
+
+
+@pytest.mark.parametrize("key", [tuple[int, int], frozenset[int], None, Literal[1], Right], ids=str)
+def test_keys_that_json_cannot_write_are_refused(key: Any) -> None:
+    """A dict whose keys no JSON text gives back is refused; it is not always empty."""
+    with pytest.raises(SchemaError, match=r"^\$\.field: keyword 'propertyNames'"):
+        compile_schema(RowSchema.of(create_model("Model", field=(dict[key, int], ...))))
+
+
+class Steady(BaseModel):
+    """A model that refuses some rows when it is made."""
+
+    a: int = Field(ge=0, le=9)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse odd numbers."""
+        if self.a % 2:
+            raise ValueError("odd")
+
+
+@dataclass
+class Brittle:
+    """A dataclass that fails in a way of its own."""
+
+    a: int
+
+    def __post_init__(self) -> None:
+        """Fail."""
+        raise KeyError(self.a)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Steady, "model_post_init"),
+        (Brittle, "__post_init__"),
+        (Annotated[int, annotated_types.Predicate(lambda value: value > 3)], "Predicate"),
+        (annotated_types.IsDigits[str], "Predicate"),
+        (Annotated[str, pydantic.AfterValidator(lambda v: v), Field(pattern="^a$")], "pattern"),
+        (Annotated[date, pydantic.AfterValidator(lambda v: v), Field(ge=date(2020, 1, 1))], "ge"),
+        (
+            Annotated[Decimal, pydantic.AfterValidator(lambda v: v), Field(max_digits=2)],
+            "max_digits",
+        ),
+    ],
+    ids=str,
+)
+def test_what_only_code_can_refuse_is_checked(kind: Any, name: str) -> None:
+    """Functions that see the value later than the type does are named in the certificate."""
+    certificate = compile_schema(RowSchema.of(kind)).certificate
+
+    assert name in [c.value for c in certificate.constraints if c.enforced_by == "check"]
+
+
+@pytest.mark.parametrize("bound", [{"ge": float("inf")}, {"lt": float("-inf")}], ids=str)
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_bounds_at_infinity(kind: Any, bound: dict[str, float]) -> None:
+    """A bound that no finite number keeps is refused by name."""
+    with pytest.raises(SchemaError, match=r"^\$: '(m|exclusiveM)"):
+        compile_schema(RowSchema.of(Annotated[kind, Field(**bound)]))
 
 
 def test_fields_with_a_default_are_written() -> None:

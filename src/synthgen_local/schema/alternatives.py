@@ -10,6 +10,7 @@ Knows JSON Schema (drafts 4 to 2020-12), not shapes or grammars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -39,12 +40,19 @@ _LEAST = {
     "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "formatMaximum",
     "formatExclusiveMaximum", "maxDigits",
 }  # fmt: skip
+_COUNTS = {
+    "minLength", "minItems", "minProperties", "maxLength", "maxItems", "maxProperties",
+}  # fmt: skip
 _LISTED = {"multipleOf", "pattern", "format", "propertyNames"}
-_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds"}
+_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds", "tolerance"}
 _CHECKED = {
     "unevaluatedProperties": "object", "unevaluatedItems": "array", "minContains": "array",
     "maxContains": "array",
 }  # fmt: skip
+_EVALUATING = frozenset({
+    "$dynamicRef", "$recursiveRef", "$ref", "allOf", "anyOf", "dependencies", "dependentSchemas",
+    "if", "not", "oneOf",
+})  # fmt: skip
 KEYWORDS = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"), _NUMBERS),
     "multipleOf": _NUMBERS,
@@ -125,6 +133,7 @@ class Alternatives:
         if schema is False:
             return []
         assert isinstance(schema, Mapping)
+        schema = self._heard(schema)
         parts: Parts = [self._own(schema)]
         for factor in self._factors(schema, path, followed):
             self._work += len(parts) + len(factor[1])
@@ -132,6 +141,13 @@ class Alternatives:
                 raise too_much(path)
             parts = _meet_all(parts, factor)
         return [part for part in parts if part.kinds]
+
+    def _heard(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the document's draft knows of a schema."""
+        unheard = self._references.unheard
+        if unheard.isdisjoint(schema):
+            return schema
+        return {key: value for key, value in schema.items() if key not in unheard}
 
     def _factors(
         self, schema: Mapping[str, Any], path: str, followed: tuple[str, ...]
@@ -170,10 +186,16 @@ class Alternatives:
         if "$ref" in schema and self._references.lonely:
             return Part()
         kinds = _kinds(schema["type"]) if "type" in schema else KINDS
-        keywords = {key: value for key, value in _numbers(schema).items() if key in _SCALARS}
+        keywords = {k: _count(k, v) for k, v in _numbers(schema).items() if k in _SCALARS}
         keywords |= {key: (schema[key],) for key in _LISTED if key in schema}
         if "validators" in schema:
             keywords["validators"] = tuple(schema["validators"])
+        if "nullRate" in schema:
+            keywords["nullRate"] = schema["nullRate"]
+        if "contains" in schema:
+            least, most = int(schema.get("minContains", 1)), schema.get("maxContains", math.inf)
+            keywords["minItems"] = max(keywords.get("minItems", 0), least)
+            kinds -= {"array"} if least > most else frozenset()
         values = tuple(schema["enum"]) if "enum" in schema else None
         if "const" in schema:
             const = schema["const"]
@@ -190,7 +212,11 @@ class Alternatives:
             else (),
             required=tuple(required) if isinstance(required, list | tuple) else (),
             values=values,
-            unsaid=tuple(key for key, kind in _CHECKED.items() if key in schema and kind in kinds),
+            unsaid=tuple(
+                key
+                for key, kind in _CHECKED.items()
+                if key in schema and kind in kinds and not (kind == "object" and _alone(schema))
+            ),
         )
 
     def _one_of(self, schema: Mapping[str, Any], path: str, followed: tuple[str, ...]) -> Parts:
@@ -266,6 +292,7 @@ class Alternatives:
         assert isinstance(schema, Mapping)
         if "$ref" in schema and self._references.lonely:
             schema = {"$ref": schema["$ref"]}
+        schema = self._heard(schema)
         negated: Parts = []
         for keyword, value in _numbers(schema).items():
             parts = self._without(keyword, value, path, followed)
@@ -348,6 +375,7 @@ def _beyond(keyword: str, value: Any) -> Parts:
         return [Part(KINDS - _kinds(value))]
     if keyword == "pattern":
         return [Part(frozenset({"string"}), {"notPattern": (value,)})]
+    value = _count(keyword, value)
     opposite, step = _OPPOSITES[keyword]
     if step < 0 and value + step < 0:
         return []
@@ -375,7 +403,19 @@ def _numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return kept | changed
 
 
+def _count(keyword: str, value: Any) -> Any:
+    """The value of a keyword; a count may be written as 2.0."""
+    return int(value) if keyword in _COUNTS and isinstance(value, float) else value
+
+
+def _alone(schema: Mapping[str, Any]) -> bool:
+    """Whether no other schema evaluates properties: `unevaluated` then means `additional`."""
+    return _EVALUATING.isdisjoint(schema)
+
+
 def _fields(schema: Mapping[str, Any]) -> tuple[Fields, ...]:
+    if "unevaluatedProperties" in schema and _alone(schema):
+        schema = {"additionalProperties": schema["unevaluatedProperties"], **schema}
     if not {"properties", "patternProperties", "additionalProperties"} & schema.keys():
         return ()
     return (

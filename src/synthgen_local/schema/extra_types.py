@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from typing import Any
+from zoneinfo import available_timezones
 
 from pydantic import ByteSize
 
@@ -24,6 +25,11 @@ _FORMATS = {
     "mac_address.MacAddress": "mac-address",
     "payment.PaymentCardNumber": "payment-card",
     "routing_number.ABARoutingNumber": "aba-routing-number",
+}
+_OUTSIDE = {
+    "import_string": "import-string",
+    "validate_socket": "socket-path",
+    "validate_new": "new-path",
 }
 _LISTS = {
     "country.CountryAlpha2": "_index_by_alpha2",
@@ -49,6 +55,11 @@ def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
     Example: `extra_type_schema(TypeAdapter(PaymentCardNumber).core_schema)`
     """
     validator = (core_schema.get("function") or {}).get("function")
+    name = getattr(validator, "__name__", "")
+    if name == "validate_str_is_valid_iana_tz":
+        return {"type": "string", "enum": sorted(available_timezones())}
+    if name in _OUTSIDE:
+        return {"type": "string", "format": _OUTSIDE[name]}
     kind = getattr(validator, "__self__", None)
     for base in kind.__mro__ if isinstance(kind, type) else ():
         if base is ByteSize:

@@ -24,7 +24,7 @@ from llguidance import LLMatcher, LLTokenizer
 from ..errors import SchemaError
 from .certificate import join_path
 from .patterns import searched
-from .ranges import decimal_range, integer_range
+from .ranges import decimal_range, grid, integer_range
 from .shapes import (
     Array,
     Choice,
@@ -43,7 +43,9 @@ from .shapes import (
 
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
+_WHOLE = r"-?[0-9]+(?:\.0+)?"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_WHOLE_FROM = 2**53  # floats have no fraction from here on
 UTF8 = 4
 """Bytes of the longest character."""
 
@@ -253,6 +255,8 @@ def write_value(value: Any) -> str:
     Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a":0.00001,"b":"é"}'`
     """
     match value:
+        case float() if abs(value) >= _WHOLE_FROM:
+            return str(int(value))  # of 1e300, that integer which is equal to it
         case float():
             return f"{Decimal(repr(value)):f}"
         case dict():
@@ -354,9 +358,10 @@ class _Writer:
                 multipleOf=float(shape.multiple_of),
             )
         elif shape.places:
-            number = self._terminal(decimal_range(low, high, shape.places))
+            never = [_WHOLE] if shape.broken else []
+            number = self._terminal(decimal_range(low, high, shape.places), never=never)
         else:
-            number = self._terminal(integer_range(int(low), int(high)))
+            number = self._terminal(integer_range(*grid(low, high, 0)))
         return self._in_quotes(number) if shape.quoted else number
 
     def _text(self, shape: Text) -> str:

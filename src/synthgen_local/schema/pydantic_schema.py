@@ -2,18 +2,29 @@
 
 pydantic's own JSON Schema drops the bounds of dates, the digits of decimals, the keys of
 dicts and the version of a UUID. This one keeps them, in keywords that `tighten.py` reads:
-`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`.
+`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`,
+`tolerance` (by which 0.3 is a multiple of 0.1 in floats).
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
-from pydantic_core import core_schema
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import (
+    GenerateJsonSchema,
+    JsonRef,
+    JsonSchemaValue,
+    JsonSchemaWarningKind,
+)
+from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, core_schema
 
 from .extra_types import extra_type_schema
 from .terms import field_schema, field_term
@@ -35,6 +46,9 @@ _PLAIN_BOUNDS = {
 }
 
 
+_LATER_BOUNDS = {*_PLAIN_BOUNDS, "min_length", "max_length", "max_digits", "decimal_places"}
+
+
 def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     """Return the JSON Schema of what a type accepts, by alias, computed fields left out.
 
@@ -47,6 +61,56 @@ def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     )
     bounded: dict[str, Any] = _with_bounds(schema)
     return bounded
+
+
+def row_serializer(adapter: TypeAdapter[Any]) -> SchemaSerializer:
+    """Return what writes instances under the keys by which a type accepts them.
+
+    Aliases of serialization would name keys that no row may have, and fields that are excluded
+    would be missing.
+
+    Example: `row_serializer(TypeAdapter(int)).to_python(1, mode="json")`
+    """
+    given = adapter.core_schema
+    schema = _by_row_keys(given, {})
+    if schema == given:
+        return adapter.serializer
+    return SchemaSerializer(schema, _use_prebuilt=False)  # nested models have theirs ready
+
+
+def _by_row_keys(schema: Any, config: Mapping[str, Any], name: str = "") -> Any:
+    """A core schema whose fields are written by the keys of a row."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_by_row_keys(item, config) for item in schema)
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if kind in ("model", "dataclass", "typed-dict"):
+        config = schema.get("config") or {}
+    kept = ("metadata", "default", "function", "serialization")
+    changed = {
+        key: value if key in kept else _by_row_keys(value, config, key)
+        for key, value in schema.items()
+    }
+    if kind in ("model-field", "dataclass-field", "typed-dict-field"):
+        name = schema.get("name", name)
+        key = _row_key(schema, name, by_alias=config.get("validate_by_alias", True))
+        if key != schema.get("serialization_alias", name):
+            changed["serialization_alias"] = key
+        changed.pop("serialization_exclude", None)
+    return changed
+
+
+def _row_key(field: Mapping[str, Any], name: str, *, by_alias: bool) -> str:
+    """The key under which a row has a field: its first alias that is a plain name."""
+    alias = field.get("validation_alias", name) if by_alias else name
+    if isinstance(alias, str):
+        return alias
+    paths = alias if isinstance(alias[0], list) else [alias]
+    keys = (path[0] for path in paths if len(path) == 1 and isinstance(path[0], str))
+    if (key := next(keys, None)) is None:
+        raise PydanticInvalidForJsonSchema(f"'{name}' has no alias but an AliasPath")
+    return str(key)
 
 
 def _with_bounds(schema: Any) -> Any:
@@ -75,6 +139,10 @@ class _ExactJsonSchema(GenerateJsonSchema):
             return super().generate_inner(schema)
         return {**field_schema(term), **schema["metadata"].get("pydantic_js_updates", {})}
 
+    def _get_alias_name(self, field: Any, name: str) -> str:
+        by_alias = self._config.validate_by_alias is not False
+        return _row_key(field, name, by_alias=by_alias) if "schema" in field else name
+
     def field_is_required(self, field: Any, total: bool) -> bool:
         return field["type"] != "typed-dict-field" or bool(field.get("required", total))
 
@@ -97,6 +165,23 @@ class _ExactJsonSchema(GenerateJsonSchema):
         self, schema: core_schema.PlainValidatorFunctionSchema
     ) -> JsonSchemaValue:
         return _validated(super().function_plain_schema(schema), schema)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        base = super().model_schema(schema)
+        function = getattr(schema["cls"], schema.get("post_init") or "", None)
+        own = getattr(function, "__name__", "init_private_attributes") != "init_private_attributes"
+        names = ["__init__"] if schema.get("custom_init") else []
+        return _named(base, *names, *(["model_post_init"] if own else []))
+
+    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+        base = super().dataclass_schema(schema)
+        return _named(base, "__post_init__") if schema.get("post_init") else base
+
+    def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
+        """The first step as a type, what pydantic appends for a late `pattern` as a check."""
+        later = [step["schema"] for step in schema["steps"][1:] if step["type"] == "function-wrap"]
+        names = [key for step in later for key in ("pattern", "ascii_only") if key in step]
+        return _named(super().chain_schema(schema), *names)
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         base = super().bytes_schema(schema)
@@ -128,6 +213,13 @@ class _ExactJsonSchema(GenerateJsonSchema):
     def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
         return {**super().multi_host_url_schema(schema), "format": "uri", **_url(schema)}
 
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        base = super().float_schema(schema)
+        base |= {"tolerance": True} if "multipleOf" in base else {}
+        beyond = {"ge": math.inf, "gt": math.inf, "le": -math.inf, "lt": -math.inf}
+        lost = [key for key, bound in beyond.items() if schema.get(key) == bound]
+        return {**base, **{_PLAIN_BOUNDS[key]: beyond[key] for key in lost}}
+
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {
             "type": "string",
@@ -151,27 +243,104 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return {"type": "string", "format": "uuid", **_renamed(schema, version="version")}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        base = super().dict_schema(schema)
+        return self._dict(schema, super().dict_schema(schema))
+
+    def ordered_dict_schema(self, schema: Any) -> JsonSchemaValue:
+        return self._dict(schema, super().ordered_dict_schema(schema))
+
+    def counter_schema(self, schema: Any) -> JsonSchemaValue:
+        return self._dict(schema, super().counter_schema(schema))
+
+    def _dict(self, schema: Any, base: JsonSchemaValue) -> JsonSchemaValue:
         base.pop("patternProperties", None)
-        base["propertyNames"] = self.generate_inner(schema.get("keys_schema", {"type": "str"}))
+        keys = self.generate_inner(schema.get("keys_schema", {"type": "str"}))
+        base["propertyNames"] = self._keys(keys)
         values = schema.get("values_schema")
         base["additionalProperties"] = self.generate_inner(values) if values else True
         return base
 
+    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
+        base = _accepted(super().enum_schema(schema), schema)
+        return {**base, "numberKeys": True} if schema.get("sub_type") in ("int", "float") else base
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        return _accepted(super().literal_schema(schema), schema)
+
+    def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
+        number = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,3})?"
+        return {**super().complex_schema(schema), "pattern": f"^-?{number}[+-]{number}j$"}
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, f"a subclass of {schema['cls']}")
+
+    def _keys(self, schema: JsonSchemaValue) -> JsonSchemaValue:
+        """Keys of a dict as the strings that JSON has in their place."""
+        if "$ref" in schema:
+            return self._keys(self.get_schema_from_definitions(JsonRef(schema["$ref"])) or schema)
+        for combining in ("anyOf", "oneOf"):
+            if combining in schema:
+                options = [option for option in schema[combining] if option != {"type": "null"}]
+                return {**schema, combining: [self._keys(option) for option in options]}
+        values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+        kinds = (str, bool, int, float) if "numberKeys" in schema else (str, bool)
+        texts = [_key_text(value) for value in values if isinstance(value, kinds)]
+        if texts:
+            return {"type": "string", "enum": texts}
+        if not schema or schema.get("type") == "string":
+            return schema
+        return {"type": "string", "holds": schema}
+
+
+def _accepted(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    """Constants without those that no JSON gives back, such as bytes and members of an Enum."""
+    values = [base["const"]] if "const" in base else base.get("enum", [])
+    check = SchemaValidator(schema)
+    kept = []
+    for value in values:
+        with suppress(ValidationError):
+            check.validate_json(json.dumps(value))
+            kept.append(value)
+    if len(kept) == len(values):
+        return base
+    return {**{key: value for key, value in base.items() if key != "const"}, "enum": kept}
+
 
 def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
-    """Name a validator of the user's, which only a check can enforce.
+    """Name a validator that only a check can enforce.
 
-    pydantic's own are part of a type, or a bound that comes after such a validator.
+    Most of pydantic's own are part of a type, or a bound that its JSON Schema says.
     """
     function = schema["function"]["function"]
+    bounds = getattr(function, "keywords", {})
     function = getattr(function, "func", function)  # of a functools.partial
     module = str(getattr(function, "__module__", None) or "")
     name = getattr(function, "__name__", type(function).__name__)
-    ours = module.partition(".")[0] not in ("pydantic", "pydantic_core", "builtins", "")
-    if not ours and name != "decode_str":  # a Base64Str must decode to text
-        return base
-    return {**base, "validators": [*base.get("validators", ()), name]}
+    if module.partition(".")[0] not in ("pydantic", "pydantic_core", "builtins", ""):
+        return _named(base, name)
+    if name == "val_func":  # what pydantic makes of annotated_types' Predicate and Not
+        return _named(base, "Predicate")
+    if name == "decode_str":  # a Base64Str must decode to text
+        return _named(base, name)
+    later = _LATER_BOUNDS.intersection(bounds)
+    return _named(base, *sorted(later.difference(_honoured(base))))
+
+
+def _named(base: JsonSchemaValue, *names: str) -> JsonSchemaValue:
+    return {**base, "validators": [*base.get("validators", ()), *names]} if names else base
+
+
+def _honoured(base: JsonSchemaValue) -> Collection[str]:
+    """The bounds that may come after a validator of a type and still are said by its schema."""
+    match base:
+        case {"type": "integer" | "number"}:
+            return _PLAIN_BOUNDS
+        case {"type": "array"} | {"type": "string"} if "format" not in base:
+            return ("min_length", "max_length")
+    return ()
+
+
+def _key_text(value: str | bool | float) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _bounds(schema: Any) -> dict[str, str]:
@@ -203,5 +372,7 @@ def _timezone(schema: Any) -> str:
     return constraint if isinstance(constraint, str) else "aware"
 
 
-def _text(bound: date | datetime | time | Decimal | int) -> str:
+def _text(bound: date | datetime | time | Decimal | float) -> str:
+    if isinstance(bound, float):
+        return str(Decimal(bound))  # a decimal is compared with exactly that
     return str(bound) if isinstance(bound, Decimal | int) else bound.isoformat()

@@ -15,6 +15,18 @@ from urllib.parse import unquote, urljoin
 from ..errors import SchemaError
 
 _OLD = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
+_SINCE_2020 = frozenset({"prefixItems", "$dynamicRef"})
+_SINCE_2019 = _SINCE_2020 | {
+    "$recursiveRef", "dependentRequired", "dependentSchemas", "maxContains", "minContains",
+    "unevaluatedItems", "unevaluatedProperties",
+}  # fmt: skip
+_SINCE_7 = _SINCE_2019 | {"if", "then", "else"}
+_LATER = {
+    "2019-09": _SINCE_2020,
+    "draft-07": _SINCE_2019,
+    "draft-06": _SINCE_7,
+    "draft-04": _SINCE_7 | {"const", "contains", "propertyNames"},
+}
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _REFERENCES = ("$ref", *_DYNAMIC)
 
@@ -56,7 +68,8 @@ def _outside(reference: str, path: str) -> SchemaError:
 class References:
     """The references of one document.
 
-    `lonely`: whether what stands beside a `$ref` is ignored, as up to draft 7.
+    `lonely`: whether what stands beside a `$ref` is ignored, as up to draft 7. `unheard` are
+    keywords that the document's draft does not know, which say nothing in it.
 
     Example: `References({"$defs": {"a": True}}).resolve("#/$defs/a")`
     """
@@ -65,6 +78,9 @@ class References:
         self._root = root
         draft = root.get("$schema", "")
         self.lonely = isinstance(draft, str) and any(name in draft for name in _OLD)
+        self.unheard = frozenset[str]().union(
+            *(words for name, words in _LATER.items() if isinstance(draft, str) and name in draft)
+        )
         self._found: dict[str, Any] = {}
         self._reach: dict[str, frozenset[str]] = {}
 

@@ -79,7 +79,8 @@ class Integer:
 class Number:
     """A decimal fraction with up to `places` decimals, or a multiple of `multiple_of`.
 
-    `quoted` writes it as a JSON string, as pydantic writes Decimal.
+    `quoted` writes it as a JSON string, as pydantic writes Decimal. `broken` leaves out whole
+    numbers, which takes at least one place and no `multiple_of`.
     """
 
     minimum: Decimal
@@ -87,6 +88,7 @@ class Number:
     places: int
     multiple_of: Decimal | None = None
     quoted: bool = False
+    broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
-from .pydantic_schema import type_json_schema
+from .pydantic_schema import row_serializer, type_json_schema
 from .references import nothing_outside, validator
 from .terms import is_term, row_schema
 
@@ -61,6 +61,10 @@ FIELD_TYPES: dict[str, type[Any]] = {
 
 _MOST_BYTES = 1 << 23
 _MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recursion
+
+_DRAFTS = {f"http://json-schema.org/draft-{number}/schema" for number in ("04", "06", "07")} | {
+    f"https://json-schema.org/draft/{date}/schema" for date in ("2019-09", "2020-12")
+}
 
 _HINT = "SCHEMA is file.py:Class, package.module:Class, a .json file, or a list: 'name, age int'."
 
@@ -124,6 +128,7 @@ def _from_type(kind: Any) -> RowSchema:
     try:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
+        write = row_serializer(adapter).to_python
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
             f"{name} has a field that JSON cannot say: {error.message}",
@@ -148,9 +153,9 @@ def _from_type(kind: Any) -> RowSchema:
 
     def dump(instance: Any) -> Any:
         if hidden:  # JSON mode would write asterisks
-            values = adapter.dump_python(instance, by_alias=True, round_trip=True)
+            values = write(instance, by_alias=True, round_trip=True)
             return to_jsonable_python(_reveal(values))
-        return adapter.dump_python(instance, mode="json", by_alias=True, round_trip=True)
+        return write(instance, mode="json", by_alias=True, round_trip=True)
 
     return RowSchema(name, schema, parse, read, dump)
 
@@ -192,6 +197,22 @@ def _one_line() -> Iterator[None]:
         if name := _validator(first):
             said = f"{name}{SAYS}{said}"
         raise ValueError(f"{where}: {said}" if where else said) from None
+    except SchemaError:
+        raise
+    except Exception as error:  # of a validator, which may raise anything
+        said = type(error).__name__
+        raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
+
+
+def _raiser(error: Exception) -> str:
+    """The name of the first function in the trace that is neither pydantic's nor ours."""
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module not in (__name__, "contextlib") and module.partition(".")[0] != "pydantic":
+            return trace.tb_frame.f_code.co_name
+        trace = trace.tb_next
+    return "pydantic"
 
 
 def _validator(error: ErrorDetails) -> str:
@@ -232,10 +253,8 @@ def _from_json_schema(schema: dict[str, Any], name: str) -> RowSchema:
 
 def _refuse_strangers(schema: dict[str, Any]) -> None:
     """Refuse a dialect that is not known, because it would be fetched, and what is too deep."""
-    from jsonschema.validators import validator_for
-
     dialect = schema.get("$schema", "")
-    if not isinstance(dialect, str) or (dialect and validator_for(schema, default=None) is None):
+    if not isinstance(dialect, str) or (dialect and dialect.removesuffix("#") not in _DRAFTS):
         raise SchemaError(
             "$: keyword '$schema' names no known draft.",
             hint="Name one from 4 to 2020-12.",

@@ -28,6 +28,7 @@ from .shapes import Bounds, Formatted, Shape, Text, Union
 _UUID = "[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
 _UUIDS = {f"uuid{version}": version for version in (1, 3, 4, 5, 6, 7, 8)} | {"uuid": None}
 _USUAL_UUID = 4
+_OUTSIDE = {"file-path", "directory-path", "import-string", "socket-path", "new-path"}
 _MOMENTS = {"date", "time", "date-time"}
 _FRACTION = r"(?:\.[0-9]{1,6})?"
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
@@ -121,8 +122,8 @@ class Strings:
         if kind in _UUIDS:
             version = _UUIDS[kind] or keywords.get("version") or _USUAL_UUID
             return Formatted((_UUID.format(version=version),), 36)
-        if kind in ("file-path", "directory-path"):
-            raise refused("format", path, f"'{kind}', which must exist,")
+        if kind in _OUTSIDE:
+            raise refused("format", path, f"'{kind}', which depends on this machine,")
         if kind == "duration" and keywords.keys() & set(FORMAT_BOUNDS):
             return Numbers(self.bounds, self.notes).duration(keywords, path)
         if kind in CHECKSUMS:

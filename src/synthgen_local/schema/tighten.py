@@ -38,6 +38,7 @@ from .shapes import (
     Array,
     Bounds,
     Choice,
+    Integer,
     Mapping,
     Number,
     Quoted,
@@ -48,7 +49,7 @@ from .shapes import (
 )
 from .strings import Strings
 
-_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate"}
+_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate", "numberKeys"}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 _MOST_SHAPES = 50_000  # real schemas have some hundreds
@@ -117,11 +118,14 @@ class _Tightening:
                 parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
         if not parts:
             self._impossible(schemas, path)
+        rate = _null_rate(schemas, parts, path)
         values = [value for part in parts for value in part.values or ()]
         options: list[Shape] = []
+        if parts and all(part.values == () for part in parts):
+            self._give_up(unsatisfiable("enum", path, "it lists nothing"))
         if values:
             chosen = self._chosen(schemas, values, path)
-            options += [chosen] if chosen is not None else []
+            options += _null_apart(chosen) if chosen is not None else []
         for part in parts:
             for name in part.keywords.get("validators", ()):
                 self.notes.add(path, "validator", name, "check")
@@ -130,17 +134,18 @@ class _Tightening:
                 options += self._of_kinds(part, path, deeper) if deeper is not None else []
         if len(options) <= 1:
             return options[0] if options else None
-        return Union(tuple(options), _null_rate(schemas, path))
+        return Union(tuple(options), rate)
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
-            for keyword in schema.keys() - _KNOWN:
+            for keyword in schema.keys() - (_KNOWN - self._references.unheard):
                 self.notes.annotate(path, keyword)
 
     def _impossible(self, schemas: Schemas, path: str) -> None:
         keywords = [key for s in schemas if isinstance(s, AnyMapping) for key in s]
         combining = next(
-            (k for k in ("allOf", "oneOf", "not", "if", "anyOf") if k in keywords), "type"
+            (k for k in ("allOf", "oneOf", "not", "if", "anyOf", "minContains") if k in keywords),
+            "type",
         )
         self._give_up(unsatisfiable(combining, path, "what is asked for excludes itself"))
 
@@ -199,8 +204,10 @@ class _Tightening:
         match kind:
             case "integer":
                 return self._numbers.integer(part.keywords, path)
-            case "number" | "fraction":
+            case "number":
                 return self._numbers.number(part.keywords, path)
+            case "fraction":
+                return self._numbers.fraction(part.keywords, path)
             case "string":
                 if "holds" in part.keywords:
                     held = self.shape((part.keywords["holds"],), path, depth)
@@ -214,7 +221,7 @@ class _Tightening:
                 return self._array(part, path, depth)
         return self._object(part, path, depth)
 
-    def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Shape | None:
+    def _chosen(self, schemas: Schemas, values: Sequence[Any], path: str) -> Choice | None:
         """Those of the values that all schemas take."""
         told = [_without(schema, "enum", "const") for schema in schemas]  # they have been met
         check = self._validators([schema for schema in told if schema])
@@ -268,10 +275,11 @@ class _Tightening:
         items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
         if keywords.get("uniqueItems"):
             self.notes.add(path, "uniqueItems", True, "check")
-            if isinstance(items, Choice) and not heads:
-                most = min(most, len(items.values))
+            most = most if heads else min(most, _count(items, most))
         reach = most if items is not None else min(most, len(heads))
         if fewest > reach:
+            if items is not None:
+                self._give_up(unsatisfiable("minItems", path, f"there are {reach} different items"))
             return None
         array = Array(items, fewest, reach, tuple(heads))
         return self._containing(array, part, path, depth) if part.contains else array
@@ -382,6 +390,8 @@ class _Tightening:
             value = self.shape(values, f"{path}.*", depth) if keys is not None else None
             if keys is not None and value is not None:
                 found.append((keys, value))
+            elif not chosen:
+                self.notes.add(path, "additionalProperties", False, "bound")
         if len(patterns) > _MOST_PATTERNS:
             self.notes.add(path, "patternProperties", patterns, "check")
         return found
@@ -402,18 +412,53 @@ class _Tightening:
         taken = [*names, *part.forbidden]
         if taken:
             schemas.append({"not": {"enum": taken}})
-        return self.shape(tuple(schemas), f"{path}.*~", frozenset())
+        shape = self.shape(tuple(schemas), f"{path}.*~", frozenset())
+        return None if shape is None else _key(shape, path)
 
 
-def _null_rate(schemas: Schemas, path: str) -> float | None:
-    """How often null is wanted, of which `nullRate` speaks; a row is valid either way."""
-    for schema in schemas:
-        if isinstance(schema, AnyMapping) and "nullRate" in schema:
-            rate = schema["nullRate"]
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
-            return float(rate)
-    return None
+def _key(shape: Shape, path: str) -> Shape:
+    """A key that holds a number or a flag as that value: the grammar puts keys in quotes."""
+    match shape:
+        case Union(options):
+            return Union(tuple(_key(option, path) for option in options))
+        case Quoted(Integer() | Number() | Choice((True, False))):
+            return shape.value
+        case Quoted():
+            raise refused("propertyNames", path, "of what is neither text, number nor flag")
+    return shape
+
+
+def _count(shape: Shape | None, otherwise: int) -> int:
+    """How many values a shape has, where that is plain to see."""
+    match shape:
+        case Choice(values):
+            return len(values)
+        case Union(options):
+            return sum(_count(option, otherwise) for option in options)
+        case Integer(minimum, maximum, step):
+            return maximum // step - -(-minimum // step) + 1
+    return otherwise
+
+
+def _null_rate(schemas: Schemas, parts: Sequence[Part], path: str) -> float | None:
+    """How often null is wanted, of which `nullRate` speaks; a row is valid either way.
+
+    What stands here goes before what a reference or an option says.
+    """
+    rates = [s["nullRate"] for s in schemas if isinstance(s, AnyMapping) and "nullRate" in s]
+    rates += [part.keywords["nullRate"] for part in parts if "nullRate" in part.keywords]
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
+    return float(rates[0]) if rates else None
+
+
+def _null_apart(chosen: Choice) -> list[Shape]:
+    """Values, and null as an option of its own: it has a rate."""
+    others = tuple(value for value in chosen.values if value is not None)
+    if len(others) in (0, len(chosen.values)):
+        return [chosen]
+    return [Choice(others), Choice((None,))]
 
 
 def _without(schema: Schema, *names: str) -> Schema:
