@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
@@ -26,6 +27,7 @@ from pydantic.json_schema import (
 )
 from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, core_schema
 
+from .encodings import of_bytes, of_text
 from .extra_types import extra_type_schema
 from .terms import field_schema, field_term
 
@@ -36,6 +38,8 @@ _BOUNDS = {
     "lt": "formatExclusiveMaximum",
 }
 
+
+_LENGTHS = ("min_length", "max_length")
 
 _PLAIN_BOUNDS = {
     "ge": "minimum",
@@ -119,10 +123,27 @@ def _with_bounds(schema: Any) -> Any:
         return [_with_bounds(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if schema.get("format") in ("base64", "base64url") and schema.get("type") == "string":
+        schema = _encoded(schema)
     return {
         key if isinstance(value, dict) else _PLAIN_BOUNDS.get(key, key): _with_bounds(value)
         for key, value in schema.items()
     }
+
+
+def _encoded(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Base64 by what is in it: lengths count bytes before they are encoded."""
+    kind, validators = schema["format"], list(schema.get("validators", ()))
+    lengths = schema.get("minLength"), schema.get("maxLength")
+    kept = {k: v for k, v in schema.items() if k not in ("minLength", "maxLength", "validators")}
+    if "decode_str" in validators:
+        validators.remove("decode_str")
+        kept["pattern"] = of_text(kind)
+        validators += [name for name, n in zip(_LENGTHS, lengths, strict=True) if n is not None]
+    elif lengths != (None, None):
+        kept["pattern"] = of_bytes(kind, lengths[0] or 0, lengths[1])
+        kept["format"] = "binary"
+    return _named(kept, *validators)
 
 
 class _ExactJsonSchema(GenerateJsonSchema):
@@ -183,6 +204,30 @@ class _ExactJsonSchema(GenerateJsonSchema):
         names = [key for step in later for key in ("pattern", "ascii_only") if key in step]
         return _named(super().chain_schema(schema), *names)
 
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        """What is changed before it is held against the rest can only be checked."""
+        base = super().str_schema(schema)
+        pattern = schema.get("pattern")
+        names = [key for key in ("strip_whitespace", "to_lower", "to_upper") if schema.get(key)]
+        if isinstance(pattern, re.Pattern) and pattern.flags & ~re.UNICODE:
+            return _named({**base, "pattern": pattern.pattern}, "pattern")
+        if pattern is not None:
+            return _named(base, *names, *(["ascii_only"] if schema.get("ascii_only") else []))
+        if schema.get("ascii_only"):
+            return {**base, "pattern": "^([!-~]([ -~]*[!-~])?)?$"}
+        if schema.get("strip_whitespace"):
+            base["pattern"] = r"^(\S(.*\S)?)?$"
+        return base
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        """A function that tells the options apart may look at anything."""
+        base = super().tagged_union_schema(schema)
+        if not callable(schema["discriminator"]):
+            return base
+        options = base.pop("oneOf", None)
+        name = getattr(schema["discriminator"], "__name__", "discriminator")
+        return _named({**base, **({"anyOf": options} if options else {})}, name)
+
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         base = super().bytes_schema(schema)
         base.pop("format", None)
@@ -205,10 +250,15 @@ class _ExactJsonSchema(GenerateJsonSchema):
             for key, name in _BOUNDS.items()
             if key in schema
         }
+        if "multiple_of" in schema:
+            raise PydanticInvalidForJsonSchema("a timedelta with multiple_of")
         return {"type": "string", "format": "duration", "timedelta": True, **seconds}
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
-        return {**super().url_schema(schema), **_url(schema)}
+        base = {**super().url_schema(schema), **_url(schema)}
+        if "max_length" not in schema:
+            return base
+        return _named({**base, "maxLength": schema["max_length"] - 1}, "max_length")  # a "/" more
 
     def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
         return {**super().multi_host_url_schema(schema), "format": "uri", **_url(schema)}
