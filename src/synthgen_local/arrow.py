@@ -216,7 +216,7 @@ def _struct(fields: Sequence[Field]) -> _Change:
 def _number(value: int | float) -> float:
     """Arrow refuses whole numbers of more than 53 bits, even those that a float has exactly."""
     number = float(value)
-    if isinstance(value, int) and Decimal(repr(number)) != value:
+    if isinstance(value, int) and value not in (int(number), Decimal(repr(number))):
         raise ValueError("no float is this number")
     return number
 
