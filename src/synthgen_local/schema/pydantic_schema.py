@@ -29,6 +29,7 @@ from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, co
 
 from .encodings import of_bytes, of_text
 from .extra_types import extra_type_schema
+from .formats import url_format
 from .terms import field_schema, field_term
 
 _BOUNDS = {
@@ -256,8 +257,8 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
         base = {**super().url_schema(schema), **_url(schema)}
-        if "max_length" not in schema:
-            return base
+        if schema.get("max_length", math.inf) > url_format(()).longest:
+            return base  # as of HttpUrl itself
         return _named({**base, "maxLength": schema["max_length"] - 1}, "max_length")  # a "/" more
 
     def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
