@@ -310,7 +310,7 @@ def test_a_full_disk(bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch)
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(inventory, "sync", full)
+    monkeypatch.setattr(packs, "sync_path", full)
 
     with pytest.raises(ModelError, match="No space left on device"):
         packs.unpack(bundle)

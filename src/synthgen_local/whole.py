@@ -36,7 +36,7 @@ def whole_file(
             sync(file)
         Path(partial).chmod(mode & ~_umask())
         Path(partial).replace(path)
-        _sync_folder(path.parent)
+        sync_path(path.parent)
     finally:
         with suppress(OSError):
             Path(partial).unlink() if partial else None
@@ -58,10 +58,10 @@ def whole_folder(
         yield new
         for folder in (*filter(Path.is_dir, new.rglob("*")), new):
             folder.chmod(0o777 & ~_umask())
-            _sync_folder(folder)
+            sync_path(folder)
         check(path)
         _replace_folder(path, new)
-        _sync_folder(path.parent)
+        sync_path(path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -87,8 +87,11 @@ def _replace_folder(path: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync_folder(path: Path) -> None:
-    """Make names durable, not contents only."""
+def sync_path(path: Path) -> None:
+    """Wait until a file is on the disk, or the names in a folder.
+
+    Example: `sync_path(Path("people.csv").parent)`
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

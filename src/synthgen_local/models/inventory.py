@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from ..errors import ModelError, ModelNotFoundError, UsageError
+from ..whole import sync_path
 from .catalog import CatalogEntry, catalog
 
 NOT_STATED = "not stated"
@@ -192,7 +193,7 @@ def record(model: Installed) -> None:
     with writing(models_folder()) as scratch:
         partial = scratch / "record"
         partial.write_text(model.model_dump_json(indent=2, exclude_defaults=True) + "\n", "utf-8")
-        sync(partial)
+        sync_path(partial)
         partial.replace(models_folder() / file_name(model.name, ".json"))
 
 
@@ -238,7 +239,7 @@ def place(model: Installed, held: Path) -> None:
     Raises ModelError if the name stands for other bytes.
     """
     check_free(model)
-    sync(held)
+    sync_path(held)
     model.path.parent.mkdir(parents=True, exist_ok=True)
     if not (model.path.is_file() and sha256_of(model.path) == model.sha256):
         held.replace(model.path)
@@ -315,15 +316,6 @@ def check_magic(path: Path, named: str) -> None:
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ModelError(f"{named} is no GGUF file.", hint="Convert it with llama.cpp.")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

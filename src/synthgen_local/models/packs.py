@@ -30,6 +30,7 @@ from typing import IO, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ModelError, ModelNotFoundError, UsageError
+from ..whole import sync_path
 from . import inventory, wheelhouse
 from .catalog import catalog
 from .inventory import Installed
@@ -131,7 +132,7 @@ def pack(
                 with files[member.name].open("rb") as source:
                     _write_member(target, member.name, member.size, source)
             target.write(bytes(2 * tarfile.BLOCKSIZE))
-        inventory.sync(partial)
+        sync_path(partial)
         partial.replace(output)
     return contents
 
@@ -246,7 +247,7 @@ def _read_members(file: IO[bytes], contents: Contents, folders: dict[str, Path])
             for block in _blocks(file, member.size):
                 digest.update(block)
                 target.write(block)
-        inventory.sync(place)
+        sync_path(place)
         if digest.hexdigest() != member.sha256:
             raise _refused(f"{member.name} has another sha256 than listed")
     if due:

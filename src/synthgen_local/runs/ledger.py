@@ -169,12 +169,13 @@ class Ledger:
             ).fetchone())  # fmt: skip
 
     def accounts(self) -> Iterator[tuple[bool, list[str]]]:
-        """For each row whether it was made, and why it was turned down before."""
+        """For each row that was turned down, whether it was made after all, and why it was."""
         with _refusing(self._folder):
             for made, reasons in self._database.execute(
-                "SELECT line IS NOT NULL, rejections FROM rows ORDER BY row"
+                "SELECT line IS NOT NULL, rejections FROM rows "
+                "WHERE rejections IS NOT NULL ORDER BY row"
             ):
-                yield bool(made), json.loads(reasons or "[]")
+                yield bool(made), json.loads(reasons)
 
     @property
     def empty(self) -> bool:

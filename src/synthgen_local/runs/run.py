@@ -151,4 +151,5 @@ def _tally(work: Work, ledger: Ledger) -> Tally:
     tally = Tally(work.rows, work.word)
     for made, rejections in ledger.accounts():
         tally.add(rejections, made=made)
+    tally.made = ledger.counts().made  # most were right at once
     return tally

@@ -55,7 +55,7 @@ class Work:
     """What settings come to with a model at hand.
 
     `schema` is that of the lines, `hashes` are SHA-256 of what decides them beside the settings.
-    `make` yields the rows of a part in their order.
+    `make` yields the rows of a part, in the order that it asks for.
     """
 
     word: str
@@ -128,7 +128,7 @@ class GenerateSettings(Settings):
             schema,
             model,
             prompt=FewShotPrompt(examples=examples),
-            bounds=self._bounds(),
+            bounds=Bounds.given(self.max_length, self.max_items),
             temperature=self.temperature,
             batch=self.batch,
             null_rate=self.null_rate,
@@ -159,9 +159,6 @@ class GenerateSettings(Settings):
             generator.grammar.certificate,
             examples,
         )
-
-    def _bounds(self) -> Bounds | None:
-        return Bounds.given(self.max_length, self.max_items)
 
 
 class TextSettings(Settings):

@@ -17,7 +17,7 @@ from ..models.inventory import expanded_file
 from ..models.sources import find
 from ..schema import RowSchema, load_schema
 from ..tables import read_table, row_line
-from .ledger import ShardFacts, shard_hash
+from .ledger import shard_hash
 from .manifest import Manifest, file_hash, layout, model_facts, read_manifest, versions
 from .settings import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
 
@@ -162,17 +162,13 @@ def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
             except ValueError as error:
                 why = f"{output}: row {count} is not valid: {error}"
                 raise RunError(why, hint=_HINT) from None
-        if len(rows) < shard.made or (exact and not _is_shard(rows, shard)):
+        if len(rows) < shard.made or (exact and shard_hash(rows) != shard.sha256):
             raise RunError(f"{output}: shard {number} is not what was made.", hint=_HINT)
     if next(lines, None) is not None or count != manifest.counts.rows:
         raise RunError(
             f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_HINT
         )
     return count
-
-
-def _is_shard(rows: Sequence[str], shard: ShardFacts) -> bool:
-    return shard_hash(rows) == shard.sha256
 
 
 def _schema(manifest: Manifest, source: str) -> RowSchema:
