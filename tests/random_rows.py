@@ -7,22 +7,25 @@ from synthgen_local.engine.decoder import Decoded, Job
 from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_shards
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.schema import RowGrammar
+from synthgen_local.schema.lines import Lines
 
 
-def decode(grammar: RowGrammar, salt: int, rows: int) -> list[str]:
+def decode(grammar: RowGrammar, salt: int, rows: int, lines: Lines | None = None) -> list[str]:
     """Texts of rows from random logits, each accepted by the schema at its first attempt."""
     model = RandomModel(salt)
-    tokens = Grammar(model.tokenizer, grammar.serialised)
-    job = Job.of_grammar(tokens, model.tokenize("?"), grammar.longest, seed=salt)
+    written = lines or grammar
+    tokens = Grammar(model.tokenizer, written.serialised)
+    job = Job.of_grammar(tokens, model.tokenize("?"), written.longest, seed=salt)
 
     def check(decoded: Decoded) -> Accepted[str] | Rejected:
+        text = lines.read(decoded.text) if lines else decoded.text
         try:
-            grammar.schema.parse(decoded.text)
+            grammar.schema.parse(text)
         except ValueError as error:
             return Rejected(str(error))
-        return Accepted(decoded.text)
+        return Accepted(text)
 
     outcomes = list(decode_shards(model, job, [range(rows)], Layout(1, rows, 1), check, attempts=1))
     assert [outcome.rejections for outcome in outcomes] == [()] * rows
-    assert all(len(outcome.decoded.text.encode()) <= grammar.longest for outcome in outcomes)
-    return [outcome.decoded.text for outcome in outcomes]
+    assert all(len(outcome.decoded.text.encode()) <= written.longest for outcome in outcomes)
+    return [str(outcome.value) for outcome in outcomes]

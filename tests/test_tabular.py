@@ -147,7 +147,7 @@ def test_too_few_rows(random_model: LocalModel) -> None:
 
 def test_examples_stand_in_the_prompt_as_rows_are_written(random_model: LocalModel) -> None:
     """A text example becomes JSON in the grammar's own writing."""
-    prompt = billing(random_model).prompt_text(**ASK)
+    prompt = billing(random_model, layout="json").prompt_text(**ASK)
 
     assert '{"patient_id":123456,"patient_name":"John Doe","diagnosis_code":"J20.9",' in prompt
     assert prompt.count("medical_billing") == 2

@@ -76,7 +76,7 @@ def longest_strings(texts: Iterable[str]) -> dict[str, int]:
     Example: `longest_strings(['{"name":"Ada"}'])["$.name"] == 3`
     """
     longest: dict[str, int] = {}
-    for record in filter(None, map(_json_record, texts)):
+    for record in filter(None, map(json_record, texts)):
         for path, text in _strings(record, "$"):
             longest[path] = max(longest.get(path, 0), len(text))
     return longest
@@ -105,7 +105,7 @@ def _text(example: Any, grammar: RowGrammar, where: str) -> str:
     ):
         example = example["example"]
     if isinstance(example, str):
-        record = _json_record(example) or _labelled(example, grammar)
+        record = json_record(example) or _labelled(example, grammar)
         if record is None:
             warnings.warn(
                 f"{where} is not a record of {grammar.schema.name}; it stands as text.",
@@ -122,8 +122,11 @@ def _text(example: Any, grammar: RowGrammar, where: str) -> str:
     return write_value(arrange(grammar.schema.dump(instance), grammar.shape))
 
 
-def _json_record(text: str) -> dict[str, Any] | None:
-    """Read text that is a JSON object."""
+def json_record(text: str) -> dict[str, Any] | None:
+    """Read text that is a JSON object; None for other text.
+
+    Example: `json_record('{"name":"Ada"}') == {"name": "Ada"}`
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from .chat_template import render
 from .errors import PromptError
@@ -17,6 +17,8 @@ from .examples import Example
 
 PREFIX = "Synthetic data about {subject}. Each record is one line of JSON."
 SUFFIX = "Write a new record. Its subject is {subject}. Make sure of this: {extra}."
+LINES_PREFIX = "Synthetic data about {subject}. Each record is one line of values."
+LINES_SUFFIX = "Write new records. Make sure of this: {extra}."
 
 _VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
 
@@ -46,6 +48,15 @@ class FewShotPrompt:
     examples: Sequence[Example] = field(default=())
     prefix: str = PREFIX
     suffix: str = SUFFIX
+
+    def for_lines(self) -> FewShotPrompt:
+        """The same prompt for records that are lines of values: its own words stay as they are.
+
+        Example: `FewShotPrompt().for_lines().prefix == LINES_PREFIX`
+        """
+        prefix = LINES_PREFIX if self.prefix == PREFIX else self.prefix
+        suffix = LINES_SUFFIX if self.suffix == SUFFIX else self.suffix
+        return replace(self, prefix=prefix, suffix=suffix)
 
     def render(
         self,

@@ -22,13 +22,14 @@ from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.sampling import accepts
 from .errors import DecodingError, TooFewRowsError, UsageError
-from .examples import Example, example_texts, longest_strings
+from .examples import Example, example_texts, json_record, longest_strings
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
-from .prompts import FewShotPrompt, Message, conversation
+from .prompts import PREFIX, FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
+from .schema.lines import Lines
 from .schema.nulls import NullPlace, has_nulls
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
@@ -42,6 +43,8 @@ _EXACT_ATTEMPTS = 10_000
 
 Sampling: TypeAlias = Literal["fast", "exact", "weighted"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+RowLayout: TypeAlias = Literal["auto", "lines", "json"]
+ROW_LAYOUTS: tuple[RowLayout, ...] = get_args(RowLayout)
 
 
 def check_null_rate(rate: float) -> None:
@@ -84,6 +87,10 @@ class TabularGenerator:
     and `Row.log_weight` says by how much they are to be weighed. Both draw every token, and steer
     no nulls.
 
+    `layout` is how the model writes a row: "json", or "lines" of values without their keys, which
+    takes half as many tokens. "auto" is lines for a flat schema, unless an example cannot be
+    written so or the prompt's own words speak of JSON. Either way rows come out as instances.
+
     Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
 
     Example: `TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=examples))`
@@ -100,6 +107,7 @@ class TabularGenerator:
         batch: int | None = None,
         null_rate: float | None = 0.5,
         sampling: Sampling = "fast",
+        layout: RowLayout = "auto",
     ) -> None:
         check_draw(temperature, batch, of="rows")
         if null_rate is not None:
@@ -115,6 +123,9 @@ class TabularGenerator:
         if sampling not in SAMPLINGS:
             raise UsageError(f"Sampling cannot be {sampling!r}.", hint="fast, exact or weighted.")
         self._sampling = sampling
+        if layout not in ROW_LAYOUTS:
+            raise UsageError(f"The layout cannot be {layout!r}.", hint="auto, lines or json.")
+        self._lines = None if layout == "json" else self._in_lines(required=layout == "lines")
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -172,41 +183,82 @@ class TabularGenerator:
             raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
         engine = self._model.engine
         prompt = engine.tokenize(self.prompt_text(subject, extra))
-        if len(prompt) + self.grammar.longest > engine.context_length:
+        longest = self._written.longest
+        if len(prompt) + longest > engine.context_length:
             raise DecodingError(
-                f"The prompt has {len(prompt)} tokens and a row may have {self.grammar.longest}; "
+                f"The prompt has {len(prompt)} tokens and a row may have {longest}; "
                 f"the model's context has {engine.context_length}.",
                 hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
             )
         job = Job.of_grammar(
-            self._language(),
-            prompt,
-            self.grammar.longest,
-            seed=seed,
-            temperature=self._temperature,
+            self._language(), prompt, longest, seed=seed, temperature=self._temperature
         )
         return self._rows(job, runs, part)
+
+    @property
+    def layout(self) -> RowLayout:
+        """How the model writes a row: "lines" or "json"."""
+        return "json" if self._lines is None else "lines"
+
+    @property
+    def serialised(self) -> str:
+        """The grammar of what the model writes, in llguidance's form."""
+        return self._written.serialised
+
+    @property
+    def _written(self) -> Lines | RowGrammar:
+        return self._lines or self.grammar
+
+    def _in_lines(self, *, required: bool) -> Lines | None:
+        """How rows are written as lines, None if they had better be JSON.
+
+        Raises UsageError if they are required and cannot be.
+        """
+        lines = Lines.of(self.grammar.shape)
+        words = self.prompt.prefix.replace(PREFIX, "") + self.prompt.suffix
+        if lines is None:
+            reason = f"{self.grammar.schema.name} has more than plain values, or keys left out"
+        elif None in [_line(lines, text) for text in self._examples]:
+            reason = "an example is no record, or has a line feed or a tab in a string"
+        elif not required and "json" in words.lower():
+            reason = "the prompt asks for JSON"
+        else:
+            return lines
+        if required:
+            raise UsageError(f"Rows cannot be lines: {reason}.", hint="Let them be JSON.")
+        return None
 
     def _language(self) -> Grammar | NullRates:
         """The rows' grammar, with the rates at which it is to have null."""
         fast = self._sampling == "fast"
         tokenizer = self._model.engine.tokenizer
-        grammar = Grammar(tokenizer, self.grammar.serialised, forcing=fast)
+        grammar = Grammar(tokenizer, self.serialised, forcing=fast)
         if not fast or not has_nulls(self.grammar.shape):
             return grammar
         root = NullPlace([self.grammar.shape], self._null_rate)
-        return NullRates(grammar, root, self._temperature)
+        columns = [] if self._lines is None else [name for name, _ in self._lines.columns]
+        return NullRates(grammar, root, self._temperature, columns)
 
     def prompt_text(self, subject: str = "", extra: str = "") -> str:
-        """Return the whole prompt as the model sees it, chat template included."""
-        content = self.prompt.render(
-            self._examples,
+        """Return the whole prompt as the model sees it, chat template included.
+
+        Lines are asked for in few words; the answer is begun with the line of the keys and the
+        examples, as if the model had written them.
+        """
+        prompt, examples, begun = self.prompt, self._examples, ""
+        if self._lines is not None:
+            written = [_line(self._lines, text) or "" for text in self._examples]
+            begun = "".join(f"{line}\n" for line in (self._lines.header, *written))
+            prompt, examples = prompt.for_lines(), []
+        content = prompt.render(
+            examples,
             subject=subject,
             extra=extra,
             fields=describe(self.grammar.schema.json_schema),
         )
         engine = self._model.engine
-        return conversation(engine.chat_template, [Message("user", content)], engine.special_tokens)
+        asked = [Message("user", content)]
+        return conversation(engine.chat_template, asked, engine.special_tokens) + begun
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         exact = self._sampling == "exact"
@@ -218,7 +270,8 @@ class TabularGenerator:
             nonlocal accepted
             attempt = len(decoded.ticket.rejections)
             try:
-                value = self.grammar.schema.parse(decoded.text)
+                text = self._lines.read(decoded.text) if self._lines else decoded.text
+                value = self.grammar.schema.parse(text)
                 if exact and not accepts(job.seed, decoded.ticket.row, attempt, decoded.log_weight):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
@@ -275,6 +328,12 @@ def _fit(
     seen = longest_strings(texts)
     lengths = {path: max(_LEAST_LENGTH, _ROOM * length) for path, length in seen.items()}
     return compile_within(schema, context_length // 2, lengths), texts
+
+
+def _line(lines: Lines, text: str) -> str | None:
+    """An example as a line; None for text that is no record, and for what would break the line."""
+    record = json_record(text)
+    return None if record is None else lines.write(record)
 
 
 class Tally:

@@ -62,6 +62,10 @@ def generate(
             help="exact: rows with the model's own odds among valid rows; weighted: a log_weight."
         ),
     ] = "fast",
+    layout: Annotated[
+        Literal["auto", "lines", "json"],
+        typer.Option(help="How the model writes a row: lines of a flat schema take half as long."),
+    ] = "auto",
     max_length: MaxLength = None,
     max_items: MaxItems = None,
     batch: Batch = None,
@@ -95,6 +99,7 @@ def generate(
         examples=None if examples is None else str(examples),
         null_rate=null_rate,
         sampling=sampling,
+        layout=layout,
         max_length=max_length,
         max_items=max_items,
         model=model,

@@ -2,7 +2,8 @@
 
 A grammar says where null may stand, and a language model has habits there rather than rates.
 At each such place the mass of null is weighed against the mass of all other values; among these
-the model chooses as ever. Knows tokens and JSON, not schemas.
+the model chooses as ever. Knows tokens, JSON and lines of values with tabs between them, not
+schemas.
 """
 
 from __future__ import annotations
@@ -42,14 +43,18 @@ class Place(Protocol):
 class NullRates:
     """A grammar whose rows have null as often as `root` and the places within it say.
 
-    At temperature 0 nothing is drawn, and the model's likeliest token stays the likeliest.
+    Rows are JSON, or lines of the values of `columns`, keys of the root. At temperature 0 nothing
+    is drawn, and the model's likeliest token stays the likeliest.
 
     Example: `NullRates(grammar, root, temperature=1.0).start()`
     """
 
-    def __init__(self, grammar: Grammar, root: Place, temperature: float) -> None:
+    def __init__(
+        self, grammar: Grammar, root: Place, temperature: float, columns: Sequence[str] = ()
+    ) -> None:
         self._grammar = grammar
         self._root = root
+        self._columns = columns
         self._temperature = temperature
         self._pieces = _Pieces(grammar.tokenizer)
 
@@ -63,19 +68,24 @@ class NullRates:
         row = self._grammar.start()
         if self._temperature == 0:
             return row
-        return NullRatesConstraint(row, self._root, self._temperature, self._pieces)
+        scan = _LineScan(self._root, self._columns) if self._columns else _Scan(self._root)
+        return NullRatesConstraint(row, scan, self._temperature, self._pieces)
 
 
 class NullRatesConstraint:
     """A row with rates. A `Constraint`."""
 
     def __init__(
-        self, row: GrammarConstraint, root: Place, temperature: float, pieces: _Pieces
+        self,
+        row: GrammarConstraint,
+        scan: _Scan | _LineScan,
+        temperature: float,
+        pieces: _Pieces,
     ) -> None:
         self._row = row
         self._temperature = temperature
         self._pieces = pieces
-        self._scan = _Scan(root)
+        self._scan = scan
         self._scan.read(row.text().encode())
         self._allowed = np.empty(0, dtype=np.uint8)
         self.text = row.text
@@ -92,7 +102,9 @@ class NullRatesConstraint:
         So that each such place is a draw of its own.
         """
         allowed = self._row.allowed()
-        skipping = [token for token in self._pieces.long(self._scan, allowed) if self._skips(token)]
+        long = self._scan.long(self._pieces)
+        long = long[allowed[long] != 0]
+        skipping = [int(token) for token in long if self._skips(int(token))]
         if skipping and int(allowed.sum()) > len(skipping):
             allowed[skipping] = 0
         self._allowed = allowed
@@ -148,13 +160,9 @@ class _Pieces:
             for token in range(tokenizer.vocab_size)
         ]
         self.first = np.array([piece[0] if piece else 0 for piece in pieces], dtype=np.uint8)
-        self._outside = _matching(pieces, rb"[:,\[].")
-        self._inside = _matching(pieces, rb'".*[:,\[].')
-
-    def long(self, scan: _Scan, allowed: NDArray[np.uint8]) -> list[int]:
-        """Those of the allowed tokens that may."""
-        tokens = self._inside if scan.in_string else self._outside
-        return [int(token) for token in tokens[allowed[tokens] != 0]]
+        self.outside = _matching(pieces, rb"[:,\[].")
+        self.inside = _matching(pieces, rb'".*[:,\[].')
+        self.beyond_tab = _matching(pieces, rb"\t.")
 
 
 def _matching(pieces: Sequence[bytes], pattern: bytes) -> NDArray[np.int64]:
@@ -186,10 +194,9 @@ class _Scan:
         """The rate of the value that begins here, None if none begins."""
         return None if self._begins is None else self._begins.null_rate
 
-    @property
-    def in_string(self) -> bool:
-        """Whether a quote is open."""
-        return self._string is not None
+    def long(self, pieces: _Pieces) -> NDArray[np.int64]:
+        """Tokens that may write past the beginning of a value from here."""
+        return pieces.outside if self._string is None else pieces.inside
 
     def copy(self) -> _Scan:
         """A scan that goes its own way from here."""
@@ -244,3 +251,32 @@ class _Scan:
             top.inner = None if top.place is None else top.place.of_key(key)
             self._awaits_key = False
         self._string = None
+
+
+class _LineScan:
+    """Where in a line of values the writing stands."""
+
+    def __init__(self, root: Place, columns: Sequence[str]) -> None:
+        self._places = [root.of_key(name) for name in columns]
+        self._column = 0
+        self._begins = True
+
+    @property
+    def null_rate(self) -> float | None:
+        """The rate of the value that begins here, None if none begins."""
+        place = self._places[self._column] if self._begins else None
+        return None if place is None else place.null_rate
+
+    def long(self, pieces: _Pieces) -> NDArray[np.int64]:
+        """Tokens that may write past the beginning of a value from here."""
+        return pieces.beyond_tab
+
+    def copy(self) -> _LineScan:
+        """A scan that goes its own way from here."""
+        return copy(self)
+
+    def read(self, text: bytes) -> None:
+        """Go on over what has been written."""
+        if text:
+            self._column += text.count(b"\t")
+            self._begins = text.endswith(b"\t")

@@ -28,7 +28,7 @@ from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema,
 from ..schema.grammar import write_value
 from ..schema.references import part_of
 from ..tables import plain_schema, row_line
-from ..tabular import Sampling, TabularGenerator, check_null_rate
+from ..tabular import RowLayout, Sampling, TabularGenerator, check_null_rate
 from ..text import TextGenerator
 from .ledger import Made
 
@@ -109,6 +109,7 @@ class GenerateSettings(Settings):
     max_length: int | None = None
     max_items: int | None = None
     sampling: Sampling = "fast"
+    layout: RowLayout = "auto"
 
     def read(self) -> Sources:
         """Read what can be read without a model: an error comes before the weights do."""
@@ -133,6 +134,7 @@ class GenerateSettings(Settings):
             batch=self.batch,
             null_rate=self.null_rate,
             sampling=self.sampling,
+            layout=self.layout,
         )
         prompt = generator.prompt_text(self.subject, self.extra)
 
@@ -154,7 +156,11 @@ class GenerateSettings(Settings):
             columns,
             model.shards(self.rows, self.batch),
             _schema_hashes(generator.grammar, self.source)
-            | {"prompt": _sha256(prompt), "examples": _sha256(examples)},
+            | {
+                "grammar": _sha256(generator.serialised),
+                "prompt": _sha256(prompt),
+                "examples": _sha256(examples),
+            },
             make,
             generator.grammar.certificate,
             examples,

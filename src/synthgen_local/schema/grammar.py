@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
@@ -43,11 +43,14 @@ from .shapes import (
 
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
+_FREE = r"[^\x00-\x1F\x7F-\x9F]"
 _WHOLE = r"-?[0-9]+(?:\.0+)?"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _WHOLE_FROM = 2**53  # floats have no fraction from here on
 UTF8 = 4
 """Bytes of the longest character."""
+Bare: TypeAlias = Text | Formatted | Digits | Number | Choice
+"""Shapes of which some are nothing but strings."""
 
 
 def write_grammar(shape: Shape) -> str:
@@ -55,7 +58,7 @@ def write_grammar(shape: Shape) -> str:
 
     Example: `write_grammar(Record((("n", Integer(0, 9)),)))`
     """
-    writer = _Writer()
+    writer = Writer()
     start = writer.rule(shape)
     return "\n".join([f"start: {start}", *writer.lines]) + "\n"
 
@@ -273,8 +276,11 @@ def _string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-class _Writer:
-    """Names each distinct terminal and rule once."""
+class Writer:
+    """Writes shapes as expressions; names each distinct terminal and rule once, in `lines`.
+
+    Example: `Writer().rule(Integer(0, 9))`
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -289,6 +295,23 @@ class _Writer:
         if key not in self._written:  # a shape may stand in many places
             self._written[key] = shape, self._rule(shape)
         return self._written[key][1]
+
+    def bare(self, shape: Bare) -> str:
+        """An expression for a string without its quotes, of which nothing is escaped."""
+        match shape:
+            case Text(minimum, maximum):
+                filled = self._terminal(f"{_FREE}{{{max(1, minimum)},{maximum}}}")
+                if maximum == 0:
+                    return '""'
+                return filled if minimum else f"({filled})?"
+            case Formatted(regexes, _, never):
+                return self._terminal(*regexes, never=never)
+            case Digits():
+                return self._positions(shape)
+            case Number():
+                return self._number(replace(shape, quoted=False))
+            case Choice(values):
+                return self._choice(list(values))
 
     def _literal(self, text: str) -> str:
         """A piece of JSON; a quote inside of a string is escaped."""
@@ -318,7 +341,7 @@ class _Writer:
             case Excerpt():
                 return self._excerpt(shape)
             case Digits():
-                return self._digits(shape)
+                return self._in_quotes(self._positions(shape))
             case Formatted(regexes, _, never):
                 return self._in_quotes(self._terminal(*regexes, never=never))
             case Quoted(value):
@@ -334,7 +357,7 @@ class _Writer:
             case Union(options):
                 return self._named("r", " | ".join(self.rule(option) for option in options))
 
-    def _choice(self, texts: list[str]) -> str:
+    def _choice(self, texts: Sequence[str]) -> str:
         literals = [self._literal(text) for text in texts]
         return literals[0] if len(literals) == 1 else self._named("T", " | ".join(literals))
 
@@ -380,7 +403,7 @@ class _Writer:
             allOf=patterns,
         )
 
-    def _digits(self, shape: Digits) -> str:
+    def _positions(self, shape: Digits) -> str:
         """A rule for each position and each sum that may be reached there."""
         following: dict[int, str] = {0: ""}
         for position in reversed(shape.positions):
@@ -393,7 +416,7 @@ class _Writer:
             following = {
                 total: self._named("r", " | ".join(ways)) for total, ways in options.items()
             }
-        return self._in_quotes(following[0])
+        return following[0]
 
     def _excerpt(self, shape: Excerpt) -> str:
         """Patterns are held against what needs no escape in JSON."""
