@@ -81,33 +81,53 @@ def draw(
             "The model's logits are not finite numbers.",
             hint="Its weights are damaged: fetch it again.",
         )
-    weights = np.exp(scaled - np.float32(peak))
+    weights = np.subtract(scaled, np.float32(peak))
+    np.exp(weights, out=weights)  # the one pass over the vocabulary that costs: all else is cheap
     total = float(weights.sum())
-    weights *= allowed
-    mass = float(weights.sum())
+    tokens = _few(allowed)
+    if tokens is None:
+        weights *= allowed
+    else:
+        weights = weights[tokens]
+    blocks = _block_sums(weights)
+    mass = float(blocks[-1])
     if mass > 0:
-        log_allowed = min(0.0, float(np.log(mass / total)))
+        log_allowed = min(0.0, math.log(mass / total))
     else:  # every allowed token is below float32's reach: weigh them among themselves
+        reached = scaled if tokens is None else scaled[tokens]
         summit = float(scaled[allowed != 0].max())
-        weights = np.exp(np.minimum(scaled - np.float32(summit), 0)) * allowed
-        log_allowed = summit - peak + float(np.log(weights.sum() / total))
-    token = _likeliest(scaled, allowed) if temperature == 0 else _invert(weights, uniform)
-    return Draw(token, log_allowed)
+        weights = np.exp(np.minimum(reached - np.float32(summit), 0))
+        if tokens is None:
+            weights *= allowed
+        blocks = _block_sums(weights)
+        log_allowed = summit - peak + math.log(float(blocks[-1]) / total)
+    if temperature == 0:
+        return Draw(_likeliest(scaled, allowed), log_allowed)
+    index = _invert(weights, blocks, uniform)
+    return Draw(index if tokens is None else int(tokens[index]), log_allowed)
+
+
+def _few(allowed: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """The allowed tokens, if they are so few that it is cheaper to pick them out."""
+    flags = allowed.view(np.bool_)
+    return np.flatnonzero(flags) if np.count_nonzero(flags) * 64 <= len(flags) else None
 
 
 def _likeliest(logits: Logits, allowed: NDArray[np.uint8]) -> int:
     return int(np.where(allowed != 0, logits, -np.inf).argmax())
 
 
-def _invert(weights: Logits, uniform: float) -> int:
-    """The first index at which the cumulative weight passes `uniform` of the whole.
+def _block_sums(weights: Logits) -> NDArray[np.float64]:
+    """The sum of the weights up to the end of each block.
 
-    Sums by blocks first: a cumulative sum over the whole vocabulary costs more than the
-    softmax.
+    A cumulative sum over the whole vocabulary would cost more than the softmax.
     """
-    blocks = np.cumsum(
-        np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64
-    )
+    starts = np.arange(0, len(weights), _BLOCK)
+    return np.cumsum(np.add.reduceat(weights, starts), dtype=np.float64)
+
+
+def _invert(weights: Logits, blocks: NDArray[np.float64], uniform: float) -> int:
+    """The first index at which the cumulative weight passes `uniform` of the whole."""
     target = uniform * float(blocks[-1])
     block = int(np.searchsorted(blocks, target, side="right"))
     start = block * _BLOCK
