@@ -125,8 +125,9 @@ def test_flat_schemas_are_written_as_lines(random_model: LocalModel) -> None:
 
     assert generator.layout == "lines"
     assert generator.prompt_text(**ASK) == (
-        "Synthetic data about medical_billing. Each record is one line of values.\n"
-        "Write new records. Make sure of this: the name must be chosen at random.\n"
+        "Write records.\n"
+        "Synthetic data about medical_billing.\n"
+        "Make sure of this: the name must be chosen at random.\n"
         "patient_id\tpatient_name\tdiagnosis_code\tprocedure_code\ttotal_charge\t"
         "insurance_claim_amount\n"
         "123456\tJohn Doe\tJ20.9\t99203\t500.0\t350.0\n"
@@ -156,7 +157,7 @@ def test_the_prompts_own_words_stay(random_model: LocalModel) -> None:
 
     text = TabularGenerator(MedicalBilling, random_model, prompt=prompt).prompt_text()
 
-    assert text.startswith("Invent bills.\nGo on.\npatient_id\t")
+    assert text.startswith("Write records.\nInvent bills.\nGo on.\npatient_id\t")
 
 
 def test_lines_that_cannot_be_are_refused(random_model: LocalModel) -> None:

@@ -17,8 +17,10 @@ from .examples import Example
 
 PREFIX = "Synthetic data about {subject}. Each record is one line of JSON."
 SUFFIX = "Write a new record. Its subject is {subject}. Make sure of this: {extra}."
-LINES_PREFIX = "Synthetic data about {subject}. Each record is one line of values."
-LINES_SUFFIX = "Write new records. Make sure of this: {extra}."
+LINES_SYSTEM = "Write records."
+"""Instead of a template's own first words. Fewer words made real rows no less likely."""
+LINES_PREFIX = "Synthetic data about {subject}."
+LINES_SUFFIX = "Make sure of this: {extra}."
 
 _VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
 

@@ -25,7 +25,7 @@ from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
-from .prompts import PREFIX, FewShotPrompt, Message, conversation
+from .prompts import LINES_SYSTEM, PREFIX, FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
@@ -245,20 +245,29 @@ class TabularGenerator:
         Lines are asked for in few words; the answer is begun with the line of the keys and the
         examples, as if the model had written them.
         """
-        prompt, examples, begun = self.prompt, self._examples, ""
-        if self._lines is not None:
-            written = [_line(self._lines, text) or "" for text in self._examples]
-            begun = "".join(f"{line}\n" for line in (self._lines.header, *written))
-            prompt, examples = prompt.for_lines(), []
+        asked = self._asked(subject, extra)
+        engine = self._model.engine
+        return conversation(engine.chat_template, asked, engine.special_tokens) + self._begun
+
+    def _asked(self, subject: str, extra: str) -> list[Message]:
+        prompt = self.prompt if self._lines is None else self.prompt.for_lines()
         content = prompt.render(
-            examples,
+            self._examples if self._lines is None else [],
             subject=subject,
             extra=extra,
             fields=describe(self.grammar.schema.json_schema),
         )
-        engine = self._model.engine
-        asked = [Message("user", content)]
-        return conversation(engine.chat_template, asked, engine.special_tokens) + begun
+        if self._lines is None:
+            return [Message("user", content)]
+        return [Message("system", LINES_SYSTEM), Message("user", content or "Synthetic data.")]
+
+    @property
+    def _begun(self) -> str:
+        """What the answer begins with."""
+        if self._lines is None:
+            return ""
+        lines = [_line(self._lines, text) or "" for text in self._examples]
+        return "".join(f"{line}\n" for line in (self._lines.header, *lines))
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         exact = self._sampling == "exact"

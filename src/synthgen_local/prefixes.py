@@ -1,0 +1,93 @@
+"""Evaluated prompts on disk, for runs to come: a prompt is then read instead of evaluated.
+
+A state holds the prompt as the model sees it, examples included, and who has the file can read
+them out of it. So nothing is kept unless it is asked for, and only its owner may open it. Knows
+files, not prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .engine.decoder import Prefix
+from .models.inventory import cache_folder
+
+_MOST = 500_000_000
+"""Bytes of all prefixes together; those that were not used for longest go first."""
+
+
+@dataclass(frozen=True)
+class PrefixKey:
+    """All that an evaluated prompt hangs on: weights, llama.cpp's build, threads, tokens.
+
+    Weights are known by their file: its header's hash, its size, and when it was changed.
+    """
+
+    weights: str
+    build: str
+    threads: int
+    tokens: Sequence[int]
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        said = json.dumps([self.weights, self.build, self.threads, *self.tokens])
+        return f"{hashlib.sha256(said.encode()).hexdigest()}.npz"
+
+
+def load_prefix(key: PrefixKey) -> Prefix | None:
+    """Return what was kept; None if nothing was, or if the file has been damaged.
+
+    Example: `load_prefix(PrefixKey("...", model.engine.build, 2, tokens))`
+    """
+    path = _folder() / key.name
+    try:
+        with np.load(path, allow_pickle=False) as file:  # a zip file: its checksums are compared
+            prefix = Prefix(file["state"].tobytes(), file["logits"])
+        os.utime(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return prefix
+
+
+def save_prefix(key: PrefixKey, prefix: Prefix) -> None:
+    """Keep an evaluated prompt, whole or not at all. A full disk is no reason to end a run.
+
+    Example: `save_prefix(key, Prefix.of(model.engine, job, threads=2))`
+    """
+    folder = _folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
+            scratch = Path(file.name)
+            try:
+                state = np.frombuffer(prefix.state, dtype=np.uint8)
+                np.savez(file, state=state, logits=prefix.logits)
+                file.close()
+                scratch.replace(folder / key.name)
+            finally:
+                scratch.unlink(missing_ok=True)
+        _trim(folder)
+
+
+def _trim(folder: Path) -> None:
+    files = sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > _MOST:
+            file.unlink()
+
+
+def _folder() -> Path:
+    return cache_folder() / "prefixes"
