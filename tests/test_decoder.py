@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
 from synthgen_local.engine.constraint import Grammar
-from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue
+from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.parallel import (
     Accepted,
@@ -78,6 +79,21 @@ def test_a_context_too_small_for_one_row_is_refused() -> None:
 
     with pytest.raises(DecodingError, match="does not fit"):
         Decoder(context, job())
+
+
+def test_long_rows_are_begun_first() -> None:
+    """A row that is expected to take long does not come last, when all other slots are idle."""
+    begun: list[int] = []
+    plain = job()
+
+    def start(row: int) -> Start:
+        begun.append(row)
+        return plain.start(row)
+
+    uneven = replace(plain, start=start, usual=[1, 3, 2, 3])
+    rows = decode_shards(RandomModel(), uneven, [range(4)], Layout(1, 1, 1), accept, attempts=1)
+
+    assert [outcome.row for outcome in rows] == begun == [1, 3, 2, 0]
 
 
 def test_a_rejected_row_is_drawn_anew() -> None:

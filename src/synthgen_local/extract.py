@@ -36,6 +36,7 @@ ATTEMPTS = 20
 MOST = 8
 """Records that a passage may have."""
 
+_USUAL = 128  # tokens of a passage's records
 _TASK = "Read the text and write down its records as JSON."
 
 
@@ -187,7 +188,7 @@ class Extractor:
             constraint = Reading(grammar.start(), texts[row])
             return Start((*suffixes[row], *grammar.head), constraint)
 
-        usual = sum(map(len, suffixes)) // len(suffixes) + 128
+        usual = [len(suffix) + _USUAL for suffix in suffixes]
         return Job(prefix, start, max(needs), seed, self._temperature, usual)
 
     def _records(self, text: str, index: int, read: int) -> Array:

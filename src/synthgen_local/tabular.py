@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel
@@ -35,6 +36,8 @@ from .schema.nulls import NullPlace, has_nulls
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
 _ROOM = 4  # times the longest example
+_ROOM_OF_ROWS = 2  # the same, for the cells that a row in flight is expected to take
+_USUAL = 64  # tokens, where there is no example
 _UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
 
 ATTEMPTS = 100
@@ -191,7 +194,12 @@ class TabularGenerator:
                 hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
             )
         job = Job.of_grammar(
-            self._language(), prompt, longest, seed=seed, temperature=self._temperature
+            self._language(),
+            prompt,
+            longest,
+            seed=seed,
+            temperature=self._temperature,
+            usual=_ROOM_OF_ROWS * max(map(len, map(engine.tokenize, self._shown)), default=_USUAL),
         )
         return self._rows(job, runs, part)
 
@@ -261,13 +269,19 @@ class TabularGenerator:
             return [Message("user", content)]
         return [Message("system", LINES_SYSTEM), Message("user", content or "Synthetic data.")]
 
+    @cached_property
+    def _shown(self) -> Sequence[str]:
+        """The examples as they stand in the prompt."""
+        if self._lines is None:
+            return self._examples
+        return [_line(self._lines, text) or "" for text in self._examples]
+
     @property
     def _begun(self) -> str:
         """What the answer begins with."""
         if self._lines is None:
             return ""
-        lines = [_line(self._lines, text) or "" for text in self._examples]
-        return "".join(f"{line}\n" for line in (self._lines.header, *lines))
+        return "".join(f"{line}\n" for line in (self._lines.header, *self._shown))
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         exact = self._sampling == "exact"

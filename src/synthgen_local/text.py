@@ -217,7 +217,7 @@ class TextGenerator:
             len(suffix) + int(_USUAL * plan.length.longest)
             for suffix, plan in zip(suffixes, plans, strict=True)
         ]
-        return Job(prefix, start, max(needs), seed, self._temperature, sum(usual) // len(usual))
+        return Job(prefix, start, max(needs), seed, self._temperature, usual)
 
     def _texts(
         self,

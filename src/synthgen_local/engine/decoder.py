@@ -13,7 +13,7 @@ What happens depends on the job and the row numbers alone, never on timing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -44,8 +44,8 @@ class Job:
 
     `prompt` is the token ids that every row begins with, `start` begins a row by its number
     and is called in several threads. `longest` is the most tokens that one row can take
-    beside the prompt, `usual` a guess at what most take. `temperature` 0 takes the likeliest
-    token.
+    beside the prompt, `usual` a guess at what most take, or one for each row. `temperature` 0
+    takes the likeliest token.
     """
 
     prompt: tuple[int, ...]
@@ -53,7 +53,15 @@ class Job:
     longest: int
     seed: int = 0
     temperature: float = 1.0
-    usual: int = _USUAL
+    usual: int | Sequence[int] = _USUAL
+
+    def expected(self, row: int) -> int:
+        """How many tokens a row is likely to take.
+
+        Example: `job.expected(0)`
+        """
+        usual = self.usual if isinstance(self.usual, int) else self.usual[row]
+        return min(self.longest, usual)
 
     @classmethod
     def of_grammar(
@@ -64,6 +72,7 @@ class Job:
         *,
         seed: int = 0,
         temperature: float = 1.0,
+        usual: int = _USUAL,
     ) -> Job:
         """Rows of one grammar after one prompt; what every row begins with is read once.
 
@@ -74,7 +83,7 @@ class Job:
             return Start((), grammar.start())
 
         prefix = (*prompt, *grammar.head)
-        return cls(prefix, start, longest - len(grammar.head), seed, temperature)
+        return cls(prefix, start, longest - len(grammar.head), seed, temperature, usual)
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,11 @@ def decode_shards(
     *,
     attempts: int,
     halt: Halt | None = None,
+    prefix: Prefix | None = None,
 ) -> Generator[Outcome[Value]]:
     """Yield an outcome for each row of `shards`, in the order in which they finish.
+
+    `prefix` is the job's prompt, if it has been evaluated before.
 
     `check` runs in the thread that decoded the row. A row that it rejects is drawn anew
     from a random stream of its own, at most `attempts` times in all. Closing the iterator
@@ -142,7 +145,7 @@ def decode_shards(
     outcomes: queue.Queue[Outcome[Value] | BaseException | None] = queue.Queue(maxsize=1024)
     stop = threading.Event()
     ending = halt or Halt()
-    prefix = Prefix.of(model, job, threads=layout.threads * layout.contexts)
+    evaluated = prefix or Prefix.of(model, job, threads=layout.threads * layout.contexts)
     left = iter(shards)
     taking = threading.Lock()
 
@@ -154,8 +157,8 @@ def decode_shards(
                 if shard is None:
                     break
                 with closing(model.open_context(_size(model, job, layout, shard))) as context:
-                    decoder = Decoder(context, job, prefix=prefix)
-                    rows = RowQueue(shard, lambda: ending.requested)
+                    decoder = Decoder(context, job, prefix=evaluated)
+                    rows = RowQueue(_longest_first(job, shard), lambda: ending.requested)
                     cancelled = lambda: stop.is_set() or ending.expired  # noqa: E731
                     for outcome in _outcomes(decoder, rows, check, attempts, cancelled):
                         outcomes.put(outcome)
@@ -206,6 +209,11 @@ def _outcomes(
             yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)
 
 
+def _longest_first(job: Job, shard: range) -> list[int]:
+    """A shard's rows as they are begun: a long one that comes last leaves all other slots idle."""
+    return sorted(shard, key=job.expected, reverse=True)
+
+
 def _size(model: Model, job: Job, layout: Layout, shard: range) -> ContextSize:
     """Room for one row of the greatest length and for the usual length of all others."""
     if len(job.prompt) + job.longest > model.context_length:
@@ -215,6 +223,6 @@ def _size(model: Model, job: Job, layout: Layout, shard: range) -> ContextSize:
             hint="Give the longest fields a smaller max_length, or use fewer examples.",
         )
     slots = max(1, min(layout.slots, len(shard)))
-    usual = min(job.longest, job.usual)
-    cells = len(job.prompt) + job.longest + (slots - 1) * usual
+    others = sum(map(job.expected, _longest_first(job, shard)[: slots - 1]))
+    cells = len(job.prompt) + job.longest + others
     return ContextSize(slots=slots, cells=-(-cells // CELLS) * CELLS, threads=layout.threads)
