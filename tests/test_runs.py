@@ -384,7 +384,8 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
     text = manifest_path(output).read_text()
     manifest = read_manifest(output)
 
-    assert manifest.settings == settings.model_copy(update={"threads": random_model.threads})
+    layout = {"threads": random_model.threads, "batch": random_model.batch(settings.batch)}
+    assert manifest.settings == settings.model_copy(update=layout)
     assert (manifest.counts.rows, manifest.counts.lost) == (20, 0)
     assert manifest.counts.tokens == manifest.counts.drawn + manifest.counts.forced
     assert 0 < manifest.counts.kept < 1
