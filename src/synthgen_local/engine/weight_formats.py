@@ -29,9 +29,9 @@ AS_SHIPPED = "as-shipped"
 MOST_KL = 0.01
 """Nats a token, mean over the held-out text, that a format may be away from the file as shipped.
 
-A row of 50 drawn tokens is then worth half a nat of evidence at most: whoever reads one row guesses
-no better than 7 in 10 times which file it was drawn from. Rounding alone stays far below, and what
-visibly spoils rows (Q4_1 written as Q4_0) is far above.
+A row of 50 drawn tokens is then half a nat from one of the shipped file, so by Pinsker's inequality
+whoever reads it guesses right at most 3 times in 4 which of the two it was drawn from. Rounding
+alone stays below, and what visibly spoils rows (Q4_1 written as Q4_0) is far above.
 """
 
 LEAST_GAIN = 1.1
