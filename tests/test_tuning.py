@@ -111,12 +111,14 @@ def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
 
 
 def test_a_file_that_is_gone_is_not_passed_by(shipped: Path) -> None:
-    """What was chosen is opened or nothing; forgetting it is a way out."""
+    """What was chosen is opened or nothing; writing it again or forgetting it are ways out."""
     path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
     path.unlink()
 
     with pytest.raises(ModelError, match="gone or cut"):
         tuning.opening(shipped, threads=1)
+    assert tuning.optimise(shipped, ["f16"], threads=1).path(shipped).is_file()
+    path.unlink()
     assert len(tuning.forget(shipped)) == 1
     assert tuning.opening(shipped, threads=1).path == path
 

@@ -7,7 +7,6 @@ and records, not what rows are.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -59,12 +58,18 @@ class Tuned(BaseModel):
         if self.format == AS_SHIPPED:
             return shipped
         path = optimised_file(shipped, self.sha256)
-        if not path.is_file() or path.stat().st_size != self.size:
+        if not self.is_here(shipped):
             raise ModelError(
                 f"The optimised weights of {shipped.name} are gone or cut: {path}",
                 hint="Write them again: synthgen-local models optimise; or use as-shipped weights.",
             )
         return path
+
+    def is_here(self, shipped: Path) -> bool:
+        """Return whether the file to open is there, and has its size."""
+        other = self.format != AS_SHIPPED
+        path = optimised_file(shipped, self.sha256) if other else shipped
+        return path.is_file() and path.stat().st_size == self.size
 
     def verdicts(self) -> dict[str, str]:
         """Return why each format was kept, or was not."""
@@ -118,9 +123,9 @@ def optimise(
 ) -> Tuned:
     """Measure formats and batches of a model, keep the best format's file, and record it.
 
-    What was measured on this kind of machine before is returned as it is. The disk holds at most
-    one more file than is kept. Raises UsageError for a format that is not known, ModelError if
-    none of them can be tried, or the disk is full.
+    What was measured on this kind of machine before, and is here, is returned as it is. The disk
+    holds at most one more file than is kept. Raises UsageError for a format that is not known,
+    ModelError if none of them can be tried, or the disk is full.
 
     Example: `optimise(Path("model.gguf"), ["f16", "q8_0"], threads=2).format`
     """
@@ -129,9 +134,8 @@ def optimise(
             f"{', '.join(sorted(unknown))} is no format.", hint=f"Choose from {', '.join(FORMATS)}."
         )
     tuned = recorded(shipped)
-    if tuned is None or not tuned.covers(names):
+    if tuned is None or not tuned.covers(names) or not tuned.is_here(shipped):
         tuned = _tune(shipped, names, threads=threads, note=note)
-    tuned.path(shipped)
     return tuned
 
 
@@ -141,8 +145,10 @@ def recorded(shipped: Path) -> Tuned | None:
     Raises ModelError if the record cannot be read.
     """
     path = optimised_record(shipped, machine())
-    if not path.is_file():
-        return None
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> Tuned:
     try:
         return Tuned.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -288,8 +294,8 @@ def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
     sync_path(partial)
     partial.replace(optimised_record(shipped, tuned.machine))
     found = optimised_files(shipped)
-    records = [json.loads(path.read_bytes()) for path in found if path.suffix == ".json"]
-    named = {optimised_file(shipped, record["sha256"]) for record in records}
+    records = [_read(path) for path in found if path.suffix == ".json"]
+    named = {optimised_file(shipped, record.sha256) for record in records}
     for path in found:
         if path.suffix == ".gguf" and path not in named:
             path.unlink()
