@@ -187,14 +187,14 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
 @pytest.mark.parametrize(
     ("rows", "batch", "threads", "layout"),
     [
-        (64, None, 2, Layout(2, 32, 1)),
-        (1, None, 2, Layout(1, 1, 2)),
-        (10, None, 2, Layout(2, 5, 1)),
+        (64, 64, 2, Layout(2, 32, 1)),
+        (1, 64, 2, Layout(1, 1, 2)),
+        (10, 64, 2, Layout(2, 5, 1)),
         (1000, 20, 2, Layout(2, 10, 1)),
         (1000, 1, 8, Layout(1, 1, 8)),
     ],
 )
-def test_plan(rows: int, batch: int | None, threads: int, layout: Layout) -> None:
+def test_plan(rows: int, batch: int, threads: int, layout: Layout) -> None:
     """One context for each core, unless there are too few rows for it."""
     assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout
 

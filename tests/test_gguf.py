@@ -17,7 +17,7 @@ import pytest
 from tiny_gguf import ARRAY, FLOAT32, INT32, LAYERS, STRING, TOKENS, UINT32, UINT64, Tiny
 
 from synthgen_local import DecodingError, LocalModel, ModelError, TabularGenerator, local_model
-from synthgen_local.engine import trial
+from synthgen_local.engine import apart
 from synthgen_local.engine.trial import Trial, hold
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
 
@@ -330,7 +330,7 @@ def test_llama_cpp_dies_elsewhere(name: str, tmp_path: Path, cache: Path) -> Non
 
 def test_a_file_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that llama.cpp does not finish loading is given up."""
-    monkeypatch.setattr(trial, "_LEAST_SECONDS", 3)
+    monkeypatch.setattr(apart, "_LEAST_SECONDS", 3)
     endless = {"tokenizer.ggml.model": (STRING, "rwkv")}
 
     with pytest.raises(ModelError, match="takes more than 3 s"):

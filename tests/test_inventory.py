@@ -124,11 +124,12 @@ def test_one_changed_byte_is_found(cache: Path, weights: Path) -> None:
 
 
 def test_a_removed_model_is_gone(cache: Path, weights: Path) -> None:
-    """Its file, its record and what was expanded from it."""
+    """Its file, its record, what was written in other formats, and what was measured."""
     model, _ = inventory.add(weights, "mine")
-    expanded = inventory.expanded_file(model.path)
-    expanded.parent.mkdir()
-    expanded.write_bytes(b"GGUF")
+    made = inventory.optimised_file(model.path, SHA256)
+    made.parent.mkdir()
+    made.write_bytes(b"GGUF")
+    inventory.optimised_record(model.path, "a machine").write_text("{}")
 
     inventory.remove("mine")
 

@@ -21,12 +21,14 @@ from conftest import CACHE, Ran
 
 from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.engine.parallel import Halt, Layout, cut
+from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.local_model import Part
 from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget, shard_hash
 from synthgen_local.runs.manifest import file_hash, manifest_path, read_manifest
 from synthgen_local.runs.run import Keeping, Report, carry_out
 from synthgen_local.runs.settings import ExtractSettings, GenerateSettings, TextSettings, Work
 from synthgen_local.runs.verify import replay, verify
+from synthgen_local.tuning import Opening
 
 Run = Callable[..., Ran]
 SETTINGS = GenerateSettings(source="name, age int", rows=700, max_length=6, model="random", seed=3)
@@ -384,7 +386,8 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
     text = manifest_path(output).read_text()
     manifest = read_manifest(output)
 
-    assert manifest.settings == settings.model_copy(update={"threads": random_model.threads})
+    layout = {"threads": random_model.threads, "batch": random_model.batch(settings.batch)}
+    assert manifest.settings == settings.model_copy(update=layout)
     assert (manifest.counts.rows, manifest.counts.lost) == (20, 0)
     assert manifest.counts.tokens == manifest.counts.drawn + manifest.counts.forced
     assert 0 < manifest.counts.kept < 1
@@ -603,6 +606,25 @@ def test_rows_that_the_schema_refuses_are_found(random_model: LocalModel, tmp_pa
 
     with pytest.raises(RunError, match="row 2 is not valid"):
         verify(output, lambda _: None)
+
+
+def test_a_calibration_of_another_machine_changes_no_run(tmp_path: Path) -> None:
+    """The manifest has the batch as a number; going on with another one is refused."""
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    output = tmp_path / "rows.jsonl"
+    here, there = (
+        LocalModel(RandomModel(), opened=Opening(weights, rows_a_context=rows), threads=2)
+        for rows in (16, 64)
+    )
+    into(output, here, SETTINGS, keeping=Keeping(run=True))
+    settings = read_manifest(output).settings
+
+    assert (settings.batch, settings.threads) == (32, 2)
+    assert there.shards(40, settings.batch) == here.shards(40)
+    with pytest.raises(RunError, match="other inputs: batch") as caught:
+        into(output, there, SETTINGS)
+    assert "--batch 32" in caught.value.hint
 
 
 @pytest.mark.model

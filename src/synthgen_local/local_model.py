@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
@@ -24,6 +22,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from .engine.decoder import Decoded, Job
 from .engine.model import Model
 from .engine.parallel import (
+    GPU_ROWS,
+    ROWS_A_CONTEXT,
     Accepted,
     Halt,
     Layout,
@@ -36,18 +36,17 @@ from .engine.parallel import (
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
 from .engine.trial import Trial, hold
-from .errors import DecodingError, ModelError, UsageError
+from .errors import DecodingError, UsageError
 from .models.catalog import default_model
 from .models.gguf import read_header
-from .models.inventory import cache_folder, expanded_file
+from .models.inventory import cache_folder
 from .models.sources import find
+from .tuning import Opening, opening
 
 Value = TypeVar("Value")
 
 RANDOM = "random"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
-
-_MOST_EXPANDED = 500_000_000  # parameters: at most 1 GB of disk and memory
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Part:
 class LocalModel:
     """Weights in memory, to be closed after use.
 
-    `engine` is what decodes; `path` is the file as shipped and `opened` the one that was loaded,
-    None if there is none; `threads` is how many CPU threads a run may use.
+    `engine` is what decodes; `path` is the file as shipped and `opened` what was chosen to be
+    loaded of it, None if there is none; `threads` is how many CPU threads a run may use.
 
     Example: `with LocalModel.load("smollm2-135m-instruct") as model: print(model.name)`
     """
@@ -76,7 +75,7 @@ class LocalModel:
         engine: Model,
         *,
         path: Path | None = None,
-        opened: Path | None = None,
+        opened: Opening | None = None,
         threads: int | None = None,
     ) -> None:
         self.engine = engine
@@ -99,8 +98,9 @@ class LocalModel:
         `name` is a name of the catalog (the default model if empty), a path to a .gguf,
         `user/repo:QUANT` of the Hugging Face cache, or `random`: random bytes for dry runs.
         `gpu_layers` of None offloads all layers if the llama.cpp build can. `weights` of
-        "fast" expands a small Q4_1 file to 16-bit floats once, beside the cached models:
-        the same values, decoded in batches almost twice as fast; "as-shipped" does not.
+        "fast" opens them on a CPU as `models optimise` has found best here; what it was not asked
+        for yet is used as shipped, but a small Q4_1 file, whose 16-bit expansion is tried once.
+        "as-shipped" opens the file itself.
 
         A file that is new here is first loaded in a process of its own, which takes a second or as
         long as loading it does. Raises ModelNotFoundError if it is not here, ModelError if it is
@@ -112,16 +112,13 @@ class LocalModel:
         name = name or default_model()
         path = find(name)
         _try_once(path, gpu_layers)
-        from .engine.llama import LlamaModel  # llama.cpp takes a quarter of a second to import
+        from .engine.llama import LlamaModel, gpu_offload  # takes a quarter of a second
 
-        engine = LlamaModel(path, name=name, gpu_layers=gpu_layers)
-        slow = engine.slow_in_batches and not engine.on_gpu
-        small = engine.parameters <= _MOST_EXPANDED
-        if weights == "fast" and slow and small and (expanded := _expanded(path, threads)):
-            engine.close()
-            engine = LlamaModel(expanded, name=name, gpu_layers=gpu_layers)
-            return cls(engine, path=path, opened=expanded, threads=threads)
-        return cls(engine, path=path, opened=path, threads=threads)
+        on_gpu = gpu_offload() and gpu_layers != 0
+        tuned = weights == "fast" and not on_gpu
+        opened = opening(path, threads=threads) if tuned else Opening(path)
+        engine = LlamaModel(opened.path, name=name, gpu_layers=gpu_layers)
+        return cls(engine, path=path, opened=opened, threads=threads)
 
     @property
     def name(self) -> str:
@@ -174,8 +171,19 @@ class LocalModel:
         """
         return cut(range(rows), self._layout(rows, batch)) if rows else []
 
+    def batch(self, wanted: int | None = None) -> int:
+        """Return how many rows are in flight at most: those wanted, or what is fast here.
+
+        Example: `model.batch() == 64` on two threads, where nothing else was measured
+        """
+        if wanted:
+            return wanted
+        if self.engine.on_gpu:
+            return GPU_ROWS
+        return self.threads * (self.opened.rows_a_context if self.opened else ROWS_A_CONTEXT)
+
     def _layout(self, rows: int, batch: int | None) -> Layout:
-        return plan(self.engine, max(1, rows), batch=batch, threads=self.threads)
+        return plan(self.engine, max(1, rows), batch=self.batch(batch), threads=self.threads)
 
     def close(self) -> None:
         """Stop what still runs, because weights in use cannot be freed, and free them."""
@@ -229,23 +237,6 @@ def _try_once(path: Path, gpu_layers: int | None) -> None:
     with suppress(OSError):  # then it is tried again next time
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-
-
-def _expanded(path: Path, threads: int) -> Path | None:
-    """The file with 16-bit weights, made at first use; None and a warning if it cannot be."""
-    target = expanded_file(path)
-    if target.is_file():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".expand-") as scratch:
-            partial = Path(scratch) / target.name
-            hold(Trial(str(path), 0, expanded=str(partial), threads=threads))
-            partial.replace(target)
-    except (OSError, ModelError) as error:
-        warnings.warn(f"The weights are used as shipped, which is slower: {error}", stacklevel=3)
-        return None
-    return target
 
 
 def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:

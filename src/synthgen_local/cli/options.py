@@ -41,7 +41,7 @@ GpuLayers = Annotated[
 ]
 Weights = Annotated[
     Literal["fast", "as-shipped"],
-    typer.Option(help="fast: expand a small Q4_1 file to 16 bits once."),
+    typer.Option(help="fast: in the format that `models optimise` chose, if it did."),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(help="Characters of a string that the schema does not limit.")
@@ -102,9 +102,9 @@ Online = Annotated[
 
 def refuse_nonsense(
     *,
-    seed: int,
-    temperature: float,
-    batch: int | None,
+    seed: int = 0,
+    temperature: float = 0,
+    batch: int | None = None,
     threads: int | None,
     rows: int = 0,
     max_length: int | None = None,

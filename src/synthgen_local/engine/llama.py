@@ -31,7 +31,6 @@ MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
-_SLOW_FILE_TYPES = {"3"}  # Q4_1: llama.cpp has no kernel for it that gains from a batch
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 
 
@@ -79,10 +78,8 @@ class LlamaModel:
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
-        self.parameters = int(llama_cpp.llama_model_n_params(self._model))
-        self.slow_in_batches = self._metadata("general.file_type") in _SLOW_FILE_TYPES
         self.description = _description(self._model)
-        self.build = f"{llama_cpp.__version__} {' '.join(_features())}"
+        self.build = build()
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -114,11 +111,6 @@ class LlamaModel:
         if self._model is not None:
             llama_cpp.llama_model_free(self._model)
             self._model = None
-
-    def _metadata(self, key: str) -> str:
-        buffer = ctypes.create_string_buffer(64)
-        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
-        return buffer.value.decode(errors="replace") if length >= 0 else ""
 
     def _text(self, token: int) -> str:
         if token < 0:
@@ -297,8 +289,10 @@ def system_info() -> dict[str, str]:
     return dict(re.findall(r"(\w+) = (\w+)", text))
 
 
-def _features() -> list[str]:
-    return [name for name, value in system_info().items() if value != "0"]
+def build() -> str:
+    """The version of llama.cpp, and what it uses of this machine: both decide how it rounds."""
+    features = (name for name, value in system_info().items() if value != "0")
+    return f"{llama_cpp.__version__} {' '.join(features)}"
 
 
 def _description(model: Any) -> str:
@@ -307,15 +301,15 @@ def _description(model: Any) -> str:
     return buffer.value.decode(errors="replace")
 
 
-def expand(source: Path, target: Path, *, threads: int) -> None:
-    """Write the weights of `source` to `target` as 16-bit floats, of the kind fastest here.
+def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> None:
+    """Write the weights of `source` to `target` in another format, by llama.cpp's number of it.
 
-    The values stay those of the quantised weights, to 8 (BF16, with AVX-512) or 11 (F16)
-    bits of mantissa. Raises ModelError if llama.cpp cannot.
+    Raises ModelError if llama.cpp cannot.
+
+    Example: `write_as(Path("model.gguf"), Path("f16.gguf"), 1, threads=2)`
     """
-    bf16 = "AVX512" in system_info()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16 if bf16 else llama_cpp.LLAMA_FTYPE_MOSTLY_F16
+    params.ftype = file_type
     params.allow_requantize = True
     params.nthread = threads
     _log.clear()
@@ -324,7 +318,8 @@ def expand(source: Path, target: Path, *, threads: int) -> None:
     )
     if status != 0:
         raise ModelError(
-            f"{source.name} cannot be expanded: {_reason()}", hint="Use the weights as shipped."
+            f"{source.name} cannot be written in another format: {_reason()}",
+            hint="Use the weights as shipped.",
         )
 
 

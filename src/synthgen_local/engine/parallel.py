@@ -23,9 +23,13 @@ from .model import ContextSize, Model
 
 Value = TypeVar("Value")
 
-_ROWS_A_CONTEXT = 32  # in flight; more makes the shared cache longer than the wider batch is worth
+ROWS_A_CONTEXT = 32
+"""Rows in flight; more makes the shared cache longer than the wider batch is usually worth."""
+
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
-_GPU_ROWS = 128
+GPU_ROWS = 128
+"""The same on a GPU."""
+
 _SHARD = 256  # rows at most; a shard ends with idle slots, and a run that is killed loses some
 _GRACE = 1.5  # seconds
 
@@ -74,17 +78,14 @@ def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
                 yield outcome.value
 
 
-def plan(model: Model, rows: int, *, batch: int | None, threads: int) -> Layout:
-    """Divide `rows` over contexts.
-
-    `batch` is the number of rows in flight in all contexts together; None lets the
-    machine decide.
+def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
+    """Divide `rows` over contexts; `batch` of them are in flight in all contexts together.
 
     Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
     if model.on_gpu:
-        return Layout(1, max(1, min(rows, batch or _GPU_ROWS)), threads)
-    in_flight = min(rows, batch or _ROWS_A_CONTEXT * threads)
+        return Layout(1, max(1, min(rows, batch)), threads)
+    in_flight = min(rows, batch)
     contexts = max(1, min(threads, in_flight // _FEWEST_ROWS))
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, threads // contexts))
 

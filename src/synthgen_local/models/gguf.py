@@ -64,11 +64,13 @@ class Array:
 class Header:
     """What stands before the weights. `size` is in bytes, `sha256` is the header's alone.
 
-    `metadata` holds numbers, flags, strings as bytes, and lists without their items.
+    `parameters` counts the weights of all tensors; `metadata` holds numbers, flags, strings as
+    bytes, and lists without their items.
     """
 
     metadata: Mapping[str, Any]
     tensors: int
+    parameters: int
     size: int
     sha256: str
 
@@ -162,8 +164,8 @@ def _header(data: mmap.mmap) -> Header:
         _refuse(f"it has {keys} keys")
     metadata = _metadata(reader, keys)
     _check_metadata(metadata)
-    _tensors(reader, tensors, int(metadata.get("general.alignment", 32)))
-    return Header(metadata, tensors, reader.at, reader.sha256())
+    parameters = _tensors(reader, tensors, int(metadata.get("general.alignment", 32)))
+    return Header(metadata, tensors, parameters, reader.at, reader.sha256())
 
 
 def _metadata(reader: _Reader, count: int) -> dict[str, Any]:
@@ -250,26 +252,31 @@ def _check_vocabulary(metadata: Mapping[str, Any]) -> None:
         _refuse("its tokenizer has a precompiled character map, which is not supported")
 
 
-def _tensors(reader: _Reader, count: int, alignment: int) -> None:
-    """Check that the tensors follow each other without a gap and end within the file."""
+def _tensors(reader: _Reader, count: int, alignment: int) -> int:
+    """Check that the tensors follow each other without a gap and end within the file.
+
+    Returns how many weights they hold.
+    """
     names: set[bytes] = set()
-    following = 0
+    following = parameters = 0
     for _ in range(count):
         name = reader.string(_MOST_NAME, "a tensor's name")
         if name in names:
             _refuse(f"the tensor {_quoted(_text(name))} is there twice")
         names.add(name)
-        size = _tensor_size(reader, name)
+        elements, size = _tensor_size(reader, name)
+        parameters += elements
         if reader.number("Q") != following:
             _refuse(f"the tensor {_quoted(_text(name))} does not follow the one before")
         following += -(-size // alignment) * alignment
     start = -(-reader.at // alignment) * alignment
     if start + following - (-size % alignment) > reader.size:
         _refuse(f"it ends {start + following - reader.size} bytes before its last tensor does")
+    return parameters
 
 
-def _tensor_size(reader: _Reader, name: bytes) -> int:
-    """The bytes of the next tensor, whose name was read."""
+def _tensor_size(reader: _Reader, name: bytes) -> tuple[int, int]:
+    """The weights and the bytes of the next tensor, whose name was read."""
     quoted = _quoted(_text(name))
     if not 0 < (dimensions := reader.number("I")) <= _MOST_DIMENSIONS:
         _refuse(f"the tensor {quoted} has {dimensions} dimensions")
@@ -281,7 +288,7 @@ def _tensor_size(reader: _Reader, name: bytes) -> int:
     block, size = BLOCKS[kind]
     if not 0 < elements <= _MOST_ELEMENTS or shape[0] % block:
         _refuse(f"the tensor {quoted} has an impossible shape")
-    return elements // block * size
+    return elements, elements // block * size
 
 
 def _text(name: bytes) -> str:

@@ -101,12 +101,41 @@ def models_folder() -> Path:
     return cache_folder() / "models"
 
 
-def expanded_file(path: Path) -> Path:
-    """Return where the 16-bit copy of a model's file lies, whether it is there or not."""
+def optimised_file(path: Path, sha256: str) -> Path:
+    """Return where a model's file lies in another format, by its hash, whether it is there or not.
+
+    Example: `optimised_file(Path("model.gguf"), sha256).is_file()`
+    """
+    return _optimised(path, sha256[:16], ".gguf")
+
+
+def optimised_record(path: Path, machine: str) -> Path:
+    """Return where it lies what was measured of a model on a kind of machine.
+
+    Example: `optimised_record(Path("model.gguf"), machine).is_file()`
+    """
+    key = hashlib.blake2b(machine.encode(), digest_size=8).hexdigest()
+    return _optimised(path, key, ".json")
+
+
+def optimised_files(path: Path) -> list[Path]:
+    """Return all files and records that were made of a model's file.
+
+    Example: `optimised_files(find("smollm2-135m-instruct").path)`
+    """
+    first = _optimised(path, "", "")
+    folder = first.parent
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.name.startswith(first.name))
+
+
+def _optimised(path: Path, key: str, suffix: str) -> Path:
+    """A name of the model's file as it is now: what was made of other bytes is not found."""
     status = path.stat()
     origin = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    key = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
-    return cache_folder() / "expanded" / f"{path.stem}.{key}.gguf"
+    of = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
+    return cache_folder() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
 
 
 def file_name(name: str, suffix: str = ".gguf") -> str:
@@ -234,7 +263,7 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
 def place(model: Installed, held: Path) -> None:
     """Move a file that was checked to where its model lies, and record it.
 
-    The same bytes in the same place stay as they are: what was expanded from them stays valid.
+    The same bytes in the same place stay as they are: what was made of them stays valid.
 
     Raises ModelError if the name stands for other bytes.
     """
@@ -284,7 +313,7 @@ def check_hash(model: Installed, found: str) -> None:
 
 
 def remove(name: str) -> Installed:
-    """Delete a model's file, what was expanded from it, and its record.
+    """Delete a model's file, what was made of it, and its record.
 
     Of the hub's cache only this file goes; what else was fetched there stays.
 
@@ -294,8 +323,8 @@ def remove(name: str) -> Installed:
     if model is None or not (model.path.is_file() or model.origin != "wheel"):
         raise not_here(name)
     try:
-        if model.path.is_file():
-            expanded_file(model.path).unlink(missing_ok=True)
+        for made in optimised_files(model.path) if model.path.is_file() else []:
+            made.unlink(missing_ok=True)
         _unlink(model.path)
         (models_folder() / file_name(name, ".json")).unlink(missing_ok=True)
     except OSError as error:

@@ -228,10 +228,13 @@ class Ledger:
         now = json.loads(text)
         changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
         if changed:
-            threads = f" (--threads {before.get('threads')})" if "threads" in changed else ""
+            layout = " ".join(
+                f"--{name} {before.get(name)}" for name in ("threads", "batch") if name in changed
+            )
             raise RunError(
                 f"{self._folder} holds a run with other inputs: {', '.join(changed)}.",
-                hint=f"Repeat its command{threads} to go on, or begin anew with --fresh.",
+                hint=f"Repeat its command{layout and f' ({layout})'} to go on, "
+                "or begin anew with --fresh.",
             )
         state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":

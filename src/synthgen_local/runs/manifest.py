@@ -39,7 +39,7 @@ class _Facts(BaseModel):
 class ModelFacts(_Facts):
     """The weights: `sha256` and `size` (bytes) are those of the file as shipped.
 
-    `opened_sha256` is that of the file that was loaded, which may be an expanded one.
+    `opened_sha256` is that of the file that was loaded, in the format `opened_as`.
     """
 
     name: str
@@ -49,6 +49,7 @@ class ModelFacts(_Facts):
     sha256: str | None
     size: int | None
     opened_sha256: str | None
+    opened_as: str | None = None
     chat_template: str | None
     device: str
 
@@ -155,7 +156,8 @@ def model_facts(model: LocalModel) -> ModelFacts:
         licence=None if known is None else known.licence,
         sha256=None if model.path is None else file_hash(model.path),
         size=None if model.path is None else model.path.stat().st_size,
-        opened_sha256=None if model.opened is None else file_hash(model.opened),
+        opened_sha256=None if model.opened is None else file_hash(model.opened.path),
+        opened_as=None if model.opened is None else model.opened.format,
         chat_template=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         device="gpu" if engine.on_gpu else "cpu",
     )
@@ -179,6 +181,7 @@ def inputs(
     """Return all that decides what the rows are, by names that people know."""
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
+        "batch": model.batch(settings.batch),
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
         **layout(model, work).model_dump(),
         **{f"version of {name}": value for name, value in versions(model).items()},
@@ -211,7 +214,9 @@ def describe(
     certificate = work.certificate
     return Manifest(
         output=OutputFacts(name="", sha256=""),
-        settings=settings.model_copy(update={"threads": model.threads}),
+        settings=settings.model_copy(
+            update={"threads": model.threads, "batch": model.batch(settings.batch)}
+        ),
         model=facts,
         hashes=dict(work.hashes),
         layout=layout(model, work),

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from ..errors import ModelError, RunError
 from ..local_model import LocalModel, Part
-from ..models.inventory import expanded_file
+from ..models.inventory import optimised_file
 from ..models.sources import find
 from ..schema import RowSchema, load_schema
 from ..tables import read_table, row_line
@@ -63,7 +63,7 @@ def replay(
 
     Example: `replay(output, verify(output, print), 5, print)`
     """
-    settings = _moved(manifest.settings, model, source, inputs)
+    settings = _moved(manifest, model, source, inputs)
     with settings.load() as loaded:
         work = settings.work(loaded, settings.read())
         _check_inputs(output, manifest, work, loaded, note)
@@ -84,9 +84,12 @@ def replay(
             note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
 
 
-def _moved(settings: AnySettings, model: str, source: str, inputs: str) -> AnySettings:
-    """The settings with what lies elsewhere now."""
+def _moved(manifest: Manifest, model: str, source: str, inputs: str) -> AnySettings:
+    """The settings with what lies elsewhere now; what was opened as shipped is so again."""
+    settings = manifest.settings
     changes = {"model": model} if model else {}
+    if manifest.model.opened_sha256 == manifest.model.sha256:
+        changes["weights"] = "as-shipped"
     if source and isinstance(settings, GenerateSettings | ExtractSettings):
         changes["source"] = source
     if inputs:
@@ -187,7 +190,7 @@ def _schema(manifest: Manifest, source: str) -> RowSchema:
 
 
 def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
-    """The file as shipped, and the expanded one if it is what was loaded."""
+    """The file as shipped, and the one that was loaded if that is another and still here."""
     if manifest.model.sha256 is None:
         return
     try:
@@ -199,12 +202,12 @@ def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
         return
     wanted = [(path, manifest.model.sha256)]
     opened = manifest.model.opened_sha256
-    if opened not in (None, manifest.model.sha256) and expanded_file(path).is_file():
-        wanted.append((expanded_file(path), str(opened)))
+    if opened is not None and optimised_file(path, opened).is_file():
+        wanted.append((optimised_file(path, opened), opened))
     for file, known in wanted:
         if file_hash(file) != known:
             raise RunError(
                 f"{file} has other bytes than the weights of the run.",
-                hint="Fetch the model again; an expanded file may be deleted.",
+                hint="Fetch the model again; forget an optimised file: models optimise --forget.",
             )
         note(f"{file} has the manifest's SHA-256, {known}")

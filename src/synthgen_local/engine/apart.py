@@ -1,0 +1,75 @@
+"""Work on a model's file in a process of its own: on some files llama.cpp ends the process.
+
+A question goes in as JSON and its answer comes back as JSON, or an error with its hint. Knows
+processes, not what is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, SynthgenError
+from ..processes import leave_no_core, python
+
+_LEAST_SECONDS = 60
+_BYTES_A_SECOND = 20_000_000  # a slow disk: what a file of that size may take
+_HINT = "Fetch it again, or use another model."
+
+
+def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0) -> Any:
+    """Return what a module of this package answers about a model's file.
+
+    It may take as long as reading a file of that size does on a slow disk, and `seconds` more.
+    Raises ModelError for what it refuses, or if the process dies or hangs.
+
+    Example: `ask("synthgen_local.engine.trial", "model.gguf", {"path": "model.gguf"})`
+    """
+    patience = _LEAST_SECONDS + Path(path).stat().st_size / _BYTES_A_SECOND + seconds
+    try:
+        done = subprocess.run(
+            **python(module),
+            input=json.dumps(question).encode(),
+            stdout=subprocess.PIPE,
+            timeout=patience,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            f"{path} cannot be loaded: it takes more than {patience:.0f} s.", hint=_HINT
+        ) from None
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        said = f"{path} cannot be loaded: {_end(done.returncode)}.", _HINT
+    else:
+        if done.returncode == 0:
+            return said
+    message, hint = said
+    raise ModelError(message, hint=hint)
+
+
+def answer(work: Callable[..., Any]) -> int:
+    """Do what the process was started for, and return its exit code.
+
+    Example: `sys.exit(answer(lambda path: Path(path).stat().st_size))`
+    """
+    leave_no_core()
+    try:
+        print(json.dumps(work(**json.load(sys.stdin))))
+    except SynthgenError as error:
+        print(json.dumps([str(error), error.hint]))
+        return 1
+    return 0
+
+
+def _end(code: int) -> str:
+    """How a process ended that said nothing."""
+    if code >= 0:
+        return "something fails on it that knows no reason"
+    return f"llama.cpp ends with {signal.Signals(-code).name} on it"

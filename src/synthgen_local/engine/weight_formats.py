@@ -1,0 +1,298 @@
+"""In which formats a model's weights can be, and what each costs and brings on this CPU.
+
+A format is compared with the file as shipped in a process of its own (`apart.py`): tokens a second
+at the batches of a run, and how far it moves the model's distribution on a text that no model has
+seen. Knows files and the engine; not where files are kept, nor what was found before.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .apart import answer, ask
+from .model import Context, ContextSize, Logits, Model, Step
+from .parallel import ROWS_A_CONTEXT
+
+AS_SHIPPED = "as-shipped"
+
+MOST_KL = 0.01
+"""Nats a token, mean over the held-out text, that a format may be away from the file as shipped.
+
+A row of 50 drawn tokens is then half a nat from one of the shipped file, so by Pinsker's inequality
+whoever reads it guesses right at most 3 times in 4 which of the two it was drawn from. Rounding
+alone stays below, and what visibly spoils rows (Q4_1 written as Q4_0) is far above.
+"""
+
+LEAST_GAIN = 1.1
+"""What is not this much faster than the file as shipped is not worth its place on the disk."""
+
+NOISE = 0.05
+"""Speeds that differ by less are the same."""
+
+ROWS = (16, ROWS_A_CONTEXT, 64)
+"""Rows a context that are tried."""
+
+_PREFIX = 128  # tokens that all rows share
+_PASSES = 32  # tokens that each row takes: more rows also mean a longer cache
+_CHUNK = 32  # tokens of the held-out text in one pass
+_SECONDS = 600  # for a comparison
+
+_Doubles: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: llama.cpp's number of it, and bits that a weight takes at most.
+
+    Of Q4_0 these are the bits of the Q6_K that llama.cpp gives the output layer.
+    """
+
+    file_type: int
+    bits: float
+
+    def size(self, parameters: int) -> int:
+        """Return the bytes that so many weights take at most.
+
+        Example: `FORMATS["f16"].size(1000) == 2000`
+        """
+        return int(parameters * self.bits / 8)
+
+
+FORMATS = {
+    "bf16": Format(32, 16),
+    "f16": Format(1, 16),
+    "q8_0": Format(7, 8.5),
+    "q4_0": Format(2, 6.6),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a format came to: bytes of its file, nats a token, tokens a second by rows a context.
+
+    `gain` is its speed at 32 rows a context as a multiple of the shipped file's, taken in turns.
+    """
+
+    format: str
+    size: int
+    kl: float
+    gain: float
+    speeds: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two files to compare: the one as shipped, and one of another format, or the same."""
+
+    shipped: str
+    other: str
+    rows: Sequence[int]
+    threads: int
+    passes: int = _PASSES
+
+
+def write(source: Path, target: Path, name: str, *, threads: int) -> None:
+    """Write a file in the format of that name. Raises ModelError.
+
+    Example: `write(Path("model.gguf"), Path("f16.gguf"), "f16", threads=2)`
+    """
+    order = {
+        "source": str(source),
+        "target": str(target),
+        "file_type": FORMATS[name].file_type,
+        "threads": threads,
+    }
+    ask(__name__, str(source), {"order": order}, seconds=_SECONDS)
+
+
+def measure(name: str, comparison: Comparison) -> Measured:
+    """Return what a format comes to that was written to `comparison.other`. Raises ModelError.
+
+    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", [32], threads=2)).kl`
+    """
+    question = {"comparison": asdict(comparison)}
+    found = ask(__name__, comparison.shipped, question, seconds=_SECONDS)
+    speeds = {int(rows): float(speed) for rows, speed in found["speeds"].items()}
+    size = Path(comparison.other).stat().st_size
+    return Measured(name, size, found["kl"], found["gain"], speeds)
+
+
+def choose(measured: Sequence[Measured]) -> Measured | None:
+    """Return the fastest that keeps the distribution and pays; None is the file as shipped.
+
+    Among those that are as fast as each other it is the one nearest to the file as shipped.
+
+    Example: `choose([Measured("f16", 2, 0.001, 2.0, {}), Measured("q4_0", 1, 0.2, 2.5, {})])`
+    """
+    fit = [found for found in measured if _unfit(found) is None]
+    top = max((found.gain for found in fit), default=0)
+    near = [found for found in fit if found.gain >= top * (1 - NOISE)]
+    return min(near, key=lambda found: (found.kl, found.size), default=None)
+
+
+def rows_a_context(speeds: Mapping[int, float]) -> int:
+    """Return the batch of one context: the usual one, unless another is faster by more than noise.
+
+    Example: `rows_a_context({16: 900.0, 32: 1000.0, 64: 1020.0}) == 32`
+    """
+    best = max(speeds, key=speeds.__getitem__, default=ROWS_A_CONTEXT)
+    usual = speeds.get(ROWS_A_CONTEXT)
+    if usual is None or usual >= speeds[best] * (1 - NOISE):
+        return ROWS_A_CONTEXT
+    return best
+
+
+def verdict(found: Measured, chosen: Measured | None) -> str:
+    """Return in a few words why a format was kept, or why not.
+
+    Example: `verdict(Measured("f16", 2, 0.001, 1.02, {}), None)`
+    """
+    if found == chosen or (chosen is None and found.format == AS_SHIPPED):
+        return "kept"
+    if reason := _unfit(found):
+        return reason
+    assert chosen is not None
+    if found.gain >= chosen.gain * (1 - NOISE):
+        return f"no faster than {chosen.format}, and further from as shipped"
+    return f"slower than {chosen.format}"
+
+
+def _unfit(found: Measured) -> str | None:
+    if found.format == AS_SHIPPED:
+        return "slower"
+    if not found.kl <= MOST_KL:
+        return f"changes the model: KL above {MOST_KL}"
+    if found.gain < LEAST_GAIN:
+        return f"less than {LEAST_GAIN} times as fast as shipped"
+    return None
+
+
+def divergence(shipped: Logits, other: Logits) -> _Doubles:
+    """Return the KL divergence in nats of each row of logits from that of the shipped file.
+
+    Example: `divergence(logits, logits).max() == 0`
+    """
+    p, q = _log_softmax(shipped), _log_softmax(other)
+    found: _Doubles = (np.exp(p) * (p - q)).sum(axis=-1)
+    return found
+
+
+def _log_softmax(logits: Logits) -> _Doubles:
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=-1, keepdims=True)
+    found: _Doubles = exact - np.log(np.exp(exact).sum(axis=-1, keepdims=True))
+    return found
+
+
+def compare(comparison: Comparison) -> dict[str, object]:
+    """Return `kl`, `gain` and `speeds` of a file; to be called in a process of its own.
+
+    Example: `compare(Comparison("model.gguf", "f16.gguf", [32], threads=2))["kl"]`
+    """
+    from .llama import LlamaModel
+
+    shipped, other = (
+        LlamaModel(Path(path), gpu_layers=0) for path in (comparison.shipped, comparison.other)
+    )
+    with closing(shipped), closing(other):
+        kl = _mean_kl(shipped, other)
+        tokens = _held_out(shipped)
+
+        def speed(model: Model, rows: int) -> float:
+            return _speed(model, tokens, rows, comparison)
+
+        known = speed(shipped, ROWS_A_CONTEXT)
+        speeds = {rows: speed(other, rows) for rows in comparison.rows}
+        usual = speeds.get(ROWS_A_CONTEXT) or speed(other, ROWS_A_CONTEXT)
+    return {"kl": kl, "gain": usual / known, "speeds": speeds}
+
+
+def _held_out(model: Model) -> list[int]:
+    text = (files(__package__) / "held_out.txt").read_text(encoding="utf-8")
+    return model.tokenize(text)
+
+
+def _mean_kl(shipped: Model, other: Model) -> float:
+    """How far the other's predictions of each token of the held-out text are, in the mean.
+
+    One thread for each, as in a run: two that share a pass wait for each other on a busy machine.
+    """
+    tokens = _held_out(shipped)
+    size = ContextSize(slots=_CHUNK, cells=len(tokens) + _CHUNK, threads=1)
+    with (
+        closing(shipped.open_context(size)) as one,
+        closing(other.open_context(size)) as two,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        found = []
+        readers = [_predictions(context, tokens) for context in (one, two)]
+        for _ in range(1, len(tokens), _CHUNK):
+            p, q = pool.map(next, readers)
+            found.append(divergence(p, q))
+    return float(np.concatenate(found).mean())
+
+
+def _predictions(context: Context, tokens: Sequence[int]) -> Iterator[Logits]:
+    """The logits after each token but the first, some at a time, valid until the next ones."""
+    context.prefill(tokens[:1])
+    context.fork(0)
+    for start in range(1, len(tokens), _CHUNK):
+        yield context.decode([Step([0], [token]) for token in tokens[start : start + _CHUNK]])
+
+
+def _speed(model: Model, tokens: Sequence[int], rows: int, comparison: Comparison) -> float:
+    """Tokens a second that all contexts decode together, one thread each as in a run.
+
+    Time is that of the thread on its core: what else the machine does counts least in it.
+    """
+    prefix, passes = tokens[:_PREFIX], comparison.passes
+    size = ContextSize(slots=rows, cells=len(prefix) + rows * (passes + 1), threads=1)
+
+    def decode(_context: int) -> float:
+        with closing(model.open_context(size)) as context:
+            context.prefill(prefix)
+            for slot in range(rows):
+                context.fork(slot)
+            _pass(context, tokens, rows, 0)  # the first one touches memory that is new
+            start = time.thread_time()
+            for number in range(1, passes + 1):
+                _pass(context, tokens, rows, number)
+            return rows * passes / (time.thread_time() - start)
+
+    with ThreadPoolExecutor(comparison.threads) as pool:
+        return sum(pool.map(decode, range(comparison.threads)))
+
+
+def _pass(context: Context, tokens: Sequence[int], rows: int, number: int) -> None:
+    """One token for each row, another one for each."""
+    context.decode(
+        [Step([slot], [tokens[(slot + rows * number) % len(tokens)]]) for slot in range(rows)]
+    )
+
+
+def _answer(
+    order: dict[str, object] | None = None, comparison: dict[str, object] | None = None
+) -> dict[str, object] | None:
+    if comparison:
+        return compare(Comparison(**comparison))  # type: ignore[arg-type]
+    assert order
+    from .llama import write_as
+
+    source, target = Path(str(order["source"])), Path(str(order["target"]))
+    write_as(source, target, int(str(order["file_type"])), threads=int(str(order["threads"])))
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(answer(_answer))

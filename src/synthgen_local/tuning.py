@@ -1,0 +1,309 @@
+"""In which format a model is opened on this kind of machine, and how many rows a context decodes.
+
+What was measured is recorded under `optimised/` in the cache, one JSON file for each model and kind
+of machine, beside the files that were written. From then on the record decides. Knows measurements
+and records, not what rows are.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .engine import weight_formats
+from .engine.parallel import ROWS_A_CONTEXT
+from .engine.weight_formats import AS_SHIPPED, FORMATS, ROWS, Comparison, Measured
+from .errors import ModelError, UsageError
+from .models.gguf import Header, read_header
+from .models.inventory import optimised_file, optimised_files, optimised_record, sha256_of, writing
+from .whole import sync_path
+
+MOST_DISK = 4_000_000_000
+"""Bytes that a file may take that is written here."""
+
+_AUTOMATIC = 1_000_000_000  # the same where nobody asked for it
+_Q4_1 = 3  # llama.cpp has no kernel for it that gains from a batch
+_BRIEF = 6  # passes of a measurement that nobody asked for
+_SPARE = 500_000_000  # bytes that are left free on the disk
+
+
+class Tuned(BaseModel):
+    """What was chosen for a model's file on one kind of machine, and why.
+
+    `sha256` and `size` are those of the file to open; with the format `as-shipped` that is the
+    model's own. `refused` says why formats were not tried.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    machine: str
+    threads: int
+    shipped_sha256: str
+    format: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int
+    rows_a_context: int = Field(gt=0, le=255)
+    measured: list[Measured]
+    refused: dict[str, str] = {}
+
+    def path(self, shipped: Path) -> Path:
+        """Return the file to open. Raises ModelError if it is gone, or was cut."""
+        if self.format == AS_SHIPPED:
+            return shipped
+        path = optimised_file(shipped, self.sha256)
+        if not self.is_here(shipped):
+            raise ModelError(
+                f"The optimised weights of {shipped.name} are gone or cut: {path}",
+                hint="Write them again: synthgen-local models optimise; or use as-shipped weights.",
+            )
+        return path
+
+    def is_here(self, shipped: Path) -> bool:
+        """Return whether the file to open is there, and has its size."""
+        other = self.format != AS_SHIPPED
+        path = optimised_file(shipped, self.sha256) if other else shipped
+        return path.is_file() and path.stat().st_size == self.size
+
+    def verdicts(self) -> dict[str, str]:
+        """Return why each format was kept, or was not."""
+        kept = next((found for found in self.measured if found.format == self.format), None)
+        chosen = None if self.format == AS_SHIPPED else kept
+        return {found.format: weight_formats.verdict(found, chosen) for found in self.measured}
+
+    def covers(self, names: Sequence[str]) -> bool:
+        """Return whether these formats were measured, and batches as well."""
+        known = {found.format for found in self.measured if len(found.speeds) == len(ROWS)}
+        return {AS_SHIPPED, *names} <= known | set(self.refused)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What to open: a file, its format, and the rows that each context is to have in flight."""
+
+    path: Path
+    format: str = AS_SHIPPED
+    rows_a_context: int = ROWS_A_CONTEXT
+
+
+def opening(shipped: Path, *, threads: int) -> Opening:
+    """Return what was chosen for a model on this kind of machine.
+
+    A small Q4_1 file is compared with its 16-bit expansion where nothing was chosen yet, which
+    takes some seconds. If that fails it is used as shipped, and a warning says so. Raises
+    ModelError if what was chosen is not there.
+
+    Example: `opening(Path("model.gguf"), threads=2).path`
+    """
+    tuned = recorded(shipped)
+    if tuned is None and _slow_in_batches(read_header(shipped)):
+        try:
+            tuned = _tune(shipped, [sixteen_bits()], threads=threads, brief=True)
+        except (OSError, ModelError) as error:
+            warnings.warn(
+                f"The weights are used as shipped, which is slower: {error}", stacklevel=3
+            )
+    if tuned is None:
+        return Opening(shipped)
+    return Opening(tuned.path(shipped), tuned.format, tuned.rows_a_context)
+
+
+def optimise(
+    shipped: Path,
+    names: Sequence[str] = tuple(FORMATS),
+    *,
+    threads: int,
+    note: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """Measure formats and batches of a model, keep the best format's file, and record it.
+
+    What was measured on this kind of machine before, and is here, is returned as it is. The disk
+    holds at most one more file than is kept. Raises UsageError for a format that is not known,
+    ModelError if none of them can be tried, or the disk is full.
+
+    Example: `optimise(Path("model.gguf"), ["f16", "q8_0"], threads=2).format`
+    """
+    if unknown := set(names) - set(FORMATS):
+        raise UsageError(
+            f"{', '.join(sorted(unknown))} is no format.", hint=f"Choose from {', '.join(FORMATS)}."
+        )
+    tuned = recorded(shipped)
+    if tuned is None or not tuned.covers(names) or not tuned.is_here(shipped):
+        tuned = _tune(shipped, names, threads=threads, note=note)
+    return tuned
+
+
+def recorded(shipped: Path) -> Tuned | None:
+    """Return what is recorded for a model on this kind of machine, None if nothing is.
+
+    Raises ModelError if the record cannot be read.
+    """
+    path = optimised_record(shipped, machine())
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> Tuned:
+    try:
+        return Tuned.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ModelError(f"The record {path} cannot be read.", hint="Delete it.") from error
+
+
+def forget(shipped: Path) -> list[Path]:
+    """Delete what was written for a model, on all kinds of machines; return what that was.
+
+    Example: `forget(Path("model.gguf"))`
+    """
+    found = optimised_files(shipped)
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def verify(shipped: Path) -> None:
+    """Hash the file again that is opened for a model on this kind of machine, if it is another.
+
+    Raises ModelError if it is not what was recorded.
+
+    Example: `verify(Path("model.gguf"))`
+    """
+    tuned = recorded(shipped)
+    if tuned is not None and (path := tuned.path(shipped)) != shipped:
+        found = sha256_of(path)
+        if found != tuned.sha256:
+            raise ModelError(
+                f"{path} is damaged: its sha256 is {found} where {tuned.sha256} is recorded.",
+                hint="Delete it with: synthgen-local models optimise --forget, and its name.",
+            )
+
+
+def machine() -> str:
+    """Return what speed and rounding hang on: the processor, and llama.cpp's build.
+
+    Example: `machine()`
+    """
+    from .engine.llama import build
+
+    return f"{platform.machine()} {build()}"
+
+
+def sixteen_bits() -> str:
+    """Return the 16-bit format that this CPU multiplies faster.
+
+    Example: `sixteen_bits() in ("bf16", "f16")`
+    """
+    from .engine.llama import system_info
+
+    return "bf16" if "AVX512" in system_info() else "f16"
+
+
+def _slow_in_batches(header: Header) -> bool:
+    small = FORMATS["f16"].size(header.parameters) <= _AUTOMATIC
+    return small and header.metadata.get("general.file_type") == _Q4_1
+
+
+def _tune(
+    shipped: Path,
+    names: Sequence[str],
+    *,
+    threads: int,
+    brief: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    folder = optimised_record(shipped, machine()).parent
+    with writing(folder) as scratch:
+        tried, refused = _possible(shipped, names, folder)
+
+        def written(name: str) -> Path:
+            """The file in that format, alone of its kind: the one before makes room for it."""
+            target = scratch / f"{name}.gguf"
+            if not target.is_file():
+                for other in scratch.iterdir():
+                    other.unlink()
+                weight_formats.write(shipped, target, name, threads=threads)
+            return target
+
+        def measured(name: str, file: Path) -> Measured:
+            note(f"Measuring {name}, {file.stat().st_size / 1e6:.0f} MB")
+            rows = (ROWS_A_CONTEXT,) if brief else ROWS
+            sizes = {"passes": _BRIEF} if brief else {}
+            asked = Comparison(str(shipped), str(file), rows, threads, **sizes)
+            return weight_formats.measure(name, asked)
+
+        found = [] if brief else [measured(AS_SHIPPED, shipped)]
+        found += [measured(name, written(name)) for name in tried]
+        chosen = weight_formats.choose(found)
+        best = chosen or next((each for each in found if each.format == AS_SHIPPED), None)
+        file = shipped if chosen is None else written(chosen.format)
+        tuned = Tuned(
+            machine=machine(),
+            threads=threads,
+            shipped_sha256=sha256_of(shipped),
+            format=AS_SHIPPED if chosen is None else chosen.format,
+            sha256=sha256_of(file),
+            size=file.stat().st_size,
+            rows_a_context=weight_formats.rows_a_context(best.speeds if best else {}),
+            measured=found,
+            refused=refused,
+        )
+        _keep(shipped, tuned, file, scratch)
+    return tuned
+
+
+def _possible(
+    shipped: Path, names: Sequence[str], folder: Path
+) -> tuple[list[str], dict[str, str]]:
+    """The formats that can be tried, and why others cannot. Raises ModelError if none can."""
+    header = read_header(shipped)
+    shipped_size = shipped.stat().st_size
+    free, memory = shutil.disk_usage(folder).free - _SPARE, _memory() // 2
+    refused = {}
+    for name in names:
+        size = header.size + FORMATS[name].size(header.parameters)
+        if header.metadata.get("general.file_type") == FORMATS[name].file_type:
+            refused[name] = "it is the format as shipped"
+        elif size > MOST_DISK:
+            refused[name] = f"{_gigabytes(size)}, above the bound of {_gigabytes(MOST_DISK)}"
+        elif size > free:
+            refused[name] = f"{_gigabytes(size)}, and the disk has {_gigabytes(max(0, free))} left"
+        elif size + shipped_size > memory:
+            refused[name] = f"{_gigabytes(size)}, too much for half of this machine's memory"
+    tried = [name for name in names if name not in refused]
+    if not tried:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ModelError(
+            f"{shipped.name} cannot be written in another format: {reasons}.",
+            hint="Make room, or choose other formats; as shipped it runs as before.",
+        )
+    return tried, refused
+
+
+def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
+    """Put the file in its place, then its record; what no record names any more is deleted."""
+    if tuned.format != AS_SHIPPED:
+        sync_path(file)
+        file.replace(optimised_file(shipped, tuned.sha256))
+    partial = scratch / "record"
+    partial.write_text(f"{tuned.model_dump_json(indent=2)}\n", "utf-8")
+    sync_path(partial)
+    partial.replace(optimised_record(shipped, tuned.machine))
+    found = optimised_files(shipped)
+    records = [_read(path) for path in found if path.suffix == ".json"]
+    named = {optimised_file(shipped, record.sha256) for record in records}
+    for path in found:
+        if path.suffix == ".gguf" and path not in named:
+            path.unlink()
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

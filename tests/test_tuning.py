@@ -1,0 +1,179 @@
+"""What is recorded of a model on a kind of machine, and what is opened because of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_gguf import UINT32, Tiny
+
+from synthgen_local import LocalModel, ModelError, UsageError, tuning
+from synthgen_local.engine import weight_formats
+from synthgen_local.engine.weight_formats import Comparison, Measured
+from synthgen_local.models import inventory
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that says that it is Q4_1, and measurements without a clock."""
+
+    def measure(name: str, asked: Comparison) -> Measured:
+        size = Path(asked.other).stat().st_size
+        kl = {"as-shipped": 0.0, "q4_0": 0.2, "f16": 0.001}.get(name, 0.002)
+        speeds = dict.fromkeys(asked.rows, 100.0) | ({64: 200.0} if len(asked.rows) > 1 else {})
+        return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
+
+    monkeypatch.setattr(weight_formats, "measure", measure)
+    monkeypatch.setattr(tuning, "sixteen_bits", lambda: "f16")
+    model = Tiny()
+    model.keys["general.file_type"] = (UINT32, 3)
+    return model.write(tmp_path / "tiny.gguf")
+
+
+def test_a_small_q4_1_file_is_expanded_at_first_use(shipped: Path, cache: Path) -> None:
+    """It is measured once; then the record decides, and no two openings differ."""
+    first = tuning.opening(shipped, threads=1)
+    record = next((cache / "optimised").glob("*.json"))
+    written = record.stat().st_mtime_ns
+
+    assert tuning.opening(shipped, threads=1) == first
+    assert (first.format, first.rows_a_context) == ("f16", 32)
+    assert first.path.parent == record.parent
+    assert json.loads(record.read_text())["sha256"] == inventory.sha256_of(first.path)
+    assert record.stat().st_mtime_ns == written
+    assert sorted(path.suffix for path in record.parent.iterdir()) == [".gguf", ".json"]
+
+
+def test_what_does_not_pay_is_recorded_as_well(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file as shipped is then opened without another look."""
+    slow = Measured("f16", 1, 0.0, 1.0, {32: 1.0})
+    monkeypatch.setattr(weight_formats, "measure", lambda *_: slow)
+    assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
+
+    monkeypatch.setattr(weight_formats, "write", None)
+    assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
+    tuned = tuning.recorded(shipped)
+    assert tuned is not None
+    assert tuned.verdicts() == {"f16": "less than 1.1 times as fast as shipped"}
+
+
+def test_a_failure_at_first_use_is_told(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model runs as it is, a warning says why, and nothing is recorded."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ModelError("no room")
+
+    monkeypatch.setattr(weight_formats, "write", fail)
+
+    with pytest.warns(UserWarning, match="as shipped, which is slower: no room"):
+        assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
+    assert tuning.recorded(shipped) is None
+
+
+def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
+    """What was asked for replaces what was found at first use, and is not measured twice."""
+    before = tuning.opening(shipped, threads=1)
+    notes: list[str] = []
+    tuned = tuning.optimise(shipped, ["q4_0", "q8_0", "f16"], threads=1, note=notes.append)
+    again = tuning.optimise(shipped, ["f16"], threads=1, note=notes.append)
+
+    assert (tuned.format, tuned.rows_a_context) == ("f16", 64)
+    assert tuned == again
+    assert len(notes) == 4
+    assert tuned.verdicts()["q4_0"] == "changes the model: KL above 0.01"
+    assert tuning.opening(shipped, threads=1).rows_a_context == 64
+    assert before.path == tuned.path(shipped)
+
+
+def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
+    """Its file and its rows a context; `as-shipped` and `batch` overrule it."""
+    tuned = tuning.optimise(shipped, ["f16"], threads=1)
+
+    with LocalModel.load(str(shipped), threads=2, gpu_layers=0) as model:
+        assert model.opened == tuning.Opening(tuned.path(shipped), "f16", 64)
+        assert (model.batch(), model.batch(7)) == (128, 7)
+    with LocalModel.load(str(shipped), threads=2, gpu_layers=0, weights="as-shipped") as model:
+        assert model.opened == tuning.Opening(shipped)
+        assert model.batch() == 64
+
+
+def test_a_file_that_is_gone_is_not_passed_by(shipped: Path) -> None:
+    """What was chosen is opened or nothing; writing it again or forgetting it are ways out."""
+    path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
+    path.unlink()
+
+    with pytest.raises(ModelError, match="gone or cut"):
+        tuning.opening(shipped, threads=1)
+    assert tuning.optimise(shipped, ["f16"], threads=1).path(shipped).is_file()
+    path.unlink()
+    assert len(tuning.forget(shipped)) == 1
+    assert tuning.opening(shipped, threads=1).path == path
+
+
+def test_a_changed_byte_is_found(shipped: Path) -> None:
+    """The optimised file is hashed by `verify` as the shipped one is."""
+    path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
+    tuning.verify(shipped)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    with pytest.raises(ModelError, match="is damaged"):
+        tuning.verify(shipped)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "reason"),
+    [
+        ("MOST_DISK", 1000, "above the bound"),
+        ("_SPARE", 1 << 60, "the disk has 0.0 GB left"),
+        ("_memory", lambda: 1000, "half of this machine's memory"),
+    ],
+)
+def test_bounds(
+    bound: str, value: Any, reason: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is written that is too large for the bound, the disk or the memory."""
+    monkeypatch.setattr(tuning, bound, value)
+
+    with pytest.raises(ModelError, match=reason):
+        tuning.optimise(shipped, ["f16"], threads=1)
+
+
+def test_formats_by_name(shipped: Path) -> None:
+    """One that is not known is an error of usage."""
+    with pytest.raises(UsageError, match="q9 is no format"):
+        tuning.optimise(shipped, ["q9"], threads=1)
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:
+    """Table and note for people, JSON for programs; what it wrote can be listed and forgotten."""
+    Tiny().write(tmp_path / "tiny.gguf")
+    settings = {"SYNTHGEN_LOCAL_CACHE": str(tmp_path / "cache")}
+    run("models", "add", "tiny.gguf", **settings)
+    ask = ("models", "optimise", "tiny", "--threads", "1")
+
+    shown = run(*ask, "--formats", "f16", **settings)
+    told = json.loads(run(*ask, "--formats", "f16", "--json", **settings).out)
+    wrong = run(*ask, "--formats", "q9", **settings)
+    listed = run("models", "list", "--json", **settings)
+    gone = run("models", "optimise", "tiny", "--forget", **settings)
+
+    assert (shown.code, wrong.code, gone.code) == (0, 2, 0), shown.err
+    assert "KL, nats a token" in shown.out
+    assert "Measuring f16" in shown.err
+    assert list(told["verdicts"]) == ["as-shipped", "f16"]
+    assert list(told["verdicts"].values()).count("kept") == 1
+    assert "optimised" in json.loads(listed.out)[-1]
+    assert not list((tmp_path / "cache" / "optimised").iterdir())

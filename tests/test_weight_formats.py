@@ -1,0 +1,117 @@
+"""Which format is kept: a rule over measurements, and what they measure with real weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthgen_local import ModelError
+from synthgen_local.engine.weight_formats import (
+    AS_SHIPPED,
+    FORMATS,
+    LEAST_GAIN,
+    MOST_KL,
+    NOISE,
+    Comparison,
+    Measured,
+    choose,
+    divergence,
+    measure,
+    rows_a_context,
+    verdict,
+    write,
+)
+
+SHIPPED = Measured(AS_SHIPPED, 100, 0.0, 1.0, {})
+NUMBERS = st.floats(0, 4, allow_nan=False)
+FOUND = st.lists(
+    st.builds(
+        Measured, st.sampled_from(sorted(FORMATS)), st.integers(1, 9), NUMBERS, NUMBERS,
+        st.just({}),
+    ),
+    unique_by=lambda found: found.format,
+)  # fmt: skip
+
+
+@given(FOUND)
+def test_what_is_kept_is_near_and_fast(found: list[Measured]) -> None:
+    """It is within the bounds, no other that is too is faster by more than noise, or as fast."""
+    chosen = choose([SHIPPED, *found])
+    fit = [each for each in found if each.kl <= MOST_KL and each.gain >= LEAST_GAIN]
+
+    assert (chosen is None) == (not fit)
+    if chosen:
+        assert chosen in fit
+        top = max(each.gain for each in fit)
+        assert chosen.gain >= top * (1 - NOISE)
+        assert all(each.kl >= chosen.kl for each in fit if each.gain >= top * (1 - NOISE))
+
+
+@given(FOUND)
+def test_one_is_kept_and_each_other_told_why_not(found: list[Measured]) -> None:
+    """Of all formats and the file as shipped exactly one is kept."""
+    chosen = choose([SHIPPED, *found])
+
+    verdicts = [verdict(each, chosen) for each in (SHIPPED, *found)]
+
+    assert verdicts.count("kept") == 1
+    assert all(verdicts)
+
+
+def test_a_model_that_says_no_numbers_is_not_kept() -> None:
+    """A divergence that is not a number is within no bound."""
+    assert choose([Measured("q4_0", 1, float("nan"), 3.0, {})]) is None
+
+
+@pytest.mark.parametrize(
+    ("speeds", "rows"),
+    [
+        ({}, 32),
+        ({16: 990.0, 32: 1000.0, 64: 1040.0}, 32),
+        ({16: 990.0, 32: 1000.0, 64: 1100.0}, 64),
+        ({16: 1200.0, 32: 1000.0, 64: 1100.0}, 16),
+    ],
+)
+def test_the_batch_is_the_usual_one_unless_another_is_faster(
+    speeds: dict[int, float], rows: int
+) -> None:
+    """By more than noise, that is."""
+    assert rows_a_context(speeds) == rows
+
+
+def test_divergence() -> None:
+    """It is 0 for the same distribution, however its logits are shifted, and exact for others."""
+    halves = np.log(np.array([[0.5, 0.5]], dtype=np.float32))
+    other = np.log(np.array([[0.25, 0.75]], dtype=np.float32))
+
+    assert divergence(halves, halves + 7).max() == pytest.approx(0, abs=1e-6)
+    assert divergence(halves, other)[0] == pytest.approx(
+        0.5 * np.log(2) + 0.5 * np.log(2 / 3), abs=1e-6
+    )
+
+
+@pytest.mark.model
+def test_sixteen_bits_keep_the_distribution_and_four_do_not(weights: Path, tmp_path: Path) -> None:
+    """The bound lets a change of rounding pass and refuses Q4_1 that was written as Q4_0."""
+    found = {}
+    for name in ("f16", "q4_0"):
+        target = tmp_path / f"{name}.gguf"
+        write(weights, target, name, threads=2)
+        found[name] = measure(name, Comparison(str(weights), str(target), [32], 1, passes=1))
+        assert target.stat().st_size < FORMATS[name].size(134_515_008) * 1.05
+        target.unlink()
+
+    assert 0 < found["f16"].kl < MOST_KL < found["q4_0"].kl
+    assert set(found["f16"].speeds) == {32}
+
+
+def test_a_file_that_cannot_be_written_in_another_format(tmp_path: Path) -> None:
+    """It is an error of this process, wherever llama.cpp gave up."""
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(100))
+
+    with pytest.raises(ModelError):
+        write(tmp_path / "bad.gguf", tmp_path / "f16.gguf", "f16", threads=1)
