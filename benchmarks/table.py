@@ -13,7 +13,7 @@ from assignment import Figures, Missing
 
 US = "synthgen-local"
 _HEAD = (
-    "| model | work | contender | valid rows | rows/s | ratio to us | share of the ceiling "
+    "| model | work | contender | valid rows | rows/s | ours / theirs | share of the ceiling "
     "| peak memory |\n|---|---|---|--:|--:|--:|--:|--:|"
 )
 
@@ -72,7 +72,7 @@ def _line(name: str, rounds: Sequence[Round]) -> str:
         f"**{label}**" if name == US else label,
         f"{valid} of {made}",
         _spread([run.rate for _, run in runs]),
-        "" if name == US else _spread([run.rate / r.ours.rate for r, run in runs if r.ours], "×"),
+        "" if name == US else _spread([r.ours.rate / run.rate for r, run in runs if r.ours], "×"),
         _share([run.rate / r.ceiling for r, run in runs if r.ceiling]),
         f"{max(run.peak for _, run in runs) / 1e6:.0f} MB",
     ]
@@ -86,7 +86,7 @@ def _ceiling(rounds: Sequence[Round]) -> str:
     rates = statistics.median(round_.prefill for round_ in known)
     tokens = statistics.median(round_.ours.tokens for round_ in known if round_.ours)
     label = f"ceiling: {rates:.0f} tokens/s, {tokens:.0f} a row of ours"
-    ratios = [round_.ceiling / round_.ours.rate for round_ in known if round_.ours]
+    ratios = [round_.ours.rate / round_.ceiling for round_ in known if round_.ours]
     spread = _spread([round_.ceiling for round_ in known])
     return f"{label} | | {spread} | {_spread(ratios, '×')} | 100 % |"
 
