@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -23,14 +22,11 @@ from typing import Any, TypeAlias
 
 from assignment import CORES, Assignment, Figures, Made, Missing
 from llama_server import SLOTS, serve
+from memory import peak
 from works import WORKS, RowWork, TextWork
 
 TEXT_TEMPERATURE = 0.7  # this project's own for texts
 _WITHOUT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-
-
-def _own_peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Ready:
 
     label: str
     make: Callable[[], list[Made]]
-    peak: Callable[[], int] = _own_peak
+    peak: Callable[[], int] = peak
 
 
 Contender: TypeAlias = Callable[[Assignment], AbstractContextManager[Ready]]
@@ -203,7 +199,7 @@ def _served(task: Assignment, weights: str, note: str) -> Iterator[Ready]:
 
 def _build(server: str) -> str:
     said = subprocess.run([server, "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"version: (.+)", said.stdout + said.stderr)
+    found = re.search(r"version: (\S+)", said.stdout + said.stderr)
     return found[1] if found else ""
 
 
@@ -241,7 +237,8 @@ def _chain_of_texts(chat: Any, task: Assignment) -> Callable[[], list[Made]]:
 
     work = WORKS[task.work]
     assert isinstance(work, TextWork)
-    generator = DatasetGenerator(chat)
+    without_end = {str(chat.client.token_eos()): -100}
+    generator = DatasetGenerator(chat.bind(logit_bias=without_end, min_p=0.0))
     fields = [list(work.record(number).values()) for number in range(task.rows)]
     return lambda: [Made(answer["text"]) for answer in generator(fields)]
 
@@ -296,11 +293,11 @@ def run(task: Assignment) -> Figures:
         start = time.perf_counter()
         made = ready.make()
         seconds = time.perf_counter() - start
-        peak = ready.peak()
+        held = ready.peak()
     work = WORKS[task.work]
     valid = sum(work.is_valid(row.text, number) for number, row in enumerate(made))
     tokens = sum(row.tokens for row in made) / max(1, len(made))
-    return Figures(ready.label, len(made), valid, seconds, tokens, peak)
+    return Figures(ready.label, len(made), valid, seconds, tokens, held)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import subprocess
 import time
@@ -15,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from memory import peak
 
 SLOTS = 16
 _HOST = "127.0.0.1"
@@ -50,9 +50,7 @@ class Server:
 
         Example: `server.peak() / 1e6`
         """
-        status = Path(f"/proc/{self.process}/status").read_text(encoding="ascii")
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) * 1024 if found else 0
+        return peak(self.process)
 
 
 @contextmanager
