@@ -1,112 +1,174 @@
 """Peers side by side: rows a second, valid rows and memory, in interleaved runs.
 
-`python benchmarks/compare.py [--rounds N] [--rows N] [--peer-rows N] [--write]`
+    python benchmarks/compare.py --works billing --rounds 3 --write
 
-Each round runs every contender once, in a fresh process, in an order that turns from round
-to round. Absolute rates swing with whatever else a machine does, so the figure to look at
-is the ratio within a round, and of those the median. `--write` puts the table into
-`benchmarks/README.md`.
+Each round runs every contender and the ceiling once, each in a fresh process, in an order that
+turns from round to round. Absolute rates swing with whatever else a machine does, so the figure to
+look at is the ratio within a round, and of those the median. A contender that is not installed
+stands in the table as missing. `--write` puts the table into `benchmarks/README.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from contenders import CONTENDERS, prompt
+import ours
+from assignment import CORES, Assignment, Figures, Missing
+from contenders import CONTENDERS
+from peers import PYTHON, SERVER
+from table import US, Round, Section, shares, table
+from works import WORKS, RowWork
+
+from synthgen_local import LocalModel
+from synthgen_local.models.sources import find
 
 HERE = Path(__file__).parent
-US = "synthgen-local"
-PACKAGES = {"llama-cpp-python": "llama-cpp-python", "outlines": "outlines"}
-
-Figures = dict[str, float]
+MODELS = ("smollm2-135m-instruct", "gemma-3-270m")
+CEILING = "ceiling"
+_TOGETHER = {US, "llama-server", "llama-server-16bit"}  # many rows at a time; others one by one
+_ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
+_SAMPLE = 8  # our texts that tell how long a peer's are to be
 
 
 def main() -> None:
-    """Run the rounds, print the table, and write it if asked to."""
+    """Run the rounds, print the table and the parts of our time, and write them if asked to."""
     options = _options()
-    text = prompt()
-    rounds = [_round(number, options, text) for number in range(options.rounds)]
-    table = _table(rounds)
-    print(table)
+    sections, parts = [], []
+    for name in options.models:
+        for task in _assignments(name, options):
+            rounds = [_round(task, number, options) for number in range(options.rounds)]
+            sections.append(Section(name, task.work, rounds))
+            parts.append(_parts(task, options))
+    text = table(sections) + "\n\nWhere our time goes:\n\n" + "\n".join(parts)
+    print(text)
     if options.write:
-        _write(table, options)
+        _write(text)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=64, help="rows of this project")
-    parser.add_argument("--peer-rows", type=int, default=8, help="rows of each peer")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=64, help="rows of who makes many at a time")
+    parser.add_argument("--peer-rows", type=int, default=4, help="rows of who makes one by one")
+    parser.add_argument("--limit", type=int, default=600, help="seconds that one run may take")
+    parser.add_argument("--llama-server", type=Path, default=SERVER, help="the binary")
+    parser.add_argument("--peers-python", type=Path, default=PYTHON, help="of their environment")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     return parser.parse_args()
 
 
-def _round(number: int, options: argparse.Namespace, text: str) -> dict[str, Figures]:
-    names = list(CONTENDERS)
-    turned = names[number % len(names) :] + names[: number % len(names)]
-    results = {}
-    for name in turned:
-        rows = options.rows if name == US else options.peer_rows
-        results[name] = _run(name, rows, number, text)
-        rate = results[name]["rows"] / results[name]["seconds"]
-        print(f"round {number + 1}: {name} {rate:.2f} rows/s", file=sys.stderr, flush=True)
-    return results
+def _assignments(name: str, options: argparse.Namespace) -> list[Assignment]:
+    """The works as the contenders get them: the prompts are made by this project, once."""
+    with LocalModel.load(name) as model:
+        return [_assignment(model, work, options) for work in options.works]
 
 
-def _run(name: str, rows: int, seed: int, text: str) -> Figures:
-    command = [sys.executable, str(HERE / "contenders.py"), name, str(rows), str(seed)]
-    result = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True)
-    figures: Figures = json.loads(result.stdout.splitlines()[-1])
-    return figures
-
-
-def _table(rounds: list[dict[str, Figures]]) -> str:
-    lines = [
-        "| contender | rows/s, median (least to most) | we are faster by, median (least to most) "
-        "| valid rows | peak memory |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    for name in CONTENDERS:
-        runs = [results[name] for results in rounds]
-        rates = [run["rows"] / run["seconds"] for run in runs]
-        ours = [results[US]["rows"] / results[US]["seconds"] for results in rounds]
-        ratios = [mine / rate for mine, rate in zip(ours, rates, strict=True)]
-        made, valid = sum(run["rows"] for run in runs), sum(run["valid"] for run in runs)
-        peak = max(run["peak"] for run in runs) / 1e6
-        label = f"{name} {version(PACKAGES[name])}" if name in PACKAGES else f"**{name}**"
-        faster = "" if name == US else _spread(ratios, "×")
-        lines.append(
-            f"| {label} | {_spread(rates)} | {faster} | {valid} of {made} | {peak:.0f} MB |"
-        )
-    return "\n".join(lines)
-
-
-def _spread(values: list[float], unit: str = "") -> str:
-    middle = statistics.median(values)
-    return f"{middle:.2f}{unit} ({min(values):.2f} to {max(values):.2f})"
-
-
-def _write(table: str, options: argparse.Namespace) -> None:
-    readme = HERE / "README.md"
-    command = (
-        f"python benchmarks/compare.py --rounds {options.rounds} --rows {options.rows} "
-        f"--peer-rows {options.peer_rows} --write"
+def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> Assignment:
+    work = WORKS[name]
+    prompts = ours.prompts(model, work)
+    if isinstance(work, RowWork):
+        tokens = work.longest
+    else:
+        texts = ours.prepare(model, work)(_SAMPLE, 0)
+        tokens = sum(len(model.engine.tokenize(text.text)) for text in texts) // len(texts)
+    expanded = model.opened if model.opened != model.path else None
+    return Assignment(
+        contender="",
+        work=name,
+        model=model.name,
+        weights=str(find(model.name)),
+        expanded=str(expanded or ""),
+        prompts=prompts,
+        context=max(len(model.engine.tokenize(prompt)) for prompt in prompts) + tokens + 32,
+        tokens=tokens,
+        rows=options.rows,
+        seed=0,
+        server=str(options.llama_server),
     )
-    cores = len(os.sched_getaffinity(0))
-    text = f"{table}\n\nMade by `{command}` on {cores} cores of a {_processor()}."
+
+
+def _round(task: Assignment, number: int, options: argparse.Namespace) -> Round:
+    names = [CEILING, *options.contenders]
+    turned = names[number % len(names) :] + names[: number % len(names)]
+    answers = {}
+    for name in turned:
+        answers[name] = _run(replace(task, contender=name, seed=number), options)
+        said = _said(answers[name])
+        print(f"{task.model}, {task.work}, round {number + 1}: {name} {said}", file=sys.stderr)
+    ceiling = answers.pop(CEILING)
+    results = {name: answers[name] for name in options.contenders}
+    return Round(results, ceiling if isinstance(ceiling, float) else 0.0)
+
+
+def _run(task: Assignment, options: argparse.Namespace) -> Any:
+    """Figures or Missing; of the ceiling, a number."""
+    if task.contender == CEILING:
+        return _start(HERE / "ceiling.py", task, sys.executable, options.limit)
+    python = options.peers_python if task.contender in _ELSEWHERE else sys.executable
+    rows = options.rows if task.contender in _TOGETHER else options.peer_rows
+    answer = _start(HERE / "contenders.py", replace(task, rows=rows), python, options.limit)
+    if isinstance(answer, Missing):
+        return answer
+    return Missing(**answer) if "reason" in answer else Figures(**answer)
+
+
+def _start(script: Path, task: Assignment, python: str | Path, limit: int) -> Any:
+    """What a script prints last, read as JSON, or why there is none."""
+    try:
+        done = subprocess.run(
+            [str(python), str(script)],
+            input=task.write(),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Missing("not installed: make bench-peers")
+    except subprocess.TimeoutExpired:
+        return Missing(f"not done after {limit} s")
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        return Missing(f"failed: {done.stderr.strip().splitlines()[-1][:200]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _said(answer: Any) -> str:
+    match answer:
+        case Figures():
+            return f"{answer.rate:.2f} rows/s, {answer.valid} of {answer.rows} valid"
+        case Missing():
+            return f"missing: {answer.reason}"
+    return f"{answer:.0f} tokens/s"
+
+
+def _parts(task: Assignment, options: argparse.Namespace) -> str:
+    parts = _start(HERE / "parts.py", task, sys.executable, options.limit)
+    section = f"- {task.model}, {task.work}"
+    return f"{section}: {parts.reason}" if isinstance(parts, Missing) else shares(section, parts)
+
+
+def _write(text: str) -> None:
+    readme = HERE / "README.md"
+    arguments = " ".join(sys.argv[1:])
+    made = (
+        f"Made by `python benchmarks/compare.py {arguments}` on {CORES} cores of a {_processor()}."
+    )
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- table -->\n")
     _, end, after = rest.partition("<!-- end -->")
     assert end, "benchmarks/README.md has lost its marks"
-    readme.write_text(f"{before}<!-- table -->\n{text}\n{end}{after}", encoding="utf-8")
+    readme.write_text(f"{before}<!-- table -->\n{text}\n\n{made}\n{end}{after}", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -1,0 +1,71 @@
+"""The ceiling: tokens a second where nothing is drawn and nothing is read twice.
+
+The same weights, opened as a run opens them: a context for each core, one thread each, a prompt of
+one full batch of distinct tokens, logits for its last token alone. No decoder that evaluates each
+token once can be faster; divided by the tokens of a row it is a rate of rows. Knows the engine, not
+rows. Run by `compare.py` in a fresh process, with the assignment on stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+from assignment import Assignment
+
+from synthgen_local import LocalModel
+from synthgen_local.engine.model import ContextSize, Model
+from synthgen_local.engine.parallel import plan
+
+_BATCH = 512  # the engine's
+_ROWS = 64  # enough for a context on each core
+SECONDS = 4.0
+
+
+def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
+    """Return tokens a second over all cores.
+
+    Example: `prefill_rate(LocalModel.load("random"), seconds=0.1)`
+    """
+    layout = plan(model.engine, _ROWS, batch=None, threads=model.threads)
+    ready = threading.Barrier(layout.contexts)
+    rates = [0.0] * layout.contexts
+
+    def work(index: int) -> None:
+        size = ContextSize(1, _BATCH, layout.threads)
+        tokens = _distinct(model.engine, seed=index)
+        with closing(model.engine.open_context(size)) as context:
+            context.prefill(tokens)  # the first pass touches the weights
+            ready.wait()
+            start, passes = time.perf_counter(), 0
+            while time.perf_counter() < start + seconds:
+                context.prefill(tokens)
+                passes += 1
+            rates[index] = passes * len(tokens) / (time.perf_counter() - start)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(layout.contexts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)
+
+
+def _distinct(model: Model, seed: int) -> list[int]:
+    """A batch of tokens of which none comes twice, if the vocabulary has as many."""
+    tokens = np.random.default_rng(seed).permutation(model.tokenizer.vocab_size)
+    return [int(token) for token in tokens[:_BATCH]]
+
+
+def main() -> None:
+    """Print the rate as JSON."""
+    with LocalModel.load(Assignment.read(sys.stdin.read()).model) as model:
+        print(json.dumps(prefill_rate(model)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""One table of many rounds: rates, ratios within a round, shares of the ceiling, memory.
+
+Knows figures, not how they came about.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from assignment import Figures, Missing
+
+US = "synthgen-local"
+_HEAD = (
+    "| model | work | contender | valid rows | rows/s | ours / theirs | share of the ceiling "
+    "| peak memory |\n|---|---|---|--:|--:|--:|--:|--:|"
+)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What each contender did in one round, and how many tokens a second the weights can take."""
+
+    results: Mapping[str, Figures | Missing]
+    prefill: float
+
+    @property
+    def ours(self) -> Figures | None:
+        """This project's figures."""
+        return _figures(self.results.get(US))
+
+    @property
+    def ceiling(self) -> float:
+        """Rows a second at the prefill rate, for rows of as many tokens as ours; 0 if unknown."""
+        return self.prefill / self.ours.tokens if self.ours and self.ours.tokens else 0.0
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rounds of one work with one model."""
+
+    model: str
+    work: str
+    rounds: Sequence[Round]
+
+
+def table(sections: Sequence[Section]) -> str:
+    """Return the table as Markdown: medians, and in brackets the least and the most.
+
+    Example: `print(table([Section("random", "billing", rounds)]))`
+    """
+    lines = [_HEAD]
+    for section in sections:
+        start = f"| {section.model} | {section.work} |"
+        names = dict.fromkeys(name for round_ in section.rounds for name in round_.results)
+        lines += [f"{start} {_line(name, section.rounds)} |" for name in names]
+        lines.append(f"{start} {_ceiling(section.rounds)} |")
+    return "\n".join(lines)
+
+
+def _line(name: str, rounds: Sequence[Round]) -> str:
+    pairs = [(round_, _figures(round_.results.get(name))) for round_ in rounds]
+    runs = [(round_, run) for round_, run in pairs if run]
+    if not runs:
+        results = (round_.results.get(name) for round_ in rounds)
+        reason = next(result.reason for result in results if isinstance(result, Missing))
+        return f"{name} | missing: {reason} | | | |"
+    label = runs[-1][1].label
+    made, valid = sum(run.rows for _, run in runs), sum(run.valid for _, run in runs)
+    cells = [
+        f"**{label}**" if name == US else label,
+        f"{valid} of {made}",
+        _spread([run.rate for _, run in runs]),
+        "" if name == US else _spread([r.ours.rate / run.rate for r, run in runs if r.ours], "×"),
+        _share([run.rate / r.ceiling for r, run in runs if r.ceiling]),
+        f"{max(run.peak for _, run in runs) / 1e6:.0f} MB",
+    ]
+    return " | ".join(cells)
+
+
+def _ceiling(rounds: Sequence[Round]) -> str:
+    known = [round_ for round_ in rounds if round_.ceiling]
+    if not known:
+        return "ceiling | missing: it needs our rows | | | |"
+    rates = statistics.median(round_.prefill for round_ in known)
+    tokens = statistics.median(round_.ours.tokens for round_ in known if round_.ours)
+    label = f"ceiling: {rates:.0f} tokens/s, {tokens:.0f} a row of ours"
+    ratios = [round_.ours.rate / round_.ceiling for round_ in known if round_.ours]
+    spread = _spread([round_.ceiling for round_ in known])
+    return f"{label} | | {spread} | {_spread(ratios, '×')} | 100 % |"
+
+
+def shares(section: str, parts: Mapping[str, float]) -> str:
+    """Return a line that says where our time went.
+
+    Example: `shares("billing", {"decode": 0.9})`
+    """
+    return f"{section}: " + ", ".join(f"{name} {share:.1%}" for name, share in parts.items())
+
+
+def _figures(result: Figures | Missing | None) -> Figures | None:
+    return result if isinstance(result, Figures) else None
+
+
+def _spread(values: Sequence[float], unit: str = "") -> str:
+    if not values:
+        return ""
+    middle = statistics.median(values)
+    return f"{middle:.2f}{unit} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _share(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0%}" if values else ""
