@@ -31,7 +31,7 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
 
     Example: `prefill_rate(LocalModel.load("random"), seconds=0.1)`
     """
-    layout = plan(model.engine, _ROWS, batch=None, threads=model.threads)
+    layout = plan(model.engine, _ROWS, batch=model.batch(), threads=model.threads)
     ready = threading.Barrier(layout.contexts)
     rates = [0.0] * layout.contexts
 

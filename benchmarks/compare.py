@@ -82,7 +82,8 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
     else:
         texts = ours.prepare(model, work)(_SAMPLE, 0)
         tokens = sum(len(model.engine.tokenize(text.text)) for text in texts) // len(texts)
-    expanded = model.opened if model.opened != model.path else None
+    opened = model.opened.path if model.opened else None
+    expanded = opened if opened != model.path else None
     return Assignment(
         contender="",
         work=name,

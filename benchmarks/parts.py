@@ -152,7 +152,7 @@ def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, floa
 
     Example: `parts(model, BILLING, 64, seed=0)["decode"]`
     """
-    clock = Clock(plan(model.engine, rows, batch=None, threads=model.threads).contexts)
+    clock = Clock(plan(model.engine, rows, batch=model.batch(), threads=model.threads).contexts)
     make = ours.prepare(model, work)
     with watched(model, clock):
         start = time.perf_counter()

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from .engine.decoder import Decoded, Job
+from .engine.decoder import Decoded, Job, Prefix
 from .engine.model import Model
 from .engine.parallel import (
     GPU_ROWS,
@@ -41,11 +41,13 @@ from .models.catalog import default_model
 from .models.gguf import read_header
 from .models.inventory import cache_folder
 from .models.sources import find
+from .prefixes import PrefixKey, load_prefix, save_prefix
 from .tuning import Opening, opening
 
 Value = TypeVar("Value")
 
 RANDOM = "random"
+KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
 
 
@@ -77,8 +79,10 @@ class LocalModel:
         path: Path | None = None,
         opened: Opening | None = None,
         threads: int | None = None,
+        keep_prefixes: bool = False,
     ) -> None:
         self.engine = engine
+        self._keep_prefixes = keep_prefixes and opened is not None
         self.path = path
         self.opened = opened
         self.threads = threads or available_cores()
@@ -92,6 +96,7 @@ class LocalModel:
         gpu_layers: int | None = None,
         threads: int | None = None,
         weights: Weights = "fast",
+        keep_prefixes: bool | None = None,
     ) -> LocalModel:
         """Open a model that is on this machine; the network is never used.
 
@@ -100,7 +105,9 @@ class LocalModel:
         `gpu_layers` of None offloads all layers if the llama.cpp build can. `weights` of
         "fast" opens them on a CPU as `models optimise` has found best here; what it was not asked
         for yet is used as shipped, but a small Q4_1 file, whose 16-bit expansion is tried once.
-        "as-shipped" opens the file itself.
+        "as-shipped" opens the file itself. `keep_prefixes` leaves evaluated prompts on disk for
+        later runs, see `prefixes.py`: whoever reads them reads the examples, so None does not,
+        unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.
 
         A file that is new here is first loaded in a process of its own, which takes a second or as
         long as loading it does. Raises ModelNotFoundError if it is not here, ModelError if it is
@@ -118,7 +125,9 @@ class LocalModel:
         tuned = weights == "fast" and not on_gpu
         opened = opening(path, threads=threads) if tuned else Opening(path)
         engine = LlamaModel(opened.path, name=name, gpu_layers=gpu_layers)
-        return cls(engine, path=path, opened=opened, threads=threads)
+        if keep_prefixes is None:
+            keep_prefixes = os.environ.get(KEEP_PREFIXES) == "1"
+        return cls(engine, path=path, opened=opened, threads=threads, keep_prefixes=keep_prefixes)
 
     @property
     def name(self) -> str:
@@ -150,7 +159,14 @@ class LocalModel:
         chosen = shards if part.shards is None else [shards[number] for number in part.shards]
         layout = self._layout(rows, batch)
         outcomes = decode_shards(
-            self.engine, job, chosen, layout, check, attempts=attempts, halt=part.halt
+            self.engine,
+            job,
+            chosen,
+            layout,
+            check,
+            attempts=attempts,
+            halt=part.halt,
+            prefix=self._prefix(job) if self._keep_prefixes else None,
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
         left = sum(map(len, chosen))
@@ -181,6 +197,19 @@ class LocalModel:
         if self.engine.on_gpu:
             return GPU_ROWS
         return self.threads * (self.opened.rows_a_context if self.opened else ROWS_A_CONTEXT)
+
+    def _prefix(self, job: Job) -> Prefix:
+        """A job's evaluated prompt: as it was kept, or made and kept."""
+        assert self.opened is not None
+        file = self.opened.path
+        about = file.stat()
+        weights = f"{read_header(file).sha256} {about.st_size} {about.st_mtime_ns}"
+        key = PrefixKey(weights, self.engine.build, self.threads, job.prompt)
+        prefix = load_prefix(key)
+        if prefix is None:
+            prefix = Prefix.of(self.engine, job, threads=self.threads)
+            save_prefix(key, prefix)
+        return prefix
 
     def _layout(self, rows: int, batch: int | None) -> Layout:
         return plan(self.engine, max(1, rows), batch=self.batch(batch), threads=self.threads)

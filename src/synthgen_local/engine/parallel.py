@@ -1,7 +1,8 @@
 """One job over several contexts, one thread each.
 
 Contexts share the loaded weights and nothing else; on a CPU, one context for each core
-beats one context with all cores, because no pass waits for another core at a barrier.
+beats one context with all cores, because no pass waits for another core at a barrier. On a GPU two
+contexts take turns.
 Rows are cut into shards. A shard is decoded by one context from a clean state, so its rows are
 the same whichever context takes it and when: timing decides nothing but the order in which rows
 come out.
@@ -27,8 +28,9 @@ ROWS_A_CONTEXT = 32
 """Rows in flight; more makes the shared cache longer than the wider batch is usually worth."""
 
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
-GPU_ROWS = 128
-"""The same on a GPU."""
+GPU_ROWS = 256
+"""The same on a GPU, in all contexts together."""
+_GPU_CONTEXTS = 2  # one is masked and drawn from while the other is decoded
 
 _SHARD = 256  # rows at most; a shard ends with idle slots, and a run that is killed loses some
 _GRACE = 1.5  # seconds
@@ -83,10 +85,9 @@ def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
 
     Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
-    if model.on_gpu:
-        return Layout(1, max(1, min(rows, batch)), threads)
     in_flight = min(rows, batch)
-    contexts = max(1, min(threads, in_flight // _FEWEST_ROWS))
+    most = _GPU_CONTEXTS if model.on_gpu else threads
+    contexts = max(1, min(most, in_flight // _FEWEST_ROWS))
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, threads // contexts))
 
 
