@@ -43,7 +43,7 @@ OPTIMISE = """Example:
 
   synthgen-local models optimise smollm2-135m-instruct --forget
 
-Takes a minute or two for a small model. A format is kept if it is the fastest, 1.1 times as fast as
+Takes minutes, for a small model as well. A format is kept if it is the fastest, 1.1 times as fast as
 shipped or more, and its predictions stay within a mean KL divergence of 0.01 nats a token.
 """
 
