@@ -252,7 +252,8 @@ def _give_template(llama: Any) -> None:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     if "tokenizer.chat_template" not in llama.metadata:
-        formatter = Jinja2ChatFormatter(_WITHOUT_TEMPLATE, eos_token="", bos_token="")
+        end = llama.detokenize([llama.token_eos()], special=True).decode()
+        formatter = Jinja2ChatFormatter(_WITHOUT_TEMPLATE, eos_token=end, bos_token="")
         llama.chat_handler = formatter.to_chat_handler()
 
 
