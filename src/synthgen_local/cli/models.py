@@ -43,8 +43,8 @@ OPTIMISE = """Example:
 
   synthgen-local models optimise smollm2-135m-instruct --forget
 
-Takes minutes, for a small model as well. A format is kept if it is the fastest, 1.1 times as fast as
-shipped or more, and its predictions stay within a mean KL divergence of 0.01 nats a token.
+Takes minutes, for a small model as well. A format is kept if it is the fastest, 1.1 times as fast
+as shipped or more, and its predictions stay within a mean KL divergence of 0.01 nats a token.
 """
 
 Here = Annotated[str, typer.Argument(help="A name that `models list` shows as here.")]
