@@ -24,8 +24,8 @@ import ours
 from assignment import CORES, Assignment, Figures, Missing
 from contenders import CONTENDERS
 from peers import PYTHON, SERVER
-from table import US, Round, Section, shares, table
-from works import WORKS, RowWork
+from table import US, US_JSON, Round, Section, shares, table
+from works import FLAT, WORKS, RowWork
 
 from synthgen_local import LocalModel
 from synthgen_local.models.sources import find
@@ -33,8 +33,11 @@ from synthgen_local.models.sources import find
 HERE = Path(__file__).parent
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m")
 CEILING = "ceiling"
-_TOGETHER = {US, "llama-server", "llama-server-16bit"}  # many rows at a time; others one by one
+_OURS = {US, US_JSON}
+_SERVERS = {"llama-server", "llama-server-16bit"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
+_ROWS = {"billing": (256, 32, 4), "letters": (64, 16, 2), "texts": (64, 64, 4)}
+"""Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
 _SAMPLE = 8  # our texts that tell how long a peer's are to be
 
 
@@ -59,8 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=64, help="rows of who makes many at a time")
-    parser.add_argument("--peer-rows", type=int, default=4, help="rows of who makes one by one")
+    parser.add_argument("--rows", type=int, help="rows of everybody; else many of the fast")
     parser.add_argument("--limit", type=int, default=600, help="seconds that one run may take")
     parser.add_argument("--llama-server", type=Path, default=SERVER, help="the binary")
     parser.add_argument("--peers-python", type=Path, default=PYTHON, help="of their environment")
@@ -93,14 +95,16 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
         prompts=prompts,
         context=max(len(model.engine.tokenize(prompt)) for prompt in prompts) + tokens + 32,
         tokens=tokens,
-        rows=options.rows,
+        rows=options.rows or _ROWS[name][0],
         seed=0,
         server=str(options.llama_server),
     )
 
 
 def _round(task: Assignment, number: int, options: argparse.Namespace) -> Round:
-    names = [CEILING, *options.contenders]
+    flat = task.work in FLAT  # other rows are JSON anyway
+    contenders = [name for name in options.contenders if flat or name != US_JSON]
+    names = [CEILING, *contenders]
     turned = names[number % len(names) :] + names[: number % len(names)]
     answers = {}
     for name in turned:
@@ -108,7 +112,7 @@ def _round(task: Assignment, number: int, options: argparse.Namespace) -> Round:
         said = _said(answers[name])
         print(f"{task.model}, {task.work}, round {number + 1}: {name} {said}", file=sys.stderr)
     ceiling = answers.pop(CEILING)
-    results = {name: answers[name] for name in options.contenders}
+    results = {name: answers[name] for name in contenders}
     return Round(results, ceiling if isinstance(ceiling, float) else 0.0)
 
 
@@ -117,11 +121,18 @@ def _run(task: Assignment, options: argparse.Namespace) -> Any:
     if task.contender == CEILING:
         return _start(HERE / "ceiling.py", task, sys.executable, options.limit)
     python = options.peers_python if task.contender in _ELSEWHERE else sys.executable
-    rows = options.rows if task.contender in _TOGETHER else options.peer_rows
-    answer = _start(HERE / "contenders.py", replace(task, rows=rows), python, options.limit)
+    task = replace(task, rows=options.rows or _rows(task))
+    answer = _start(HERE / "contenders.py", task, python, options.limit)
     if isinstance(answer, Missing):
         return answer
     return Missing(**answer) if "reason" in answer else Figures(**answer)
+
+
+def _rows(task: Assignment) -> int:
+    ours, served, alone = _ROWS[task.work]
+    if task.contender in _OURS:
+        return ours
+    return served if task.contender in _SERVERS else alone
 
 
 def _start(script: Path, task: Assignment, python: str | Path, limit: int) -> Any:

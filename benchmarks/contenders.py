@@ -2,8 +2,9 @@
 
 Run by `compare.py`, each time in a fresh process, with the assignment on stdin: so no peer's
 process loads anything of this project's weights, and a peer may have an environment of its own,
-in which this project is not installed. All get the same prompts, the same pydantic model and all
-cores; rows at temperature 1, texts at this project's, without top-k, top-p or min-p where the
+in which this project is not installed. All get the same pydantic model, the same prompts and all
+cores, but this project asks for flat rows in words of its own, and LangChain words its prompts
+itself; rows at temperature 1, texts at this project's, without top-k, top-p or min-p where the
 contender lets them be left out. The clock starts when the model is loaded and the grammar compiled.
 """
 
@@ -51,6 +52,18 @@ def synthgen_local(task: Assignment) -> Iterator[Ready]:
     with LocalModel.load(task.model) as model:
         make = prepare(model, WORKS[task.work])
         yield Ready("synthgen-local", lambda: make(task.rows, task.seed))
+
+
+@contextmanager
+def synthgen_local_json(task: Assignment) -> Iterator[Ready]:
+    """This project, its rows decoded as JSON: what all peers do."""
+    from ours import prepare
+
+    from synthgen_local import LocalModel
+
+    with LocalModel.load(task.model) as model:
+        make = prepare(model, WORKS[task.work], "json")
+        yield Ready("synthgen-local --layout json", lambda: make(task.rows, task.seed))
 
 
 @contextmanager
@@ -161,6 +174,7 @@ def llama_server_expanded(task: Assignment) -> Iterator[Ready]:
 
 CONTENDERS: dict[str, Contender] = {
     "synthgen-local": synthgen_local,
+    "synthgen-local-json": synthgen_local_json,
     "llama-server": llama_server,
     "llama-server-16bit": llama_server_expanded,
     "llama-cpp-python": llama_cpp_python,

@@ -12,31 +12,32 @@ from assignment import Made
 from works import RowWork, TextWork, Work
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator, TextGenerator
+from synthgen_local.tabular import RowLayout
 
 Make = Callable[[int, int], list[Made]]
 
 
-def prepare(model: LocalModel, work: Work) -> Make:
+def prepare(model: LocalModel, work: Work, layout: RowLayout = "auto") -> Make:
     """Return what makes so many rows with such a seed; all that is done once has been done.
 
     Example: `prepare(model, BILLING)(4, 0)`
     """
-    return _rows(model, work) if isinstance(work, RowWork) else _texts(model, work)
+    return _rows(model, work, layout) if isinstance(work, RowWork) else _texts(model, work)
 
 
 def prompts(model: LocalModel, work: Work) -> list[str]:
-    """Return the prompts of a work, in the model's chat template if it has one.
+    """Return the prompts of a work, in the model's chat template if it has one; rows are JSON.
 
     Example: `prompts(model, BILLING)`
     """
     if isinstance(work, RowWork):
-        return [_generator(model, work).prompt_text(work.subject, work.extra)]
+        return [_generator(model, work, "json").prompt_text(work.subject, work.extra)]
     generator = TextGenerator(model)
     return [generator.prompt_text(dict(record)) for record in work.records]
 
 
-def _rows(model: LocalModel, work: RowWork) -> Make:
-    generator = _generator(model, work)
+def _rows(model: LocalModel, work: RowWork, layout: RowLayout) -> Make:
+    generator = _generator(model, work, layout)
 
     def make(count: int, seed: int) -> list[Made]:
         with closing(generator.rows(work.subject, count, extra=work.extra, seed=seed)) as rows:
@@ -58,6 +59,6 @@ def _texts(model: LocalModel, work: TextWork) -> Make:
     return make
 
 
-def _generator(model: LocalModel, work: RowWork) -> TabularGenerator:
+def _generator(model: LocalModel, work: RowWork, layout: RowLayout) -> TabularGenerator:
     prompt = FewShotPrompt(examples=work.examples)
-    return TabularGenerator(work.schema, model, prompt=prompt)
+    return TabularGenerator(work.schema, model, prompt=prompt, layout=layout)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from assignment import Figures, Missing
 
 US = "synthgen-local"
+US_JSON = "synthgen-local-json"
 _HEAD = (
-    "| model | work | contender | valid rows | rows/s | ours / theirs | share of the ceiling "
-    "| peak memory |\n|---|---|---|--:|--:|--:|--:|--:|"
+    "| model | work | contender | valid rows | rows/s | ours / theirs | ours in JSON / theirs "
+    "| share of the ceiling | peak memory |\n|---|---|---|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -31,9 +32,20 @@ class Round:
         return _figures(self.results.get(US))
 
     @property
+    def in_json(self) -> Figures | None:
+        """This project's figures for rows that are decoded as JSON, where others are lines."""
+        return _figures(self.results.get(US_JSON))
+
+    @property
     def ceiling(self) -> float:
         """Rows a second at the prefill rate, for rows of as many tokens as ours; 0 if unknown."""
         return self.prefill / self.ours.tokens if self.ours and self.ours.tokens else 0.0
+
+    def share(self, name: str, run: Figures) -> float:
+        """A contender's share of the ceiling: of its own rows' if it is ours, else of our rows'."""
+        if name == US_JSON and self.prefill:
+            return run.rate * run.tokens / self.prefill
+        return run.rate / self.ceiling if self.ceiling else 0.0
 
 
 @dataclass(frozen=True)
@@ -65,15 +77,18 @@ def _line(name: str, rounds: Sequence[Round]) -> str:
     if not runs:
         results = (round_.results.get(name) for round_ in rounds)
         reason = next(result.reason for result in results if isinstance(result, Missing))
-        return f"{name} | missing: {reason} | | | |"
+        return f"{name} | missing: {reason} | | | | |"
     label = runs[-1][1].label
     made, valid = sum(run.rows for _, run in runs), sum(run.valid for _, run in runs)
     cells = [
-        f"**{label}**" if name == US else label,
+        f"**{label}**" if name in (US, US_JSON) else label,
         f"{valid} of {made}",
         _spread([run.rate for _, run in runs]),
         "" if name == US else _spread([r.ours.rate / run.rate for r, run in runs if r.ours], "×"),
-        _share([run.rate / r.ceiling for r, run in runs if r.ceiling]),
+        ""
+        if name in (US, US_JSON)
+        else _spread([r.in_json.rate / run.rate for r, run in runs if r.in_json], "×"),
+        _share([r.share(name, run) for r, run in runs if r.ceiling]),
         f"{max(run.peak for _, run in runs) / 1e6:.0f} MB",
     ]
     return " | ".join(cells)
@@ -82,13 +97,13 @@ def _line(name: str, rounds: Sequence[Round]) -> str:
 def _ceiling(rounds: Sequence[Round]) -> str:
     known = [round_ for round_ in rounds if round_.ceiling]
     if not known:
-        return "ceiling | missing: it needs our rows | | | |"
+        return "ceiling | missing: it needs our rows | | | | |"
     rates = statistics.median(round_.prefill for round_ in known)
     tokens = statistics.median(round_.ours.tokens for round_ in known if round_.ours)
     label = f"ceiling: {rates:.0f} tokens/s, {tokens:.0f} a row of ours"
     ratios = [round_.ours.rate / round_.ceiling for round_ in known if round_.ours]
     spread = _spread([round_.ceiling for round_ in known])
-    return f"{label} | | {spread} | {_spread(ratios, '×')} | 100 % |"
+    return f"{label} | | {spread} | {_spread(ratios, '×')} | | 100 % |"
 
 
 def shares(section: str, parts: Mapping[str, float]) -> str:

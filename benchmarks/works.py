@@ -170,3 +170,5 @@ TEXTS = TextWork(
     longest=300,
 )
 WORKS: dict[str, Work] = {work.name: work for work in (BILLING, LETTERS, TEXTS)}
+FLAT = {BILLING.name}
+"""Works whose rows this project decodes as lines, if it is not told to decode JSON."""

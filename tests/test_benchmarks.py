@@ -16,6 +16,7 @@ from synthgen_local import LocalModel
 
 @pytest.mark.parametrize("name", WORKS)
 def test_what_we_make_of_a_work_is_valid(name: str, random_model: LocalModel) -> None:
+    """Random logits make rows and texts that each work takes."""
     made = prepare(random_model, WORKS[name])(2, 0)
     assert [WORKS[name].is_valid(row.text, number) for number, row in enumerate(made)] == [True] * 2
     assert all(row.tokens for row in made)
@@ -23,11 +24,13 @@ def test_what_we_make_of_a_work_is_valid(name: str, random_model: LocalModel) ->
 
 @pytest.mark.parametrize("work", [BILLING, LETTERS])
 def test_what_is_no_row_is_not_valid(work: RowWork) -> None:
+    """An empty object is no row of any work."""
     assert not work.is_valid("{}", 0)
     assert not work.is_valid('{"cut": ', 0)
 
 
 def test_a_text_is_valid_if_it_holds_every_value_of_its_record() -> None:
+    """A text that lacks a value is not counted as valid."""
     text = " ".join(TEXTS.record(1).values())
     assert TEXTS.is_valid(text, 1)
     assert TEXTS.is_valid(text, 1 + len(TEXTS.records))
@@ -35,17 +38,20 @@ def test_a_text_is_valid_if_it_holds_every_value_of_its_record() -> None:
 
 
 def test_a_prompt_for_each_record_and_one_for_all_rows(random_model: LocalModel) -> None:
+    """Rows share one prompt; each text has its own."""
     assert len(prompts(random_model, BILLING)) == 1
     assert len(set(prompts(random_model, TEXTS))) == len(TEXTS.records)
 
 
 def test_an_assignment_travels_as_json() -> None:
+    """What a process is told is what was written for it."""
     task = Assignment("outlines", "texts", "random", "", "", ["a", "b"], 64, 8, 2, 0, "")
     assert Assignment.read(task.write()) == task
     assert [task.prompt(number) for number in range(3)] == ["a", "b", "a"]
 
 
 def test_the_parts_of_our_time_make_all_of_it(random_model: LocalModel) -> None:
+    """Nothing of our time is left out or counted twice."""
     shares = parts(random_model, BILLING, 8, seed=0)
     idle = shares.pop("idle slots")
     assert sum(shares.values()) == pytest.approx(1)
@@ -55,6 +61,7 @@ def test_the_parts_of_our_time_make_all_of_it(random_model: LocalModel) -> None:
 
 
 def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalModel) -> None:
+    """Measuring leaves the model and its rows as they were."""
     before = prepare(random_model, BILLING)(4, 0)
     parts(random_model, BILLING, 4, seed=0)
     assert prepare(random_model, BILLING)(4, 0) == before
@@ -62,14 +69,17 @@ def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalMod
 
 
 def test_the_ceiling_is_a_rate(random_model: LocalModel) -> None:
+    """The ceiling is tokens a second."""
     assert prefill_rate(random_model, seconds=0.01) > 0
 
 
 def test_ratios_are_taken_within_a_round_and_what_is_missing_is_named() -> None:
+    """Medians of ratios within rounds; who is not installed is named."""
     rounds = [
         Round(
             {
                 "synthgen-local": Figures("synthgen-local", 8, 8, seconds, 50.0, 2_000_000),
+                "synthgen-local-json": Figures("in JSON", 4, 4, seconds, 80.0, 2_000_000),
                 "slow": Figures("slow 1.0", 2, 1, 2 * seconds, 0.0, 1_000_000),
                 "absent": Missing("not installed"),
             },
@@ -78,16 +88,19 @@ def test_ratios_are_taken_within_a_round_and_what_is_missing_is_named() -> None:
         for seconds, prefill in ((1.0, 800.0), (4.0, 200.0))
     ]
     lines = table([Section("tiny", "billing", rounds)]).splitlines()
-    ours = "5.00 (2.00 to 8.00) |  | 50% | 2 MB |"
+    ours = "5.00 (2.00 to 8.00) |  |  | 50% | 2 MB |"
     assert lines[2] == f"| tiny | billing | **synthgen-local** | 16 of 16 | {ours}"
-    slow = "0.62 (0.25 to 1.00) | 8.00× (8.00 to 8.00) | 6% | 1 MB |"
-    assert lines[3] == f"| tiny | billing | slow 1.0 | 2 of 4 | {slow}"
-    assert lines[4] == "| tiny | billing | absent | missing: not installed | | | | |"
-    assert "ceiling: 500 tokens/s, 50 a row of ours" in lines[5]
+    in_json = "2.50 (1.00 to 4.00) | 2.00× (2.00 to 2.00) |  | 40% | 2 MB |"
+    assert lines[3] == f"| tiny | billing | **in JSON** | 8 of 8 | {in_json}"
+    slow = "0.62 (0.25 to 1.00) | 8.00× (8.00 to 8.00) | 4.00× (4.00 to 4.00) | 6% | 1 MB |"
+    assert lines[4] == f"| tiny | billing | slow 1.0 | 2 of 4 | {slow}"
+    assert lines[5] == "| tiny | billing | absent | missing: not installed | | | | | |"
+    assert "ceiling: 500 tokens/s, 50 a row of ours" in lines[6]
     assert len({line.count("|") for line in lines}) == 1
 
 
 def test_a_server_that_ends_is_not_waited_for() -> None:
+    """A server that dies at its start is an error at once."""
     with (
         pytest.raises(RuntimeError, match="ended"),
         serve(sys.executable, "none.gguf", context=64, threads=1),
