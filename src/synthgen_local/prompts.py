@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from .chat_template import render
 from .errors import PromptError
 from .examples import Example
 
-PREFIX = "Synthetic data about {subject}. Each record is one line of JSON."
-SUFFIX = "Write a new record. Its subject is {subject}. Make sure of this: {extra}."
-LINES_SYSTEM = "Write records."
+SYSTEM = "Write records."
 """Instead of a template's own first words. Fewer words made real rows no less likely."""
-LINES_PREFIX = "Synthetic data about {subject}."
-LINES_SUFFIX = "Make sure of this: {extra}."
+PREFIX = "Synthetic data about {subject}."
+SUFFIX = "Make sure of this: {extra}."
 
 _VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
 
@@ -40,6 +38,8 @@ class Message:
 class FewShotPrompt:
     """A prompt of a prefix, examples and a suffix.
 
+    Prefix and suffix are the question; examples that are records begin the answer, as if the model
+    had written them, and examples that are other text stand between prefix and suffix.
     `prefix` and `suffix` may name `{subject}` and `{extra}`; a sentence that names a
     variable that is not given is left out. Write `{{` for a brace. `examples` are
     instances, mappings, text, or `{"example": text}`.
@@ -50,15 +50,6 @@ class FewShotPrompt:
     examples: Sequence[Example] = field(default=())
     prefix: str = PREFIX
     suffix: str = SUFFIX
-
-    def for_lines(self) -> FewShotPrompt:
-        """The same prompt for records that are lines of values: its own words stay as they are.
-
-        Example: `FewShotPrompt().for_lines().prefix == LINES_PREFIX`
-        """
-        prefix = LINES_PREFIX if self.prefix == PREFIX else self.prefix
-        suffix = LINES_SUFFIX if self.suffix == SUFFIX else self.suffix
-        return replace(self, prefix=prefix, suffix=suffix)
 
     def render(
         self,

@@ -26,7 +26,7 @@ from .errors import DecodingError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
-from .prompts import LINES_SYSTEM, PREFIX, FewShotPrompt, Message, conversation
+from .prompts import SYSTEM, FewShotPrompt, Message, conversation
 from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
@@ -223,12 +223,11 @@ class TabularGenerator:
         Raises UsageError if they are required and cannot be.
         """
         lines = Lines.of(self.grammar.shape)
-        words = self.prompt.prefix.replace(PREFIX, "") + self.prompt.suffix
         if lines is None:
             reason = f"{self.grammar.schema.name} has more than plain values, or keys left out"
         elif None in [_line(lines, text) for text in self._examples]:
             reason = "an example is no record, or has a line feed or a tab in a string"
-        elif not required and "json" in words.lower():
+        elif not required and "json" in f"{self.prompt.prefix}{self.prompt.suffix}".lower():
             reason = "the prompt asks for JSON"
         else:
             return lines
@@ -250,24 +249,27 @@ class TabularGenerator:
     def prompt_text(self, subject: str = "", extra: str = "") -> str:
         """Return the whole prompt as the model sees it, chat template included.
 
-        Lines are asked for in few words; the answer is begun with the line of the keys and the
-        examples, as if the model had written them.
+        The answer is begun with the examples, as if the model had written them, after the keys
+        where rows are lines. Examples that are no records stand in the question.
         """
-        asked = self._asked(subject, extra)
-        engine = self._model.engine
-        return conversation(engine.chat_template, asked, engine.special_tokens) + self._begun
-
-    def _asked(self, subject: str, extra: str) -> list[Message]:
-        prompt = self.prompt if self._lines is None else self.prompt.for_lines()
-        content = prompt.render(
-            self._examples if self._lines is None else [],
+        content = self.prompt.render(
+            [] if self._are_records else self._examples,
             subject=subject,
             extra=extra,
             fields=describe(self.grammar.schema.json_schema),
         )
-        if self._lines is None:
-            return [Message("user", content)]
-        return [Message("system", LINES_SYSTEM), Message("user", content or "Synthetic data.")]
+        asked = [Message("system", SYSTEM), Message("user", content or "Synthetic data.")]
+        engine = self._model.engine
+        question = conversation(engine.chat_template, asked, engine.special_tokens)
+        begun = [] if self._lines is None else [self._lines.header]
+        if self._are_records:
+            begun += self._shown
+        return question + "".join(f"{line}\n" for line in begun)
+
+    @cached_property
+    def _are_records(self) -> bool:
+        """Whether no example is text of another kind."""
+        return all(json_record(text) is not None for text in self._examples)
 
     @cached_property
     def _shown(self) -> Sequence[str]:
@@ -275,13 +277,6 @@ class TabularGenerator:
         if self._lines is None:
             return self._examples
         return [_line(self._lines, text) or "" for text in self._examples]
-
-    @property
-    def _begun(self) -> str:
-        """What the answer begins with."""
-        if self._lines is None:
-            return ""
-        return "".join(f"{line}\n" for line in (self._lines.header, *self._shown))
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         exact = self._sampling == "exact"
