@@ -41,7 +41,7 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return model.write(tmp_path / "tiny.gguf")
 
 
-def test_a_small_q4_1_file_is_expanded_at_first_use(shipped: Path, cache: Path) -> None:
+def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: Path) -> None:
     """It is measured once; then the record decides, and no two openings differ."""
     first = tuning.opening(shipped, threads=1)
     record = next((cache / "optimised").glob("*.json"))

@@ -104,7 +104,7 @@ class LocalModel:
         `user/repo:QUANT` of the Hugging Face cache, or `random`: random bytes for dry runs.
         `gpu_layers` of None offloads all layers if the llama.cpp build can. `weights` of
         "fast" opens them on a CPU as `models optimise` has found best here; what it was not asked
-        for yet is used as shipped, but a small Q4_1 file, whose 16-bit expansion is tried once.
+        for yet is used as shipped, but a small quantised file, whose 16-bit form is tried once.
         "as-shipped" opens the file itself. `keep_prefixes` leaves evaluated prompts on disk for
         later runs, see `prefixes.py`: whoever reads them reads the examples, so None does not,
         unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.

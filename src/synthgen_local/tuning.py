@@ -29,7 +29,7 @@ MOST_DISK = 4_000_000_000
 """Bytes that a file may take that is written here."""
 
 _AUTOMATIC = 1_000_000_000  # the same where nobody asked for it
-_Q4_1 = 3  # llama.cpp has no kernel for it that gains from a batch
+_UNPACKED = {0, 1, 32}  # F32, F16, BF16: wide already
 _BRIEF = 6  # passes of a measurement that nobody asked for
 _SPARE = 500_000_000  # bytes that are left free on the disk
 
@@ -95,14 +95,14 @@ class Opening:
 def opening(shipped: Path, *, threads: int) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
-    A small Q4_1 file is compared with its 16-bit expansion where nothing was chosen yet, which
+    A small quantised file is compared with its 16-bit expansion where nothing was chosen yet, which
     takes some seconds. If that fails it is used as shipped, and a warning says so. Raises
     ModelError if what was chosen is not there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
     tuned = recorded(shipped)
-    if tuned is None and _slow_in_batches(read_header(shipped)):
+    if tuned is None and _may_pay(read_header(shipped)):
         try:
             tuned = _tune(shipped, [sixteen_bits()], threads=threads, brief=True)
         except (OSError, ModelError) as error:
@@ -203,9 +203,11 @@ def sixteen_bits() -> str:
     return "bf16" if "AVX512" in system_info() else "f16"
 
 
-def _slow_in_batches(header: Header) -> bool:
+def _may_pay(header: Header) -> bool:
+    """Whether 16 bits are worth a try unasked: unpacking weights for each batch costs more."""
     small = FORMATS["f16"].size(header.parameters) <= _AUTOMATIC
-    return small and header.metadata.get("general.file_type") == _Q4_1
+    kind = header.metadata.get("general.file_type")
+    return small and isinstance(kind, int) and kind not in _UNPACKED
 
 
 def _tune(
