@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medical_billing import EXAMPLES, MedicalBilling
-from pydantic import UUID4, BaseModel, Field
+from pydantic import UUID4, BaseModel, Field, PlainSerializer
 from random_rows import decode
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator, UsageError
@@ -88,6 +88,64 @@ def test_a_line_has_no_keys_and_few_quotes() -> None:
     assert lines_of(Flat).read(f"{line}\n") == write_value(record)
 
 
+class Shortened(BaseModel):
+    """A string that is dumped as something else."""
+
+    name: Annotated[str, PlainSerializer(len)]
+
+
+class Defaults(BaseModel):
+    """Every field may be left out of an example."""
+
+    name: str = "Ada"
+    age: int = 36
+
+
+def test_what_a_serializer_made_of_a_string_is_no_line(random_model: LocalModel) -> None:
+    """An example that is not dumped as the schema's own string leaves rows as JSON."""
+    prompt = FewShotPrompt(examples=[Shortened(name="Ada")])
+
+    assert TabularGenerator(Shortened, random_model, prompt=prompt).layout == "json"
+
+
+def test_an_empty_object_is_an_example(random_model: LocalModel) -> None:
+    """What it leaves out has its default."""
+    prompt = FewShotPrompt(examples=["{}"])
+    generator = TabularGenerator(Defaults, random_model, prompt=prompt)
+
+    assert generator.prompt_text().endswith("name\tage\nAda\t36\n")
+
+
+def test_other_keys_are_no_line() -> None:
+    """A record with a key too many or too few is not cut to fit."""
+    assert lines_of(MedicalBilling).write(RECORD | {"more": 1}) is None
+    assert lines_of(MedicalBilling).write({"patient_id": 1}) is None
+
+
+ODD = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=12)
+
+
+@given(name=ODD, mail=st.none() | ODD, kind=st.sampled_from(["", 'a "b"', "\u2028", "null"]))
+def test_a_line_is_read_as_it_was_written(name: str, mail: str | None, kind: str) -> None:
+    """Whatever a string holds that is no control character, in bare cells and in JSON ones."""
+    schema = {
+        "properties": {
+            "name": {"type": "string"},
+            "mail": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "kind": {"enum": ["", 'a "b"', "\u2028", "null"]},
+            "none": {"type": "string", "maxLength": 0},
+        },
+        "required": ["name", "mail", "kind", "none"],
+    }
+    lines = Lines.of(compile_schema(RowSchema.of(schema)).shape)
+    record = {"name": name, "mail": mail, "kind": kind, "none": ""}
+    assert lines is not None
+    line = lines.write(record)
+
+    assert line is not None
+    assert json.loads(lines.read(f"{line}\n")) == record
+
+
 def test_a_string_that_would_break_the_line_is_not_written() -> None:
     """A tab or a line feed belongs to the line and not to a value."""
     assert lines_of(MedicalBilling).write(RECORD | {"patient_name": "Ada\tLovelace"}) is None
@@ -152,7 +210,7 @@ def test_other_rows_are_json(
 
 
 def test_the_prompts_own_words_stay(random_model: LocalModel) -> None:
-    """Only the default words are put in other words for lines."""
+    """A caller's prefix and suffix are the question as they are."""
     prompt = FewShotPrompt(prefix="Invent bills.", suffix="Go on.")
 
     text = TabularGenerator(MedicalBilling, random_model, prompt=prompt).prompt_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,20 @@ def test_the_environment_asks_for_it(weights: Path, monkeypatch: pytest.MonkeyPa
         rows(loaded)
 
     assert len(saved) == 1
+
+
+def test_what_a_killed_run_has_left_is_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A scratch file holds examples too."""
+    monkeypatch.setattr("synthgen_local.prefixes.cache_folder", lambda: tmp_path)
+    left = tmp_path / "prefixes" / ".new-left"
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (0, 0))
+    save_prefix(PrefixKey("weights", "build", 1, (1,)), Prefix(b"state", np.zeros(8, np.float32)))
+
+    assert [file.suffix for file in left.parent.iterdir()] == [".npz"]
 
 
 def test_the_folder_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -55,6 +55,23 @@ def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: P
     assert sorted(path.suffix for path in record.parent.iterdir()) == [".gguf", ".json"]
 
 
+def test_what_is_kept_is_not_forgotten_for_another_format(shipped: Path) -> None:
+    """Trying one more format compares it with those that were tried before."""
+    assert tuning.optimise(shipped, ["f16"], threads=1).format == "f16"
+    assert tuning.optimise(shipped, ["q4_0"], threads=1).format == "f16"
+
+
+def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A format that spoils the logits is not kept, and its record can be read."""
+    broken = Measured("f16", 1, float("nan"), 2.0, {16: 1.0, 32: 1.0, 64: 1.0})
+    monkeypatch.setattr(weight_formats, "measure", lambda *_: broken)
+    tuning.optimise(shipped, ["f16"], threads=1)
+    tuned = tuning.recorded(shipped)
+
+    assert tuned is not None
+    assert tuned.format == "as-shipped"
+
+
 def test_what_does_not_pay_is_recorded_as_well(
     shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,9 @@ def _text(example: Any, grammar: RowGrammar, where: str) -> str:
     ):
         example = example["example"]
     if isinstance(example, str):
-        record = json_record(example) or _labelled(example, grammar)
+        record = json_record(example)
+        if record is None:
+            record = _labelled(example, grammar)
         if record is None:
             warnings.warn(
                 f"{where} is not a record of {grammar.schema.name}; it stands as text.",

@@ -82,7 +82,7 @@ class LocalModel:
         keep_prefixes: bool = False,
     ) -> None:
         self.engine = engine
-        self._keep_prefixes = keep_prefixes and opened is not None
+        self._keep_prefixes = keep_prefixes and opened is not None and not engine.on_gpu
         self.path = path
         self.opened = opened
         self.threads = threads or available_cores()
@@ -106,8 +106,8 @@ class LocalModel:
         "fast" opens them on a CPU as `models optimise` has found best here; what it was not asked
         for yet is used as shipped, but a small quantised file, whose 16-bit form is tried once.
         "as-shipped" opens the file itself. `keep_prefixes` leaves evaluated prompts on disk for
-        later runs, see `prefixes.py`: whoever reads them reads the examples, so None does not,
-        unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.
+        later runs on a CPU, see `prefixes.py`: whoever reads them reads the examples, so None does
+        not, unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.
 
         A file that is new here is first loaded in a process of its own, which takes a second or as
         long as loading it does. Raises ModelNotFoundError if it is not here, ModelError if it is
@@ -151,8 +151,9 @@ class LocalModel:
     ) -> Generator[Outcome[Value]]:
         """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_shards`.
 
-        Of a `part`, only its shards' rows, and in the order that it asks for. Raises DecodingError
-        if the model is closed before the last one.
+        Rows that are expected to take long are begun first, so the first to be yielded may be one
+        of the last to finish of its shard. Of a `part`, only its shards' rows, and in the order
+        that it asks for. Raises DecodingError if the model is closed before the last one.
         """
         part = part or Part()
         shards = self.shards(rows, batch)
@@ -166,7 +167,7 @@ class LocalModel:
             check,
             attempts=attempts,
             halt=part.halt,
-            prefix=self._prefix(job) if self._keep_prefixes else None,
+            prefix=self._prefix(job, layout) if self._keep_prefixes else None,
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
         left = sum(map(len, chosen))
@@ -198,16 +199,17 @@ class LocalModel:
             return GPU_ROWS
         return self.threads * (self.opened.rows_a_context if self.opened else ROWS_A_CONTEXT)
 
-    def _prefix(self, job: Job) -> Prefix:
+    def _prefix(self, job: Job, layout: Layout) -> Prefix:
         """A job's evaluated prompt: as it was kept, or made and kept."""
         assert self.opened is not None
+        threads = layout.threads * layout.contexts
         file = self.opened.path
         about = file.stat()
         weights = f"{read_header(file).sha256} {about.st_size} {about.st_mtime_ns}"
-        key = PrefixKey(weights, self.engine.build, self.threads, job.prompt)
+        key = PrefixKey(weights, self.engine.build, threads, job.prompt)
         prefix = load_prefix(key)
         if prefix is None:
-            prefix = Prefix.of(self.engine, job, threads=self.threads)
+            prefix = Prefix.of(self.engine, job, threads=threads)
             save_prefix(key, prefix)
         return prefix
 

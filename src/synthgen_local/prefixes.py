@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,26 @@ from .models.inventory import cache_folder
 
 _MOST = 500_000_000
 """Bytes of all prefixes together; those that were not used for longest go first."""
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
+"""What numpy and zipfile raise for a file that is gone, cut or changed."""
+_ABANDONED = 3600  # seconds after which a scratch file is what a killed run has left
 
 
 @dataclass(frozen=True)
 class PrefixKey:
     """All that an evaluated prompt hangs on: weights, llama.cpp's build, threads, tokens.
 
-    Weights are known by their file: its header's hash, its size, and when it was changed.
+    And this program's version, which decides how a context is set up. Weights are known by their
+    file: its header's hash, its size, and when it was changed.
     """
 
     weights: str
@@ -41,7 +56,8 @@ class PrefixKey:
     @property
     def name(self) -> str:
         """The name of its file."""
-        said = json.dumps([self.weights, self.build, self.threads, *self.tokens])
+        program = version("synthgen-local")
+        said = json.dumps([program, self.weights, self.build, self.threads, *self.tokens])
         return f"{hashlib.sha256(said.encode()).hexdigest()}.npz"
 
 
@@ -55,7 +71,7 @@ def load_prefix(key: PrefixKey) -> Prefix | None:
         with np.load(path, allow_pickle=False) as file:  # a zip file: its checksums are compared
             prefix = Prefix(file["state"].tobytes(), file["logits"])
         os.utime(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGED:
         return None
     return prefix
 
@@ -87,6 +103,9 @@ def _trim(folder: Path) -> None:
         total += file.stat().st_size
         if total > _MOST:
             file.unlink()
+    for scratch in folder.glob(".new-*"):
+        if scratch.stat().st_mtime < time.time() - _ABANDONED:
+            scratch.unlink()
 
 
 def _folder() -> Path:

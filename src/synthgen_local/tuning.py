@@ -41,7 +41,7 @@ class Tuned(BaseModel):
     model's own. `refused` says why formats were not tried.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     machine: str
     threads: int
@@ -80,7 +80,7 @@ class Tuned(BaseModel):
     def covers(self, names: Sequence[str]) -> bool:
         """Return whether these formats were measured, and batches as well."""
         known = {found.format for found in self.measured if len(found.speeds) == len(ROWS)}
-        return {AS_SHIPPED, *names} <= known | set(self.refused)
+        return {AS_SHIPPED, *names} <= known
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,13 @@ def optimise(
             f"{', '.join(sorted(unknown))} is no format.", hint=f"Choose from {', '.join(FORMATS)}."
         )
     tuned = recorded(shipped)
-    if tuned is None or not tuned.covers(names) or not tuned.is_here(shipped):
-        tuned = _tune(shipped, names, threads=threads, note=note)
-    return tuned
+    known = [found.format for found in tuned.measured] if tuned else []
+    names = [name for name in FORMATS if name in {*names, *known}]  # what is kept is not forgotten
+    if tuned and tuned.is_here(shipped):
+        tried, _ = _possible(shipped, names)
+        if tuned.covers(tried):
+            return tuned
+    return _tune(shipped, names, threads=threads, note=note)
 
 
 def recorded(shipped: Path) -> Tuned | None:
@@ -220,7 +224,7 @@ def _tune(
 ) -> Tuned:
     folder = optimised_record(shipped, machine()).parent
     with writing(folder) as scratch:
-        tried, refused = _possible(shipped, names, folder)
+        tried, refused = _possible(shipped, names)
 
         def written(name: str) -> Path:
             """The file in that format, alone of its kind: the one before makes room for it."""
@@ -258,12 +262,12 @@ def _tune(
     return tuned
 
 
-def _possible(
-    shipped: Path, names: Sequence[str], folder: Path
-) -> tuple[list[str], dict[str, str]]:
+def _possible(shipped: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The formats that can be tried, and why others cannot. Raises ModelError if none can."""
     header = read_header(shipped)
     shipped_size = shipped.stat().st_size
+    folder = optimised_record(shipped, machine()).parent
+    folder.mkdir(parents=True, exist_ok=True)
     free, memory = shutil.disk_usage(folder).free - _SPARE, _memory() // 2
     refused = {}
     for name in names:
@@ -288,16 +292,17 @@ def _possible(
 
 def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
     """Put the file in its place, then its record; what no record names any more is deleted."""
+    record = optimised_record(shipped, tuned.machine)
+    found = optimised_files(shipped)
+    others = [_read(path) for path in found if path.suffix == ".json" and path != record]
+    named = {optimised_file(shipped, each.sha256) for each in (tuned, *others)}
     if tuned.format != AS_SHIPPED:
         sync_path(file)
         file.replace(optimised_file(shipped, tuned.sha256))
     partial = scratch / "record"
     partial.write_text(f"{tuned.model_dump_json(indent=2)}\n", "utf-8")
     sync_path(partial)
-    partial.replace(optimised_record(shipped, tuned.machine))
-    found = optimised_files(shipped)
-    records = [_read(path) for path in found if path.suffix == ".json"]
-    named = {optimised_file(shipped, record.sha256) for record in records}
+    partial.replace(record)
     for path in found:
         if path.suffix == ".gguf" and path not in named:
             path.unlink()

@@ -41,7 +41,9 @@ GpuLayers = Annotated[
 ]
 Weights = Annotated[
     Literal["fast", "as-shipped"],
-    typer.Option(help="fast: in the format that `models optimise` chose, if it did."),
+    typer.Option(
+        help="fast: as `models optimise` chose; a small model is tried in 16 bits at first use."
+    ),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(help="Characters of a string that the schema does not limit.")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from ..processes import leave_no_core, python
 
 _LEAST_SECONDS = 60
 _BYTES_A_SECOND = 20_000_000  # a slow disk: what a file of that size may take
+_REFUSED = 3  # an exit code that Python itself does not use
 _HINT = "Fetch it again, or use another model."
 
 
 def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0) -> Any:
     """Return what a module of this package answers about a model's file.
 
-    It may take as long as reading a file of that size does on a slow disk, and `seconds` more.
+    It has as long as reading a file of that size takes on a slow disk, and `seconds` more.
     Raises ModelError for what it refuses, or if the process dies or hangs.
 
     Example: `ask("synthgen_local.engine.trial", "model.gguf", {"path": "model.gguf"})`
@@ -41,17 +43,16 @@ def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float =
         )
     except subprocess.TimeoutExpired:
         raise ModelError(
-            f"{path} cannot be loaded: it takes more than {patience:.0f} s.", hint=_HINT
+            f"{path} cannot be used: that takes more than {patience:.0f} s.", hint=_HINT
         ) from None
-    try:
+    with suppress(ValueError):
         said = json.loads(done.stdout)
-    except ValueError:
-        said = f"{path} cannot be loaded: {_end(done.returncode)}.", _HINT
-    else:
         if done.returncode == 0:
             return said
-    message, hint = said
-    raise ModelError(message, hint=hint)
+        if done.returncode == _REFUSED:
+            message, hint = said
+            raise ModelError(message, hint=hint)
+    raise ModelError(f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_HINT)
 
 
 def answer(work: Callable[..., Any]) -> int:
@@ -64,7 +65,7 @@ def answer(work: Callable[..., Any]) -> int:
         print(json.dumps(work(**json.load(sys.stdin))))
     except SynthgenError as error:
         print(json.dumps([str(error), error.hint]))
-        return 1
+        return _REFUSED
     return 0
 
 

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from .constraint import Grammar, GrammarConstraint
 from .model import Logits
 
+_NO_TOKENS = np.empty(0, dtype=np.int64)
+
 
 class Place(Protocol):
     """Where a value stands in a row."""
@@ -258,6 +260,8 @@ class _LineScan:
 
     def __init__(self, root: Place, columns: Sequence[str]) -> None:
         self._places = [root.of_key(name) for name in columns]
+        steered = [place is not None and place.null_rate is not None for place in self._places]
+        self._last = max((column for column, is_one in enumerate(steered) if is_one), default=-1)
         self._column = 0
         self._begins = True
 
@@ -269,7 +273,7 @@ class _LineScan:
 
     def long(self, pieces: _Pieces) -> NDArray[np.int64]:
         """Tokens that may write past the beginning of a value from here."""
-        return pieces.beyond_tab
+        return pieces.beyond_tab if self._column < self._last else _NO_TOKENS
 
     def copy(self) -> _LineScan:
         """A scan that goes its own way from here."""

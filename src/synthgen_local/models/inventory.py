@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ _MAGIC = b"GGUF"
 _ADDED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = {"random"}
 _LONGEST = 255  # bytes of a file's name
+_ABANDONED = 86_400  # seconds after which a scratch folder is what a killed process has left
 
 
 def _printable(text: str) -> str:
@@ -351,10 +353,15 @@ def check_magic(path: Path, named: str) -> None:
 def writing(folder: Path) -> Iterator[Path]:
     """Give a scratch folder on the file system of `folder`, and delete it afterwards.
 
+    What a killed process has left there is deleted after a day.
+
     Raises ModelError if the disk is full or may not be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".partial-*"):
+            if left.stat().st_mtime < time.time() - _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
             yield Path(scratch)
     except OSError as error:

@@ -300,9 +300,9 @@ class Writer:
         """An expression for a string without its quotes, of which nothing is escaped."""
         match shape:
             case Text(minimum, maximum):
-                filled = self._terminal(f"{_FREE}{{{max(1, minimum)},{maximum}}}")
                 if maximum == 0:
                     return '""'
+                filled = self._terminal(f"{_FREE}{{{max(1, minimum)},{maximum}}}")
                 return filled if minimum else f"({filled})?"
             case Formatted(regexes, _, never):
                 return self._terminal(*regexes, never=never)

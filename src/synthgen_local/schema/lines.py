@@ -1,9 +1,9 @@
 """A flat record as one line: its values without their keys, with a tab between each two.
 
 Knows shapes and how values are written, not prompts. Half of a row's tokens in JSON are keys and
-quotes, which the model must read though it has no say in them. A line has none. Strings have no
-control characters anywhere in this project, so a tab is never part of a value and a line can
-always be read back; what is no plain string stands in it as the JSON that it is.
+quotes, which the model must read though it has no say in them. A line has none. No string that
+stands bare in it has control characters, so a line can always be read back; what is no plain
+string stands in it as the JSON that it is.
 """
 
 from __future__ import annotations
@@ -72,15 +72,21 @@ class Lines:
         return longest_text(Array(None, len(shapes), len(shapes), shapes))
 
     def write(self, record: AnyMapping[str, Any]) -> str | None:
-        """Return the line of a record, without its end; None if a string would break it.
+        """Return the line of a record, without its end; None for what no line can say.
+
+        That is a string with a tab or a line feed, other keys than the columns', and what a
+        serializer of the schema's made of a string.
 
         Example: `Lines((("n", Integer(0, 9)),)).write({"n": 7}) == "7"`
         """
+        if record.keys() != {name for name, _ in self.columns}:
+            return None
         cells = [
             record[name] if _is_bare(field) else write_value(record[name])
             for name, field in self.columns
         ]
-        return _TAB.join(cells) if all(map(_is_plain, cells)) else None
+        whole = all(isinstance(cell, str) and _is_plain(cell) for cell in cells)
+        return _TAB.join(cells) if whole else None
 
     def read(self, line: str) -> str:
         """Return the row of a line as the JSON that it stands for.
