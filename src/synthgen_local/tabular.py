@@ -128,7 +128,7 @@ class TabularGenerator:
         self._sampling = sampling
         if layout not in ROW_LAYOUTS:
             raise UsageError(f"The layout cannot be {layout!r}.", hint="auto, lines or json.")
-        self._lines = None if layout == "json" else self._in_lines(required=layout == "lines")
+        self._lines, self._shown = self._laid_out(layout)
 
     def generate(
         self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
@@ -193,13 +193,14 @@ class TabularGenerator:
                 f"the model's context has {engine.context_length}.",
                 hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
             )
+        lengths = [len(engine.tokenize(text)) for text in self._shown]
         job = Job.of_grammar(
             self._language(),
             prompt,
             longest,
             seed=seed,
             temperature=self._temperature,
-            usual=_ROOM_OF_ROWS * max(map(len, map(engine.tokenize, self._shown)), default=_USUAL),
+            usual=_ROOM_OF_ROWS * max(lengths, default=_USUAL),
         )
         return self._rows(job, runs, part)
 
@@ -217,23 +218,30 @@ class TabularGenerator:
     def _written(self) -> Lines | RowGrammar:
         return self._lines or self.grammar
 
-    def _in_lines(self, *, required: bool) -> Lines | None:
-        """How rows are written as lines, None if they had better be JSON.
+    def _laid_out(self, layout: RowLayout) -> tuple[Lines | None, list[str]]:
+        """How rows are written, None for as JSON, and the examples as they stand in the prompt.
 
-        Raises UsageError if they are required and cannot be.
+        Raises UsageError if rows are to be lines and cannot be.
         """
-        lines = Lines.of(self.grammar.shape)
+        if layout == "json":
+            return None, self._examples
+        lines, required = Lines.of(self.grammar.shape), layout == "lines"
+        shown = [
+            line
+            for text in self._examples
+            if lines is not None and (line := _line(lines, text)) is not None
+        ]
         if lines is None:
             reason = f"{self.grammar.schema.name} has more than plain values, or keys left out"
-        elif None in [_line(lines, text) for text in self._examples]:
+        elif len(shown) < len(self._examples):
             reason = "an example is no record, or has a line feed or a tab in a string"
         elif not required and "json" in f"{self.prompt.prefix}{self.prompt.suffix}".lower():
             reason = "the prompt asks for JSON"
         else:
-            return lines
+            return lines, shown
         if required:
             raise UsageError(f"Rows cannot be lines: {reason}.", hint="Let them be JSON.")
-        return None
+        return None, self._examples
 
     def _language(self) -> Grammar | NullRates:
         """The rows' grammar, with the rates at which it is to have null."""
@@ -270,13 +278,6 @@ class TabularGenerator:
     def _are_records(self) -> bool:
         """Whether no example is text of another kind."""
         return all(json_record(text) is not None for text in self._examples)
-
-    @cached_property
-    def _shown(self) -> Sequence[str]:
-        """The examples as they stand in the prompt."""
-        if self._lines is None:
-            return self._examples
-        return [_line(self._lines, text) or "" for text in self._examples]
 
     def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
         exact = self._sampling == "exact"

@@ -123,7 +123,7 @@ class Model(Protocol):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether layers run on a GPU, where two wide contexts beat one for each core."""
+        """Whether layers run on a GPU, where there are two wide contexts, not one a core."""
         ...
 
     def tokenize(self, text: str) -> list[int]:

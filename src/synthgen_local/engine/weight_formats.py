@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,18 +102,23 @@ class Comparison:
     passes: int = _PASSES
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """A file to write in another format, by llama.cpp's number of it."""
+
+    source: str
+    target: str
+    file_type: int
+    threads: int
+
+
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:
     """Write a file in the format of that name. Raises ModelError.
 
     Example: `write(Path("model.gguf"), Path("f16.gguf"), "f16", threads=2)`
     """
-    order = {
-        "source": str(source),
-        "target": str(target),
-        "file_type": FORMATS[name].file_type,
-        "threads": threads,
-    }
-    ask(__name__, str(source), {"order": order}, seconds=_SECONDS)
+    asked = Conversion(str(source), str(target), FORMATS[name].file_type, threads)
+    ask(__name__, asked.source, {"conversion": asdict(asked)}, seconds=_SECONDS)
 
 
 def measure(name: str, comparison: Comparison) -> Measured:
@@ -281,17 +286,20 @@ def _pass(context: Context, tokens: Sequence[int], rows: int, number: int) -> No
     )
 
 
-def _answer(
-    order: dict[str, object] | None = None, comparison: dict[str, object] | None = None
-) -> dict[str, object] | None:
-    if comparison:
-        return compare(Comparison(**comparison))  # type: ignore[arg-type]
-    assert order
+def _convert(conversion: Conversion) -> None:
     from .llama import write_as
 
-    source, target = Path(str(order["source"])), Path(str(order["target"]))
-    write_as(source, target, int(str(order["file_type"])), threads=int(str(order["threads"])))
-    return None
+    source, target = Path(conversion.source), Path(conversion.target)
+    write_as(source, target, conversion.file_type, threads=conversion.threads)
+
+
+def _answer(
+    conversion: dict[str, Any] | None = None, comparison: dict[str, Any] | None = None
+) -> dict[str, object] | None:
+    """Convert, or compare: whichever the process is asked for."""
+    if conversion is not None:
+        _convert(Conversion(**conversion))
+    return None if comparison is None else compare(Comparison(**comparison))
 
 
 if __name__ == "__main__":
