@@ -5,6 +5,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+
+# How llama.cpp is compiled (docs/models.md): GCC 12 leaves the configuration of AMX's tiles unwritten
+# (its bug 114098), and ggml's 16-bit vectors are too wide for a head of 64, which then gets none.
+SOUND := -U__AVX512FP16__ $(if $(findstring Free Software,$(shell c++ --version)),-fno-tree-dse -fno-dse)
+export CFLAGS += $(SOUND)
+export CXXFLAGS += $(SOUND)
 MODEL := smollm2-135m-instruct
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench bench-peers install model clean

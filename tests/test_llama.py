@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,32 @@ def test_a_step_longer_than_a_batch_is_split(engine: LlamaModel) -> None:
 
     assert _distance(logits[0], expected) < 0.05
     context.close()
+
+
+@pytest.mark.parametrize(("flash", "repack"), [(False, True), (True, False)])
+def test_other_kernels_say_the_same(
+    engine: LlamaModel, weights: Path, *, flash: bool, repack: bool
+) -> None:
+    """Without flash attention or repacked weights rows get the logits that they get with them."""
+    other = LlamaModel(weights, flash=flash, repack=repack)
+    shipped = LlamaModel(weights)
+    prefix, texts = engine.tokenize(PREFIX), [" Paris", " not London but", " a town"]
+    found = []
+    for model in (shipped, other):
+        with (
+            closing(model.open_context(ContextSize(slots=3, cells=256, threads=1))) as first,
+            closing(model.open_context(ContextSize(slots=3, cells=256, threads=1))) as copy,
+        ):
+            first.prefill(prefix)
+            copy.load_prefix(first.save_prefix(), len(prefix))
+            for slot in range(3):
+                copy.fork(slot)
+            steps = [Step([slot], engine.tokenize(text)) for slot, text in enumerate(texts)]
+            found.append(copy.decode(steps).copy())
+    for model in (shipped, other):
+        model.close()
+
+    assert max(map(_distance, *found)) < 0.1
 
 
 def test_too_many_slots_are_refused(engine: LlamaModel) -> None:

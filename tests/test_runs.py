@@ -20,7 +20,7 @@ import pytest
 from conftest import CACHE, Ran
 
 from synthgen_local import LocalModel, OutputError, RunError
-from synthgen_local.engine.parallel import Halt, Layout, cut
+from synthgen_local.engine.parallel import Batch, Halt, Layout, cut
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.local_model import Part
 from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget, shard_hash
@@ -386,7 +386,11 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
     text = manifest_path(output).read_text()
     manifest = read_manifest(output)
 
-    layout = {"threads": random_model.threads, "batch": random_model.batch(settings.batch)}
+    layout = {
+        "threads": random_model.threads,
+        "batch": random_model.batch(settings.batch),
+        "flash_attn": "on",
+    }
     assert manifest.settings == settings.model_copy(update=layout)
     assert (manifest.counts.rows, manifest.counts.lost) == (20, 0)
     assert manifest.counts.tokens == manifest.counts.drawn + manifest.counts.forced
@@ -609,22 +613,22 @@ def test_rows_that_the_schema_refuses_are_found(random_model: LocalModel, tmp_pa
 
 
 def test_a_calibration_of_another_machine_changes_no_run(tmp_path: Path) -> None:
-    """The manifest has the batch as a number; going on with another one is refused."""
+    """The manifest has the batch as a number, and its attention; others are refused."""
     weights = tmp_path / "model.gguf"
     weights.write_bytes(b"GGUF")
     output = tmp_path / "rows.jsonl"
     here, there = (
-        LocalModel(RandomModel(), opened=Opening(weights, rows_a_context=rows), threads=2)
-        for rows in (16, 64)
+        LocalModel(RandomModel(), opened=Opening(weights, batch=batch), threads=2, flash_attn=flash)
+        for batch, flash in ((Batch(16), False), (Batch(64), True))
     )
     into(output, here, SETTINGS, keeping=Keeping(run=True))
     settings = read_manifest(output).settings
 
-    assert (settings.batch, settings.threads) == (32, 2)
+    assert (settings.batch, settings.threads, settings.flash_attn) == (32, 2, "off")
     assert there.shards(40, settings.batch) == here.shards(40)
-    with pytest.raises(RunError, match="other inputs: batch") as caught:
+    with pytest.raises(RunError, match="other inputs: batch, flash_attn") as caught:
         into(output, there, SETTINGS)
-    assert "--batch 32" in caught.value.hint
+    assert "--batch 32 --flash-attn off" in caught.value.hint
 
 
 @pytest.mark.model

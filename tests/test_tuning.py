@@ -12,10 +12,12 @@ from tiny_gguf import UINT32, Tiny
 
 from synthgen_local import LocalModel, ModelError, UsageError, tuning
 from synthgen_local.engine import weight_formats
-from synthgen_local.engine.weight_formats import Comparison, Measured
+from synthgen_local.engine.parallel import Batch
+from synthgen_local.engine.weight_formats import USUAL, Comparison, Measured, Speed
 from synthgen_local.models import inventory
 
 Run = Callable[..., Any]
+WIDE = Batch(64)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     def measure(name: str, asked: Comparison) -> Measured:
         size = Path(asked.other).stat().st_size
         kl = {"as-shipped": 0.0, "q4_0": 0.2, "f16": 0.001}.get(name, 0.002)
-        speeds = dict.fromkeys(asked.rows, 100.0) | ({64: 200.0} if len(asked.rows) > 1 else {})
+        speeds = [Speed(each, 200.0 if each == WIDE else 100.0) for each in asked.batches]
         return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
@@ -48,7 +50,7 @@ def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: P
     written = record.stat().st_mtime_ns
 
     assert tuning.opening(shipped, threads=1) == first
-    assert (first.format, first.rows_a_context) == ("f16", 32)
+    assert (first.format, first.batch) == ("f16", USUAL)
     assert first.path.parent == record.parent
     assert json.loads(record.read_text())["sha256"] == inventory.sha256_of(first.path)
     assert record.stat().st_mtime_ns == written
@@ -63,8 +65,12 @@ def test_what_is_kept_is_not_forgotten_for_another_format(shipped: Path) -> None
 
 def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A format that spoils the logits is not kept, and its record can be read."""
-    broken = Measured("f16", 1, float("nan"), 2.0, {16: 1.0, 32: 1.0, 64: 1.0})
-    monkeypatch.setattr(weight_formats, "measure", lambda *_: broken)
+
+    def measure(name: str, asked: Comparison) -> Measured:
+        kl = 0.0 if name == "as-shipped" else float("nan")
+        return Measured(name, 1, kl, 2.0, [Speed(batch, 1.0) for batch in asked.batches])
+
+    monkeypatch.setattr(weight_formats, "measure", measure)
     tuning.optimise(shipped, ["f16"], threads=1)
     tuned = tuning.recorded(shipped)
 
@@ -76,15 +82,21 @@ def test_what_does_not_pay_is_recorded_as_well(
     shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file as shipped is then opened without another look."""
-    slow = Measured("f16", 1, 0.0, 1.0, {32: 1.0})
-    monkeypatch.setattr(weight_formats, "measure", lambda *_: slow)
+
+    def measure(name: str, _asked: Comparison) -> Measured:
+        return Measured(name, 1, 0.0, 1.0, [Speed(USUAL, 1.0)])
+
+    monkeypatch.setattr(weight_formats, "measure", measure)
     assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
 
     monkeypatch.setattr(weight_formats, "write", None)
     assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
     tuned = tuning.recorded(shipped)
     assert tuned is not None
-    assert tuned.verdicts() == {"f16": "less than 1.1 times as fast as shipped"}
+    assert tuned.verdicts() == {
+        "as-shipped": "kept",
+        "f16": "less than 1.1 times as fast as shipped",
+    }
 
 
 def test_a_failure_at_first_use_is_told(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +119,11 @@ def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
     tuned = tuning.optimise(shipped, ["q4_0", "q8_0", "f16"], threads=1, note=notes.append)
     again = tuning.optimise(shipped, ["f16"], threads=1, note=notes.append)
 
-    assert (tuned.format, tuned.rows_a_context) == ("f16", 64)
+    assert (tuned.format, tuned.batch) == ("f16", WIDE)
     assert tuned == again
     assert len(notes) == 4
     assert tuned.verdicts()["q4_0"] == "changes the model: KL above 0.01"
-    assert tuning.opening(shipped, threads=1).rows_a_context == 64
+    assert tuning.opening(shipped, threads=1).batch == WIDE
     assert before.path == tuned.path(shipped)
 
 
@@ -120,7 +132,7 @@ def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
     tuned = tuning.optimise(shipped, ["f16"], threads=1)
 
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0) as model:
-        assert model.opened == tuning.Opening(tuned.path(shipped), "f16", 64)
+        assert model.opened == tuning.Opening(tuned.path(shipped), "f16", WIDE)
         assert (model.batch(), model.batch(7)) == (128, 7)
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0, weights="as-shipped") as model:
         assert model.opened == tuning.Opening(shipped)

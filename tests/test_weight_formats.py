@@ -10,28 +10,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen_local import ModelError
+from synthgen_local.engine.parallel import Batch
 from synthgen_local.engine.weight_formats import (
     AS_SHIPPED,
     FORMATS,
     LEAST_GAIN,
     MOST_KL,
     NOISE,
+    USUAL,
     Comparison,
     Measured,
+    Speed,
     choose,
     divergence,
+    fastest,
     measure,
-    rows_a_context,
     verdict,
     write,
 )
 
-SHIPPED = Measured(AS_SHIPPED, 100, 0.0, 1.0, {})
+SHIPPED = Measured(AS_SHIPPED, 100, 0.0, 1.0, [])
 NUMBERS = st.floats(0, 4, allow_nan=False)
 FOUND = st.lists(
     st.builds(
         Measured, st.sampled_from(sorted(FORMATS)), st.integers(1, 9), NUMBERS, NUMBERS,
-        st.just({}),
+        st.just([]),
     ),
     unique_by=lambda found: found.format,
 )  # fmt: skip
@@ -64,23 +67,27 @@ def test_one_is_kept_and_each_other_told_why_not(found: list[Measured]) -> None:
 
 def test_a_model_that_says_no_numbers_is_not_kept() -> None:
     """A divergence that is not a number is within no bound."""
-    assert choose([Measured("q4_0", 1, float("nan"), 3.0, {})]) is None
+    assert choose([Measured("q4_0", 1, float("nan"), 3.0, [])]) is None
+
+
+FEW, NARROW, WIDE = Batch(12, flash=False), Batch(16), Batch(64)
 
 
 @pytest.mark.parametrize(
-    ("speeds", "rows"),
+    ("speeds", "batch"),
     [
-        ({}, 32),
-        ({16: 990.0, 32: 1000.0, 64: 1040.0}, 32),
-        ({16: 990.0, 32: 1000.0, 64: 1100.0}, 64),
-        ({16: 1200.0, 32: 1000.0, 64: 1100.0}, 16),
+        ({}, USUAL),
+        ({NARROW: 990.0, USUAL: 1000.0, WIDE: 1040.0}, USUAL),
+        ({NARROW: 990.0, USUAL: 1000.0, WIDE: 1100.0}, WIDE),
+        ({NARROW: 1200.0, USUAL: 1000.0, WIDE: 1100.0}, NARROW),
+        ({FEW: 1300.0, NARROW: 1200.0, USUAL: 1000.0}, FEW),
     ],
 )
 def test_the_batch_is_the_usual_one_unless_another_is_faster(
-    speeds: dict[int, float], rows: int
+    speeds: dict[Batch, float], batch: Batch
 ) -> None:
     """By more than noise, that is."""
-    assert rows_a_context(speeds) == rows
+    assert fastest([Speed(*each) for each in speeds.items()]) == batch
 
 
 def test_divergence() -> None:
@@ -101,12 +108,13 @@ def test_sixteen_bits_keep_the_distribution_and_four_do_not(weights: Path, tmp_p
     for name in ("f16", "q4_0"):
         target = tmp_path / f"{name}.gguf"
         write(weights, target, name, threads=2)
-        found[name] = measure(name, Comparison(str(weights), str(target), [32], 1, passes=1))
+        found[name] = measure(name, Comparison(str(weights), str(target), [FEW], 1, passes=1))
         assert target.stat().st_size < FORMATS[name].size(134_515_008) * 1.05
         target.unlink()
 
     assert 0 < found["f16"].kl < MOST_KL < found["q4_0"].kl
-    assert set(found["f16"].speeds) == {32}
+    assert found["f16"].speed(FEW)
+    assert found["f16"].speed(USUAL) is None
 
 
 def test_a_file_that_cannot_be_written_in_another_format(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +51,9 @@ Value = TypeVar("Value")
 RANDOM = "random"
 KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
+FlashAttention: TypeAlias = Literal["auto", "on", "off"]
+FLASH_ATTENTIONS: tuple[FlashAttention, ...] = ("auto", "on", "off")
+_UNPACKED = "unpacked"  # a file of this name in `tried/` says that repacked weights end the process
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class LocalModel:
     """Weights in memory, to be closed after use.
 
     `engine` is what decodes; `path` is the file as shipped and `opened` what was chosen to be
-    loaded of it, None if there is none; `threads` is how many CPU threads a run may use.
+    loaded of it, None if there is none; `threads` is how many CPU threads a run may use;
+    `flash_attn` says whether attention is flash attention.
 
     Example: `with LocalModel.load("smollm2-135m-instruct") as model: print(model.name)`
     """
@@ -79,9 +85,11 @@ class LocalModel:
         path: Path | None = None,
         opened: Opening | None = None,
         threads: int | None = None,
+        flash_attn: bool = True,
         keep_prefixes: bool = False,
     ) -> None:
         self.engine = engine
+        self.flash_attn: FlashAttention = "on" if flash_attn else "off"
         self._keep_prefixes = keep_prefixes and opened is not None and not engine.on_gpu
         self.path = path
         self.opened = opened
@@ -96,6 +104,7 @@ class LocalModel:
         gpu_layers: int | None = None,
         threads: int | None = None,
         weights: Weights = "fast",
+        flash_attn: FlashAttention = "auto",
         keep_prefixes: bool | None = None,
     ) -> LocalModel:
         """Open a model that is on this machine; the network is never used.
@@ -104,8 +113,9 @@ class LocalModel:
         `user/repo:QUANT` of the Hugging Face cache, or `random`: random bytes for dry runs.
         `gpu_layers` of None offloads all layers if the llama.cpp build can. `weights` of
         "fast" opens them on a CPU as `models optimise` has found best here; what it was not asked
-        for yet is used as shipped, but a small quantised file, whose 16-bit form is tried once.
-        "as-shipped" opens the file itself. `keep_prefixes` leaves evaluated prompts on disk for
+        for yet is used as shipped, but a small model is measured once, briefly.
+        "as-shipped" opens the file itself. `flash_attn` "auto" is on, unless a batch without it was
+        found faster here. `keep_prefixes` leaves evaluated prompts on disk for
         later runs on a CPU, see `prefixes.py`: whoever reads them reads the examples, so None does
         not, unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.
 
@@ -117,17 +127,29 @@ class LocalModel:
         if name == RANDOM:
             return cls(RandomModel(), threads=threads)
         name = name or default_model()
+        if flash_attn not in FLASH_ATTENTIONS:
+            raise UsageError(f"flash_attn cannot be {flash_attn!r}.", hint="auto, on or off.")
         path = find(name)
-        _try_once(path, gpu_layers)
+        repack = try_once(path, gpu_layers)
         from .engine.llama import LlamaModel, gpu_offload  # takes a quarter of a second
 
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu
-        opened = opening(path, threads=threads) if tuned else Opening(path)
-        engine = LlamaModel(opened.path, name=name, gpu_layers=gpu_layers)
+        opened = opening(path, threads=threads, repack=repack) if tuned else Opening(path)
+        flash = opened.batch.flash if flash_attn == "auto" else flash_attn == "on"
+        engine = LlamaModel(
+            opened.path, name=name, gpu_layers=gpu_layers, flash=flash, repack=repack
+        )
         if keep_prefixes is None:
             keep_prefixes = os.environ.get(KEEP_PREFIXES) == "1"
-        return cls(engine, path=path, opened=opened, threads=threads, keep_prefixes=keep_prefixes)
+        return cls(
+            engine,
+            path=path,
+            opened=opened,
+            threads=threads,
+            flash_attn=flash,
+            keep_prefixes=keep_prefixes,
+        )
 
     @property
     def name(self) -> str:
@@ -197,7 +219,7 @@ class LocalModel:
             return wanted
         if self.engine.on_gpu:
             return GPU_ROWS
-        return self.threads * (self.opened.rows_a_context if self.opened else ROWS_A_CONTEXT)
+        return self.threads * (self.opened.batch.rows if self.opened else ROWS_A_CONTEXT)
 
     def _prefix(self, job: Job, layout: Layout) -> Prefix:
         """A job's evaluated prompt: as it was kept, or made and kept."""
@@ -206,7 +228,8 @@ class LocalModel:
         file = self.opened.path
         about = file.stat()
         weights = f"{read_header(file).sha256} {about.st_size} {about.st_mtime_ns}"
-        key = PrefixKey(weights, self.engine.build, threads, job.prompt)
+        build = f"{self.engine.build}, flash attention {self.flash_attn}"
+        key = PrefixKey(weights, build, threads, job.prompt)
         prefix = load_prefix(key)
         if prefix is None:
             prefix = Prefix.of(self.engine, job, threads=threads)
@@ -253,21 +276,44 @@ def _in_order(
             following = next(order, None)
 
 
-def _try_once(path: Path, gpu_layers: int | None) -> None:
+def try_once(path: Path, gpu_layers: int | None) -> bool:
     """Check a file's header, and load it in another process if such a header was not tried yet.
 
-    What llama.cpp does with a file hangs on its header; the weights behind it are numbers.
+    What llama.cpp does with a file hangs on its header; the weights behind it are numbers. Returns
+    whether weights may be repacked; where they may not, a warning says so each time. Raises
+    ModelError for what cannot be loaded.
+
+    Example: `try_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
-    tried = f"{header.sha256} {path.stat().st_size} {version('llama-cpp-python')} {gpu_layers}"
+    tried = f"{header.sha256} {path.stat().st_size} {_build()} {gpu_layers}"
     key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
     mark = cache_folder() / "tried" / key
-    if mark.is_file():
-        return
-    hold(Trial(str(path), gpu_layers))
-    with suppress(OSError):  # then it is tried again next time
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    unpacked = mark.with_name(f"{key}.{_UNPACKED}")
+    if unpacked.is_file():
+        repack = False
+    elif mark.is_file():
+        return True
+    else:
+        repack = hold(Trial(str(path), gpu_layers))
+        with suppress(OSError):  # then it is tried again next time
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            (mark if repack else unpacked).touch()
+    if not repack:
+        warnings.warn(
+            "This build of llama.cpp dies of its AMX kernels, and runs without them, which is "
+            "slower. Build it again as docs/models.md says.",
+            stacklevel=3,
+        )
+    return repack
+
+
+def _build() -> str:
+    """The llama.cpp that is installed: another build may fail on what this one runs."""
+    package = find_spec("llama_cpp")
+    libraries = Path(package.origin or "").parent.glob("lib/*ggml-cpu*") if package else ()
+    built = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in libraries)
+    return f"{version('llama-cpp-python')} {' '.join(built)}"
 
 
 def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:

@@ -18,8 +18,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .engine import weight_formats
-from .engine.parallel import ROWS_A_CONTEXT
-from .engine.weight_formats import AS_SHIPPED, FORMATS, ROWS, Comparison, Measured
+from .engine.parallel import Batch
+from .engine.weight_formats import (
+    AS_SHIPPED,
+    BATCHES,
+    BRIEF,
+    FORMATS,
+    USUAL,
+    Comparison,
+    Measured,
+)
 from .errors import ModelError, UsageError
 from .models.gguf import Header, read_header
 from .models.inventory import optimised_file, optimised_files, optimised_record, sha256_of, writing
@@ -30,7 +38,7 @@ MOST_DISK = 4_000_000_000
 
 _AUTOMATIC = 1_000_000_000  # the same where nobody asked for it
 _UNPACKED = {0, 1, 32}  # F32, F16, BF16: wide already
-_BRIEF = 6  # passes of a measurement that nobody asked for
+_BRIEF = 4  # passes of a measurement that nobody asked for
 _SPARE = 500_000_000  # bytes that are left free on the disk
 
 
@@ -49,7 +57,7 @@ class Tuned(BaseModel):
     format: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int
-    rows_a_context: int = Field(gt=0, le=255)
+    batch: Batch
     measured: list[Measured]
     refused: dict[str, str] = {}
 
@@ -79,39 +87,42 @@ class Tuned(BaseModel):
 
     def covers(self, names: Sequence[str]) -> bool:
         """Return whether these formats were measured, and batches as well."""
-        known = {found.format for found in self.measured if len(found.speeds) == len(ROWS)}
+        known = {found.format for found in self.measured if len(found.speeds) == len(BATCHES)}
         return {AS_SHIPPED, *names} <= known
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What to open: a file, its format, and the rows that each context is to have in flight."""
+    """What to open: a file, its format, and the batch that each context is to decode."""
 
     path: Path
     format: str = AS_SHIPPED
-    rows_a_context: int = ROWS_A_CONTEXT
+    batch: Batch = USUAL
 
 
-def opening(shipped: Path, *, threads: int) -> Opening:
+def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
-    A small quantised file is compared with its 16-bit expansion where nothing was chosen yet, which
-    takes some seconds. If that fails it is used as shipped, and a warning says so. Raises
-    ModelError if what was chosen is not there.
+    A small model is measured where nothing was chosen yet, in two batches, and if it is quantised
+    also as its 16-bit expansion, which takes some seconds. If that fails it is used as shipped, and
+    a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was chosen is not
+    there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
     tuned = recorded(shipped)
-    if tuned is None and _may_pay(read_header(shipped)):
+    header = read_header(shipped)
+    if tuned is None and FORMATS["f16"].size(header.parameters) <= _AUTOMATIC:
+        names = [sixteen_bits()] if _is_quantised(header) else []
         try:
-            tuned = _tune(shipped, [sixteen_bits()], threads=threads, brief=True)
+            tuned = _tune(shipped, names, threads=threads, repack=repack, brief=True)
         except (OSError, ModelError) as error:
             warnings.warn(
                 f"The weights are used as shipped, which is slower: {error}", stacklevel=3
             )
     if tuned is None:
         return Opening(shipped)
-    return Opening(tuned.path(shipped), tuned.format, tuned.rows_a_context)
+    return Opening(tuned.path(shipped), tuned.format, tuned.batch)
 
 
 def optimise(
@@ -119,6 +130,7 @@ def optimise(
     names: Sequence[str] = tuple(FORMATS),
     *,
     threads: int,
+    repack: bool = True,
     note: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """Measure formats and batches of a model, keep the best format's file, and record it.
@@ -140,7 +152,7 @@ def optimise(
         tried, _ = _possible(shipped, names)
         if tuned.covers(tried):
             return tuned
-    return _tune(shipped, names, threads=threads, note=note)
+    return _tune(shipped, names, threads=threads, repack=repack, note=note)
 
 
 def recorded(shipped: Path) -> Tuned | None:
@@ -192,9 +204,9 @@ def machine() -> str:
 
     Example: `machine()`
     """
-    from .engine.llama import build
+    from .engine.llama import build, library_hash
 
-    return f"{platform.machine()} {build()}"
+    return f"{platform.machine()} {build()} {library_hash()}"
 
 
 def sixteen_bits() -> str:
@@ -207,11 +219,10 @@ def sixteen_bits() -> str:
     return "bf16" if "AVX512" in system_info() else "f16"
 
 
-def _may_pay(header: Header) -> bool:
-    """Whether 16 bits are worth a try unasked: unpacking weights for each batch costs more."""
-    small = FORMATS["f16"].size(header.parameters) <= _AUTOMATIC
+def _is_quantised(header: Header) -> bool:
+    """Whether 16 bits may pay: unpacking weights for each batch costs time."""
     kind = header.metadata.get("general.file_type")
-    return small and isinstance(kind, int) and kind not in _UNPACKED
+    return isinstance(kind, int) and kind not in _UNPACKED
 
 
 def _tune(
@@ -219,6 +230,7 @@ def _tune(
     names: Sequence[str],
     *,
     threads: int,
+    repack: bool = True,
     brief: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
@@ -237,15 +249,19 @@ def _tune(
 
         def measured(name: str, file: Path) -> Measured:
             note(f"Measuring {name}, {file.stat().st_size / 1e6:.0f} MB")
-            rows = (ROWS_A_CONTEXT,) if brief else ROWS
-            sizes = {"passes": _BRIEF} if brief else {}
-            asked = Comparison(str(shipped), str(file), rows, threads, **sizes)
+            passes = {"passes": _BRIEF} if brief else {}
+            asked = Comparison(
+                str(shipped),
+                str(file),
+                BRIEF if brief else BATCHES,
+                threads,
+                repack=repack,
+                **passes,
+            )
             return weight_formats.measure(name, asked)
 
-        found = [] if brief else [measured(AS_SHIPPED, shipped)]
-        found += [measured(name, written(name)) for name in tried]
+        found = [measured(AS_SHIPPED, shipped), *(measured(n, written(n)) for n in tried)]
         chosen = weight_formats.choose(found)
-        best = chosen or next((each for each in found if each.format == AS_SHIPPED), None)
         file = shipped if chosen is None else written(chosen.format)
         tuned = Tuned(
             machine=machine(),
@@ -254,7 +270,7 @@ def _tune(
             format=AS_SHIPPED if chosen is None else chosen.format,
             sha256=sha256_of(file),
             size=file.stat().st_size,
-            rows_a_context=weight_formats.rows_a_context(best.speeds if best else {}),
+            batch=weight_formats.fastest((chosen or found[0]).speeds),
             measured=found,
             refused=refused,
         )
@@ -263,7 +279,7 @@ def _tune(
 
 
 def _possible(shipped: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The formats that can be tried, and why others cannot. Raises ModelError if none can."""
+    """Formats that can be tried, and why others cannot. Raises ModelError if none of them can."""
     header = read_header(shipped)
     shipped_size = shipped.stat().st_size
     folder = optimised_record(shipped, machine()).parent
@@ -281,7 +297,7 @@ def _possible(shipped: Path, names: Sequence[str]) -> tuple[list[str], dict[str,
         elif size + shipped_size > memory:
             refused[name] = f"{_gigabytes(size)}, too much for half of this machine's memory"
     tried = [name for name in names if name not in refused]
-    if not tried:
+    if names and not tried:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ModelError(
             f"{shipped.name} cannot be written in another format: {reasons}.",

@@ -10,6 +10,7 @@ from .delivery import Delivery, deliver
 from .options import (
     Batch,
     CsvSafe,
+    FlashAttn,
     Fresh,
     GpuLayers,
     KeepRun,
@@ -64,6 +65,7 @@ def extract(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    flash_attn: FlashAttn = "auto",
     fresh: Fresh = False,
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
@@ -81,6 +83,7 @@ def extract(
         grounded=grounded,
         model=model,
         weights=weights,
+        flash_attn=flash_attn,
         gpu_layers=gpu_layers,
         threads=threads,
         batch=batch,

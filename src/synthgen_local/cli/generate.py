@@ -11,6 +11,7 @@ from .delivery import Delivery, deliver
 from .options import (
     Batch,
     CsvSafe,
+    FlashAttn,
     Fresh,
     GpuLayers,
     KeepRun,
@@ -72,6 +73,7 @@ def generate(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    flash_attn: FlashAttn = "auto",
     fresh: Fresh = False,
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
@@ -104,6 +106,7 @@ def generate(
         max_items=max_items,
         model=model,
         weights=weights,
+        flash_attn=flash_attn,
         gpu_layers=gpu_layers,
         threads=threads,
         batch=batch,

@@ -11,6 +11,7 @@ from . import console
 from .options import Offline, Online, Threads, refuse_nonsense
 
 if TYPE_CHECKING:
+    from ..engine.parallel import Batch
     from ..models.inventory import Installed
     from ..tuning import Tuned
 
@@ -176,7 +177,7 @@ def optimise(
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
     from .. import tuning
-    from ..local_model import available_cores
+    from ..local_model import available_cores, try_once
     from ..models import sources
 
     path = sources.find(name)
@@ -189,7 +190,11 @@ def optimise(
         return
     refuse_nonsense(threads=threads)
     names = [each.strip().lower() for each in wanted.split(",")]
-    tuned = tuning.optimise(path, names, threads=threads or available_cores(), note=console.note)
+    with console.warnings_as_notes(quiet=False):
+        repack = try_once(path, gpu_layers=0)
+    tuned = tuning.optimise(
+        path, names, threads=threads or available_cores(), repack=repack, note=console.note
+    )
     kept = str(tuned.path(path))
     if as_json:
         console.data_json(
@@ -199,7 +204,7 @@ def optimise(
     _show_formats(tuned)
     console.note(
         f"Opened from now on: {kept}, {tuned.size / 1e6:.0f} MB of disk and as much memory, "
-        f"{tuned.rows_a_context} rows a core"
+        f"{_batch(tuned.batch)} a core"
     )
 
 
@@ -270,15 +275,15 @@ def _tell(model: Installed, as_json: bool, **more: str) -> None:
 
 
 def _show_formats(tuned: Tuned) -> None:
-    from ..engine.weight_formats import ROWS
+    from ..engine.weight_formats import BATCHES
 
-    speeds = [f"tokens/s, {rows} rows a core" for rows in ROWS]
+    speeds = [f"tokens/s,\n{_batch(batch)}".replace(", no ", ",\nno ") for batch in BATCHES]
     verdicts = tuned.verdicts()
     measured = [
         [
             found.format,
             f"{found.size / 1e6:.0f} MB",
-            *(f"{found.speeds[rows]:.0f}" if rows in found.speeds else "" for rows in ROWS),
+            *(f"{speed:.0f}" if (speed := found.speed(batch)) else "" for batch in BATCHES),
             f"{found.gain:.2f}",
             f"{found.kl:.5f}",
             verdicts[found.format],
@@ -288,6 +293,10 @@ def _show_formats(tuned: Tuned) -> None:
     refused = [[name, *[""] * (len(speeds) + 3), why] for name, why in tuned.refused.items()]
     columns = ["format", "size", *speeds, "times as shipped", "KL, nats a token", ""]
     console.table(columns, measured + refused)
+
+
+def _batch(batch: Batch) -> str:
+    return f"{batch.rows} rows" + ("" if batch.flash else ", no flash attention")
 
 
 def _where(model: dict[str, Any]) -> str:

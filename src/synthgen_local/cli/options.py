@@ -42,8 +42,12 @@ GpuLayers = Annotated[
 Weights = Annotated[
     Literal["fast", "as-shipped"],
     typer.Option(
-        help="fast: as `models optimise` chose; a small model is tried in 16 bits at first use."
+        help="fast: as `models optimise` chose; a small model is measured briefly at first use."
     ),
+]
+FlashAttn = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="llama.cpp's flash attention. auto: what was found faster here, else on."),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(help="Characters of a string that the schema does not limit.")

@@ -10,6 +10,7 @@ from .delivery import Delivery, deliver
 from .options import (
     Batch,
     CsvSafe,
+    FlashAttn,
     Fresh,
     GpuLayers,
     KeepRun,
@@ -61,6 +62,7 @@ def text(
     threads: Threads = None,
     gpu_layers: GpuLayers = None,
     weights: Weights = "fast",
+    flash_attn: FlashAttn = "auto",
     fresh: Fresh = False,
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
@@ -79,6 +81,7 @@ def text(
         mentions=mentions,
         model=model,
         weights=weights,
+        flash_attn=flash_attn,
         gpu_layers=gpu_layers,
         threads=threads,
         batch=batch,

@@ -24,11 +24,15 @@ _REFUSED = 3  # an exit code that Python itself does not use
 _HINT = "Fetch it again, or use another model."
 
 
+class DiedError(ModelError):
+    """The process ended on the file without a word."""
+
+
 def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0) -> Any:
     """Return what a module of this package answers about a model's file.
 
     It has as long as reading a file of that size takes on a slow disk, and `seconds` more.
-    Raises ModelError for what it refuses, or if the process dies or hangs.
+    Raises ModelError for what it refuses, or if the process hangs, and DiedError if it dies.
 
     Example: `ask("synthgen_local.engine.trial", "model.gguf", {"path": "model.gguf"})`
     """
@@ -52,7 +56,7 @@ def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float =
         if done.returncode == _REFUSED:
             message, hint = said
             raise ModelError(message, hint=hint)
-    raise ModelError(f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_HINT)
+    raise DiedError(f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_HINT)
 
 
 def answer(work: Callable[..., Any]) -> int:

@@ -5,13 +5,18 @@ ids, and nothing of grammars, rows or sampling.
 
 One unified key-value cache holds the prefix as sequence 0; slot `s` is sequence
 `s + 1`, forked by tagging the prefix's cells (no copy). A token that several slots take
-together is one cell with several tags. Flash attention is always
-on: without it, rows of one batch that are equal do not get equal logits.
+together is one cell with several tags.
+
+Attention is computed in one of two ways. Flash attention goes through the cells row by row and
+skips those of other rows; without it, one matrix product takes all rows against all cells. The
+second is cheaper on a CPU where the prompt is long and rows in flight are few; it also rounds
+equal rows of a batch a little differently.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,6 +37,8 @@ MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
+_FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+_PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
 
 
 class _Log:
@@ -59,27 +66,39 @@ class LlamaModel:
     The file should have been looked at before: `models/gguf.py` reads its header, and `trial.py`
     loads it in a process of its own, because llama.cpp ends the process on some that are damaged.
     Raises ModelError if llama.cpp refuses it. `gpu_layers` of None
-    offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU.
+    offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU. `flash` is how
+    contexts that are opened from now on compute attention. Without `repack` weights stay as they
+    are in the file: llama.cpp's kernels for weights that it has arranged anew, AMX among them, are
+    then not used.
 
     Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
 
-    def __init__(self, path: Path, *, name: str = "", gpu_layers: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str = "",
+        gpu_layers: int | None = None,
+        flash: bool = True,
+        repack: bool = True,
+    ) -> None:
         self.name = name or path.stem
+        self.flash = flash
         self.on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
         if gpu_layers and not self.on_gpu:
             raise ModelError(
                 "This build of llama.cpp cannot offload layers to a GPU.",
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
             )
-        self._model = _load(path, gpu_layers)
+        self._model = _load(path, gpu_layers, repack=repack)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
-        self.build = build()
+        self.build = build() if repack else f"{build()} without-repacking"
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -104,7 +123,7 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        return LlamaContext(self._model, self.vocabulary, size)
+        return LlamaContext(self._model, self.vocabulary, size, flash=self.flash)
 
     def close(self) -> None:
         """Free the weights. Contexts must be closed before."""
@@ -122,7 +141,7 @@ class LlamaModel:
 class LlamaContext:
     """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row."""
 
-    def __init__(self, model: Any, vocabulary: int, size: ContextSize) -> None:
+    def __init__(self, model: Any, vocabulary: int, size: ContextSize, *, flash: bool) -> None:
         if not 0 < size.slots <= MAX_SLOTS:
             raise DecodingError(
                 f"A context holds 1 to {MAX_SLOTS} rows, not {size.slots}.",
@@ -136,7 +155,7 @@ class LlamaContext:
         params.n_seq_max = size.slots + 1
         params.n_outputs_max = size.slots + 1  # llama.cpp wants one for each sequence
         params.kv_unified = True
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.flash_attn_type = _FLASH if flash else _PLAIN
         params.n_threads = params.n_threads_batch = size.threads
         params.no_perf = True
         _log.clear()
@@ -295,6 +314,15 @@ def build() -> str:
     return f"{llama_cpp.__version__} {' '.join(features)}"
 
 
+def library_hash() -> str:
+    """The kernels as they were compiled: options and compilers change how fast they are."""
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(folder.glob("*ggml-cpu*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def _description(model: Any) -> str:
     buffer = ctypes.create_string_buffer(128)
     llama_cpp.llama_model_desc(model, buffer, len(buffer))
@@ -323,10 +351,11 @@ def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> Non
         )
 
 
-def _load(path: Path, gpu_layers: int | None) -> Any:
+def _load(path: Path, gpu_layers: int | None, *, repack: bool) -> Any:
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
+    params.use_extra_bufts = repack
     _log.clear()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if model is None:

@@ -37,6 +37,14 @@ _GRACE = 1.5  # seconds
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Rows that a context has in flight, and whether it computes flash attention (`llama.py`)."""
+
+    rows: int = ROWS_A_CONTEXT
+    flash: bool = True
+
+
+@dataclass(frozen=True)
 class Layout:
     """How many contexts, how many rows in flight in each, and threads for each."""
 

@@ -7,28 +7,43 @@ comes through is then loaded here. Knows files and the engine, not which files w
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .apart import answer, ask
+from .apart import DiedError, answer, ask
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to try: a file, on as many layers of the GPU as it is to run on."""
+    """What to try: a file, on as many layers of the GPU as it is to run on.
+
+    `repack` as in `LlamaModel`.
+    """
 
     path: str
     gpu_layers: int | None = None
+    repack: bool = True
 
 
-def hold(trial: Trial) -> None:
-    """Try a model in a process of its own.
+def hold(trial: Trial) -> bool:
+    """Try a model in a process of its own; return whether weights may be repacked.
 
-    Raises ModelError if it cannot be loaded there, or if the process dies or hangs.
+    Some builds of llama.cpp die of the kernels for repacked weights and are sound without them:
+    GCC 12 leaves the configuration of AMX's tiles unwritten (GCC's bug 114098, llama.cpp's pull
+    request 26954). So what dies is tried once more without.
+
+    Raises ModelError if it cannot be loaded there, or if the process dies either way, or hangs.
 
     Example: `hold(Trial("model.gguf"))`
     """
-    ask(__name__, trial.path, asdict(trial))
+    try:
+        ask(__name__, trial.path, asdict(trial))
+    except DiedError:
+        if not trial.repack:
+            raise
+        hold(replace(trial, repack=False))
+        return False
+    return trial.repack
 
 
 def carry_out(trial: Trial) -> None:
@@ -39,7 +54,7 @@ def carry_out(trial: Trial) -> None:
     from .llama import LlamaModel
     from .model import ContextSize, Step
 
-    model = LlamaModel(Path(trial.path), gpu_layers=trial.gpu_layers)
+    model = LlamaModel(Path(trial.path), gpu_layers=trial.gpu_layers, repack=trial.repack)
     try:
         every = model.tokenize(_EVERY_BYTE)
         tokens = every[:8] or [0]

@@ -1,7 +1,7 @@
 """In which formats a model's weights can be, and what each costs and brings on this CPU.
 
 A format is compared with the file as shipped in a process of its own (`apart.py`): tokens a second
-at the batches of a run, and how far it moves the model's distribution on a text that no model has
+with several batches, and how far it moves the model's distribution on a text that no model has
 seen. Knows files and the engine; not where files are kept, nor what was found before.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .apart import answer, ask
 from .model import Context, ContextSize, Logits, Model, Step
-from .parallel import ROWS_A_CONTEXT
+from .parallel import Batch
 
 AS_SHIPPED = "as-shipped"
 
@@ -40,11 +40,15 @@ LEAST_GAIN = 1.1
 NOISE = 0.05
 """Speeds that differ by less are the same."""
 
-ROWS = (16, ROWS_A_CONTEXT, 64)
-"""Rows a context that are tried."""
+USUAL = Batch()
+BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
+"""Those that are tried. Without flash attention rows that are in flight cost each other most."""
+BRIEF = (Batch(12, False), USUAL)
+"""Those that are tried where nobody asked for it."""
 
-_PREFIX = 128  # tokens that all rows share
-_PASSES = 32  # tokens that each row takes: more rows also mean a longer cache
+_PREFIX = 256  # tokens that all rows share
+_BEGUN = 24  # tokens that each row has when the clock starts: more rows mean a longer cache
+_PASSES = 12  # tokens that each row takes then
 _CHUNK = 32  # tokens of the held-out text in one pass
 _SECONDS = 600  # for a comparison
 
@@ -78,28 +82,48 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a format came to: bytes of its file, nats a token, tokens a second by rows a context.
+class Speed:
+    """Tokens a second of all contexts together, with a batch in each."""
 
-    `gain` is its speed at 32 rows a context as a multiple of the shipped file's, taken in turns.
+    batch: Batch
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a format came to: bytes of its file, nats a token, and its speeds.
+
+    `gain` is its speed with its best batch as a multiple of the shipped file's with its own best,
+    taken in turns.
     """
 
     format: str
     size: int
     kl: float
     gain: float
-    speeds: Mapping[int, float]
+    speeds: Sequence[Speed]
+
+    def speed(self, batch: Batch) -> float | None:
+        """Return its speed with a batch, None if that was not measured.
+
+        Example: `Measured("f16", 2, 0.001, 2.0, [Speed(USUAL, 900.0)]).speed(USUAL) == 900.0`
+        """
+        return next((found.tokens for found in self.speeds if found.batch == batch), None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two files to compare: the one as shipped, and one of another format, or the same."""
+    """Two files to compare: the one as shipped, and one of another format, or the same.
+
+    `repack` as in `LlamaModel`.
+    """
 
     shipped: str
     other: str
-    rows: Sequence[int]
+    batches: Sequence[Batch]
     threads: int
     passes: int = _PASSES
+    repack: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,11 +148,11 @@ def write(source: Path, target: Path, name: str, *, threads: int) -> None:
 def measure(name: str, comparison: Comparison) -> Measured:
     """Return what a format comes to that was written to `comparison.other`. Raises ModelError.
 
-    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", [32], threads=2)).kl`
+    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BRIEF, threads=2)).kl`
     """
     question = {"comparison": asdict(comparison)}
     found = ask(__name__, comparison.shipped, question, seconds=_SECONDS)
-    speeds = {int(rows): float(speed) for rows, speed in found["speeds"].items()}
+    speeds = [Speed(*each) for each in zip(comparison.batches, found["speeds"], strict=True)]
     size = Path(comparison.other).stat().st_size
     return Measured(name, size, found["kl"], found["gain"], speeds)
 
@@ -138,7 +162,7 @@ def choose(measured: Sequence[Measured]) -> Measured | None:
 
     Among those that are as fast as each other it is the one nearest to the file as shipped.
 
-    Example: `choose([Measured("f16", 2, 0.001, 2.0, {}), Measured("q4_0", 1, 0.2, 2.5, {})])`
+    Example: `choose([Measured("f16", 2, 0.001, 2.0, []), Measured("q4_0", 1, 0.2, 2.5, [])])`
     """
     fit = [found for found in measured if _unfit(found) is None]
     top = max((found.gain for found in fit), default=0)
@@ -146,22 +170,22 @@ def choose(measured: Sequence[Measured]) -> Measured | None:
     return min(near, key=lambda found: (found.kl, found.size), default=None)
 
 
-def rows_a_context(speeds: Mapping[int, float]) -> int:
-    """Return the batch of one context: the usual one, unless another is faster by more than noise.
+def fastest(speeds: Sequence[Speed]) -> Batch:
+    """Return the batch to use: the usual one, unless another is faster by more than noise.
 
-    Example: `rows_a_context({16: 900.0, 32: 1000.0, 64: 1020.0}) == 32`
+    Example: `fastest([Speed(USUAL, 1000.0), Speed(Batch(64), 1020.0)]) == USUAL`
     """
-    best = max(speeds, key=speeds.__getitem__, default=ROWS_A_CONTEXT)
-    usual = speeds.get(ROWS_A_CONTEXT)
-    if usual is None or usual >= speeds[best] * (1 - NOISE):
-        return ROWS_A_CONTEXT
+    known = {speed.batch: speed.tokens for speed in speeds}
+    best = max(known, key=known.__getitem__, default=USUAL)
+    if USUAL in known and known[USUAL] >= known[best] * (1 - NOISE):
+        return USUAL
     return best
 
 
 def verdict(found: Measured, chosen: Measured | None) -> str:
     """Return in a few words why a format was kept, or why not.
 
-    Example: `verdict(Measured("f16", 2, 0.001, 1.02, {}), None)`
+    Example: `verdict(Measured("f16", 2, 0.001, 1.02, []), None)`
     """
     if found == chosen or (chosen is None and found.format == AS_SHIPPED):
         return "kept"
@@ -203,24 +227,28 @@ def _log_softmax(logits: Logits) -> _Doubles:
 def compare(comparison: Comparison) -> dict[str, object]:
     """Return `kl`, `gain` and `speeds` of a file; to be called in a process of its own.
 
-    Example: `compare(Comparison("model.gguf", "f16.gguf", [32], threads=2))["kl"]`
+    Example: `compare(Comparison("model.gguf", "f16.gguf", BRIEF, threads=2))["kl"]`
     """
     from .llama import LlamaModel
 
-    shipped, other = (
-        LlamaModel(Path(path), gpu_layers=0) for path in (comparison.shipped, comparison.other)
-    )
-    with closing(shipped), closing(other):
-        kl = _mean_kl(shipped, other)
+    paths = dict.fromkeys([comparison.shipped, comparison.other])
+    with ExitStack() as opened:
+        models = [
+            opened.enter_context(
+                closing(LlamaModel(Path(path), gpu_layers=0, repack=comparison.repack))
+            )
+            for path in paths
+        ]
+        shipped, other = models[0], models[-1]
         tokens = _held_out(shipped)
-
-        def speed(model: Model, rows: int) -> float:
-            return _speed(model, tokens, rows, comparison)
-
-        known = speed(shipped, ROWS_A_CONTEXT)
-        speeds = {rows: speed(other, rows) for rows in comparison.rows}
-        usual = speeds.get(ROWS_A_CONTEXT) or speed(other, ROWS_A_CONTEXT)
-    return {"kl": kl, "gain": usual / known, "speeds": speeds}
+        speeds: dict[LlamaModel, list[float]] = {model: [] for model in models}
+        for batch in comparison.batches:
+            for model, found in speeds.items():
+                model.flash = batch.flash
+                found.append(_speed(model, tokens, batch.rows, comparison))
+        kl = _mean_kl(shipped, other) if shipped is not other else 0.0
+    gain = max(speeds[other]) / max(speeds[shipped])
+    return {"kl": kl, "gain": gain, "speeds": speeds[other]}
 
 
 def _held_out(model: Model) -> list[int]:
@@ -262,28 +290,29 @@ def _speed(model: Model, tokens: Sequence[int], rows: int, comparison: Compariso
     Time is that of the thread on its core: what else the machine does counts least in it.
     """
     prefix, passes = tokens[:_PREFIX], comparison.passes
-    size = ContextSize(slots=rows, cells=len(prefix) + rows * (passes + 1), threads=1)
+    size = ContextSize(slots=rows, cells=len(prefix) + rows * (_BEGUN + passes), threads=1)
 
     def decode(_context: int) -> float:
         with closing(model.open_context(size)) as context:
             context.prefill(prefix)
             for slot in range(rows):
                 context.fork(slot)
-            _pass(context, tokens, rows, 0)  # the first one touches memory that is new
+            _pass(context, tokens, rows, _BEGUN)
             start = time.thread_time()
-            for number in range(1, passes + 1):
-                _pass(context, tokens, rows, number)
+            for _ in range(passes):
+                _pass(context, tokens, rows, 1)
             return rows * passes / (time.thread_time() - start)
 
     with ThreadPoolExecutor(comparison.threads) as pool:
         return sum(pool.map(decode, range(comparison.threads)))
 
 
-def _pass(context: Context, tokens: Sequence[int], rows: int, number: int) -> None:
-    """One token for each row, another one for each."""
-    context.decode(
-        [Step([slot], [tokens[(slot + rows * number) % len(tokens)]]) for slot in range(rows)]
-    )
+def _pass(context: Context, tokens: Sequence[int], rows: int, length: int) -> None:
+    """So many tokens for each row, others for each."""
+    texts = [
+        [tokens[(slot + place) % len(tokens)] for place in range(length)] for slot in range(rows)
+    ]
+    context.decode([Step([slot], text) for slot, text in enumerate(texts)])
 
 
 def _convert(conversion: Conversion) -> None:
@@ -293,13 +322,18 @@ def _convert(conversion: Conversion) -> None:
     write_as(source, target, conversion.file_type, threads=conversion.threads)
 
 
+def _read(comparison: dict[str, Any]) -> Comparison:
+    batches = [Batch(**batch) for batch in comparison["batches"]]
+    return Comparison(**{**comparison, "batches": batches})
+
+
 def _answer(
     conversion: dict[str, Any] | None = None, comparison: dict[str, Any] | None = None
 ) -> dict[str, object] | None:
     """Convert, or compare: whichever the process is asked for."""
     if conversion is not None:
         _convert(Conversion(**conversion))
-    return None if comparison is None else compare(Comparison(**comparison))
+    return None if comparison is None else compare(_read(comparison))
 
 
 if __name__ == "__main__":

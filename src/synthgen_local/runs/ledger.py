@@ -229,7 +229,9 @@ class Ledger:
         changed = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
         if changed:
             layout = " ".join(
-                f"--{name} {before.get(name)}" for name in ("threads", "batch") if name in changed
+                f"--{name.replace('_', '-')} {before.get(name)}"
+                for name in ("threads", "batch", "flash_attn")
+                if name in changed
             )
             raise RunError(
                 f"{self._folder} holds a run with other inputs: {', '.join(changed)}.",

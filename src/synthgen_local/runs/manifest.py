@@ -182,6 +182,7 @@ def inputs(
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
         "batch": model.batch(settings.batch),
+        "flash_attn": model.flash_attn,
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
         **layout(model, work).model_dump(),
         **{f"version of {name}": value for name, value in versions(model).items()},
@@ -215,7 +216,11 @@ def describe(
     return Manifest(
         output=OutputFacts(name="", sha256=""),
         settings=settings.model_copy(
-            update={"threads": model.threads, "batch": model.batch(settings.batch)}
+            update={
+                "threads": model.threads,
+                "batch": model.batch(settings.batch),
+                "flash_attn": model.flash_attn,
+            }
         ),
         model=facts,
         hashes=dict(work.hashes),

@@ -21,7 +21,7 @@ from ..engine.parallel import Outcome
 from ..errors import UsageError
 from ..examples import load_examples
 from ..extract import Extractor
-from ..local_model import LocalModel, Part, Weights
+from ..local_model import FlashAttention, LocalModel, Part, Weights
 from ..prompts import FewShotPrompt
 from ..records import load_passages, load_records
 from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
@@ -83,6 +83,7 @@ class Settings(BaseModel):
 
     model: str = ""
     weights: Weights = "fast"
+    flash_attn: FlashAttention = "auto"
     gpu_layers: int | None = None
     threads: int | None = None
     batch: int | None = None
@@ -92,7 +93,11 @@ class Settings(BaseModel):
     def load(self) -> LocalModel:
         """Open the model. Raises ModelNotFoundError if it is not on this machine."""
         return LocalModel.load(
-            self.model, gpu_layers=self.gpu_layers, threads=self.threads, weights=self.weights
+            self.model,
+            gpu_layers=self.gpu_layers,
+            threads=self.threads,
+            weights=self.weights,
+            flash_attn=self.flash_attn,
         )
 
 
