@@ -188,14 +188,15 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
     ("rows", "batch", "threads", "layout"),
     [
         (64, 64, 2, Layout(2, 32, 1)),
-        (1, 64, 2, Layout(1, 1, 2)),
+        (1, 64, 2, Layout(1, 1, 1)),
+        (8, 64, 8, Layout(2, 4, 3)),
         (10, 64, 2, Layout(2, 5, 1)),
         (1000, 20, 2, Layout(2, 10, 1)),
-        (1000, 1, 8, Layout(1, 1, 8)),
+        (1000, 1, 8, Layout(1, 1, 7)),
     ],
 )
 def test_plan(rows: int, batch: int, threads: int, layout: Layout) -> None:
-    """One context for each core, unless there are too few rows for it."""
+    """One context for each core; for fewer rows fewer, whose threads leave one out."""
     assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout
 
 

@@ -189,7 +189,7 @@ class LocalModel:
             check,
             attempts=attempts,
             halt=part.halt,
-            prefix=self._prefix(job, layout) if self._keep_prefixes else None,
+            prefix=self._prefix(job),
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
         left = sum(map(len, chosen))
@@ -221,18 +221,19 @@ class LocalModel:
             return GPU_ROWS
         return self.threads * (self.opened.batch.rows if self.opened else ROWS_A_CONTEXT)
 
-    def _prefix(self, job: Job, layout: Layout) -> Prefix:
-        """A job's evaluated prompt: as it was kept, or made and kept."""
+    def _prefix(self, job: Job) -> Prefix:
+        """A job's evaluated prompt: as it was kept, or made by all threads, and kept if wished."""
+        if not self._keep_prefixes:
+            return Prefix.of(self.engine, job, threads=self.threads)
         assert self.opened is not None
-        threads = layout.threads * layout.contexts
         file = self.opened.path
         about = file.stat()
         weights = f"{read_header(file).sha256} {about.st_size} {about.st_mtime_ns}"
         build = f"{self.engine.build}, flash attention {self.flash_attn}"
-        key = PrefixKey(weights, build, threads, job.prompt)
+        key = PrefixKey(weights, build, self.threads, job.prompt)
         prefix = load_prefix(key)
         if prefix is None:
-            prefix = Prefix.of(self.engine, job, threads=threads)
+            prefix = Prefix.of(self.engine, job, threads=self.threads)
             save_prefix(key, prefix)
         return prefix
 

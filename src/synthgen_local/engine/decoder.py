@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -172,14 +173,22 @@ class Prefix:
 
     @classmethod
     def of(cls, model: Model, job: Job, *, threads: int) -> Prefix:
-        """Evaluate the prompt of a job in a context of its own.
+        """Evaluate the prompt of a job in a context and a thread of its own.
+
+        With the thread ends its team of OpenMP's threads, which else would count as one too many
+        beside those that decode (`parallel.plan`).
 
         Example: `Prefix.of(model, job, threads=2)`
         """
         cells = -(-max(1, len(job.prompt)) // CELLS) * CELLS
-        with closing(model.open_context(ContextSize(1, cells, threads))) as context:
-            logits = context.prefill(job.prompt).copy()
-            return cls(context.save_prefix(), logits)
+
+        def evaluate() -> Prefix:
+            with closing(model.open_context(ContextSize(1, cells, threads))) as context:
+                logits = context.prefill(job.prompt).copy()
+                return cls(context.save_prefix(), logits)
+
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(evaluate).result()
 
 
 class Decoder:

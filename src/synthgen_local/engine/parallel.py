@@ -91,12 +91,17 @@ def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
 def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
     """Divide `rows` over contexts; `batch` of them are in flight in all contexts together.
 
+    Fewer contexts than threads have several threads each, of which one is left out: with as many
+    threads in teams as there are cores, libgomp counts the program's own as one too many, and they
+    sleep at each barrier instead of waiting awake. A pass over one row then takes 5 times as long.
+
     Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
     in_flight = min(rows, batch)
     most = _GPU_CONTEXTS if model.on_gpu else threads
     contexts = max(1, min(most, in_flight // _FEWEST_ROWS))
-    return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, threads // contexts))
+    each = threads if contexts == threads else threads - 1
+    return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, each // contexts))
 
 
 def cut(rows: range, layout: Layout) -> list[range]:

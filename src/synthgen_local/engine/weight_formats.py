@@ -47,7 +47,7 @@ BRIEF = (Batch(12, False), USUAL)
 """Those that are tried where nobody asked for it."""
 
 _PREFIX = 256  # tokens that all rows share
-_BEGUN = 24  # tokens that each row has when the clock starts: more rows mean a longer cache
+_BEGUN = 16  # tokens that each row has when the clock starts: more rows mean a longer cache
 _PASSES = 12  # tokens that each row takes then
 _CHUNK = 32  # tokens of the held-out text in one pass
 _SECONDS = 600  # for a comparison
