@@ -344,8 +344,9 @@ def test_a_file_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.M
     new = tiny(tmp_path / "new.gguf", {"llama.context_length": (UINT32, 256)})
     tried: list[str] = []
 
-    def remember(what: Trial) -> None:
+    def remember(what: Trial) -> bool:
         tried.append(Path(what.path).name)
+        return True
 
     monkeypatch.setattr(local_model, "hold", remember)
     for path in (one, two, new):

@@ -21,8 +21,8 @@ for item in dataset:
     assert len(item["text"]) >= 500
     values = leaves(item["fields"])
     assert len(spans(values, item["text"])) == len(values)
-for actor, item in [(parsed, dataset[0]), (extracted[0], dataset[1])]:
-    assert all(part in item["text"] for part in [actor.Actor, *actor.Film])
+for actor, passage in [(parsed, _input.to_string()), (extracted[0], dataset[1]["text"])]:
+    assert all(part in passage for part in [actor.Actor, *actor.Film])
 """
 
 
@@ -55,7 +55,7 @@ def test_one_of_its_equality_checks_holds() -> None:
 @pytest.mark.model
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the notebook client's own
 def test_it_runs_and_keeps_its_promises(weights: Path) -> None:
-    """All cells run here, offline; every value is in its text and every string comes from it."""
+    """All cells run here, offline; every value is in its text, every string in what it is read from."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(PROMISES))
 

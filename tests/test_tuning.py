@@ -139,6 +139,27 @@ def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
         assert model.batch() == 64
 
 
+def test_attention_is_what_was_measured_or_asked_for(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is faster without flash attention turns it off; `flash_attn` overrules it."""
+    few = Batch(12, flash=False)
+
+    def measure(name: str, asked: Comparison) -> Measured:
+        speeds = [Speed(batch, 200.0 if batch == few else 100.0) for batch in asked.batches]
+        return Measured(name, 1, 0.0, 1.0, speeds)
+
+    monkeypatch.setattr(weight_formats, "measure", measure)
+    found = {}
+    for asked in ("auto", "on", "off"):
+        with LocalModel.load(str(shipped), threads=2, gpu_layers=0, flash_attn=asked) as model:
+            found[asked] = (model.flash_attn, model.batch())
+
+    assert found == {"auto": ("off", 24), "on": ("on", 24), "off": ("off", 24)}
+    with pytest.raises(UsageError, match="flash_attn cannot be 'yes'"):
+        LocalModel.load(str(shipped), flash_attn="yes")  # type: ignore[arg-type]
+
+
 def test_a_file_that_is_gone_is_not_passed_by(shipped: Path) -> None:
     """What was chosen is opened or nothing; writing it again or forgetting it are ways out."""
     path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
