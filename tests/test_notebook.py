@@ -55,7 +55,7 @@ def test_one_of_its_equality_checks_holds() -> None:
 @pytest.mark.model
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the notebook client's own
 def test_it_runs_and_keeps_its_promises(weights: Path) -> None:
-    """All cells run here, offline; every value is in its text, every string in what it is read from."""
+    """All cells run, offline; every value is in its text, every string in what it is read from."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(PROMISES))
 
