@@ -13,7 +13,7 @@ from tiny_gguf import UINT32, Tiny
 from synthgen_local import LocalModel, ModelError, UsageError, tuning
 from synthgen_local.engine import weight_formats
 from synthgen_local.engine.parallel import Batch
-from synthgen_local.engine.weight_formats import USUAL, Comparison, Measured, Speed
+from synthgen_local.engine.weight_formats import BRIEF, USUAL, Comparison, Measured, Speed
 from synthgen_local.models import inventory
 
 Run = Callable[..., Any]
@@ -50,7 +50,7 @@ def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: P
     written = record.stat().st_mtime_ns
 
     assert tuning.opening(shipped, threads=1) == first
-    assert (first.format, first.batch) == ("f16", USUAL)
+    assert (first.format, first.batch) == ("f16", BRIEF[0])
     assert first.path.parent == record.parent
     assert json.loads(record.read_text())["sha256"] == inventory.sha256_of(first.path)
     assert record.stat().st_mtime_ns == written
