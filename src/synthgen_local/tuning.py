@@ -104,8 +104,8 @@ def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
     A small model is measured where nothing was chosen yet, in two batches, and if it is quantised
-    also as its 16-bit expansion, which takes some seconds. If that fails it is used as shipped, and
-    a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was chosen is not
+    also in the format that this CPU likes, which takes some seconds. If that fails it is used as
+    shipped, and a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was chosen is not
     there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
@@ -113,7 +113,7 @@ def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
     tuned = recorded(shipped)
     header = read_header(shipped)
     if tuned is None and FORMATS["f16"].size(header.parameters) <= _AUTOMATIC:
-        names = [sixteen_bits()] if _is_quantised(header) else []
+        names = [likely_format()] if _is_quantised(header) else []
         try:
             tuned = _tune(shipped, names, threads=threads, repack=repack, brief=True)
         except (OSError, ModelError) as error:
@@ -209,18 +209,23 @@ def machine() -> str:
     return f"{platform.machine()} {build()} {library_hash()}"
 
 
-def sixteen_bits() -> str:
-    """Return the 16-bit format that this CPU multiplies faster.
+def likely_format() -> str:
+    """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
-    Example: `sixteen_bits() in ("bf16", "f16")`
+    AMX's tiles take 8 bits; where there are none, unpacking weights costs more than it saves.
+
+    Example: `likely_format() in FORMATS`
     """
     from .engine.llama import system_info
 
-    return "bf16" if "AVX512" in system_info() else "f16"
+    features = system_info()
+    if "AMX_INT8" in features:
+        return "q8_0"
+    return "bf16" if "AVX512" in features else "f16"
 
 
 def _is_quantised(header: Header) -> bool:
-    """Whether 16 bits may pay: unpacking weights for each batch costs time."""
+    """Whether another format may be faster, and not only nearer to the weights' own."""
     kind = header.metadata.get("general.file_type")
     return isinstance(kind, int) and kind not in _UNPACKED
 
