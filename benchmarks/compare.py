@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m")
 CEILING = "ceiling"
 _OURS = {US, US_JSON}
-_SERVERS = {"llama-server", "llama-server-16bit"}
+_SERVERS = {"llama-server", "llama-server-optimised"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
 _ROWS = {"billing": (256, 32, 4), "letters": (64, 16, 2), "texts": (64, 64, 4)}
 """Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
@@ -85,13 +85,13 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
         texts = ours.prepare(model, work)(_SAMPLE, 0)
         tokens = sum(len(model.engine.tokenize(text.text)) for text in texts) // len(texts)
     opened = model.opened.path if model.opened else None
-    expanded = opened if opened != model.path else None
+    optimised = opened if opened != model.path else None
     return Assignment(
         contender="",
         work=name,
         model=model.name,
         weights=str(find(model.name)),
-        expanded=str(expanded or ""),
+        optimised=str(optimised or ""),
         prompts=prompts,
         context=max(len(model.engine.tokenize(prompt)) for prompt in prompts) + tokens + 32,
         tokens=tokens,

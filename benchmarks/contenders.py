@@ -164,11 +164,11 @@ def llama_server(task: Assignment) -> Iterator[Ready]:
 
 
 @contextmanager
-def llama_server_expanded(task: Assignment) -> Iterator[Ready]:
-    """The same on the 16-bit weights that this project makes for itself."""
-    if not task.expanded:
+def llama_server_optimised(task: Assignment) -> Iterator[Ready]:
+    """The same on the weights that this project writes for itself."""
+    if not task.optimised:
         raise FileNotFoundError("this project reads these weights as they are shipped, too")
-    with _served(task, task.expanded, ", 16-bit weights") as ready:
+    with _served(task, task.optimised, ", our weights") as ready:
         yield ready
 
 
@@ -176,7 +176,7 @@ CONTENDERS: dict[str, Contender] = {
     "synthgen-local": synthgen_local,
     "synthgen-local-json": synthgen_local_json,
     "llama-server": llama_server,
-    "llama-server-16bit": llama_server_expanded,
+    "llama-server-optimised": llama_server_optimised,
     "llama-cpp-python": llama_cpp_python,
     "outlines": outlines,
     "guidance": guidance,

@@ -37,7 +37,7 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
-    monkeypatch.setattr(tuning, "likely_format", lambda: "f16")
+    monkeypatch.setattr(tuning, "likely_format", lambda **_: "f16")
     model = Tiny()
     model.keys["general.file_type"] = (UINT32, 3)
     return model.write(tmp_path / "tiny.gguf")

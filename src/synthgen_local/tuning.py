@@ -105,15 +105,15 @@ def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
 
     A small model is measured where nothing was chosen yet, in two batches, and if it is quantised
     also in the format that this CPU likes, which takes some seconds. If that fails it is used as
-    shipped, and a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was chosen is not
-    there.
+    shipped, and a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was
+    chosen is not there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
     tuned = recorded(shipped)
     header = read_header(shipped)
     if tuned is None and FORMATS["f16"].size(header.parameters) <= _AUTOMATIC:
-        names = [likely_format()] if _is_quantised(header) else []
+        names = [likely_format(repack=repack)] if _is_quantised(header) else []
         try:
             tuned = _tune(shipped, names, threads=threads, repack=repack, brief=True)
         except (OSError, ModelError) as error:
@@ -209,17 +209,18 @@ def machine() -> str:
     return f"{platform.machine()} {build()} {library_hash()}"
 
 
-def likely_format() -> str:
+def likely_format(*, repack: bool = True) -> str:
     """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
     AMX's tiles take 8 bits; where there are none, unpacking weights costs more than it saves.
+    `repack` as in `LlamaModel`.
 
     Example: `likely_format() in FORMATS`
     """
     from .engine.llama import system_info
 
     features = system_info()
-    if "AMX_INT8" in features:
+    if repack and "AMX_INT8" in features:
         return "q8_0"
     return "bf16" if "AVX512" in features else "f16"
 
