@@ -12,6 +12,7 @@ from tiny_gguf import UINT32, Tiny
 
 from synthgen_local import LocalModel, ModelError, UsageError, tuning
 from synthgen_local.engine import weight_formats
+from synthgen_local.engine.apart import DiedError
 from synthgen_local.engine.parallel import Batch
 from synthgen_local.engine.weight_formats import BRIEF, USUAL, Comparison, Measured, Speed
 from synthgen_local.models import inventory
@@ -110,6 +111,24 @@ def test_a_failure_at_first_use_is_told(shipped: Path, monkeypatch: pytest.Monke
     with pytest.warns(UserWarning, match="as shipped, which is slower: no room"):
         assert tuning.opening(shipped, threads=1) == tuning.Opening(shipped)
     assert tuning.recorded(shipped) is None
+
+
+def test_a_format_that_llama_cpp_dies_of_is_not_kept(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are measured all the same, and the record says why it was not."""
+    measure = weight_formats.measure
+
+    def dies_of_one(name: str, asked: Comparison) -> Measured:
+        if name == "q8_0":
+            raise DiedError("llama.cpp ends with SIGSEGV on it")
+        return measure(name, asked)
+
+    monkeypatch.setattr(weight_formats, "measure", dies_of_one)
+    tuned = tuning.optimise(shipped, ["f16", "q8_0"], threads=1)
+
+    assert tuned.format == "f16"
+    assert tuned.refused == {"q8_0": "llama.cpp dies of it"}
 
 
 def test_optimising_chooses_format_and_batch(shipped: Path) -> None:

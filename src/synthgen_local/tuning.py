@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .engine import weight_formats
+from .engine.apart import DiedError
 from .engine.parallel import Batch
 from .engine.weight_formats import (
     AS_SHIPPED,
@@ -266,7 +267,12 @@ def _tune(
             )
             return weight_formats.measure(name, asked)
 
-        found = [measured(AS_SHIPPED, shipped), *(measured(n, written(n)) for n in tried)]
+        found = [measured(AS_SHIPPED, shipped)]
+        for name in tried:
+            try:
+                found.append(measured(name, written(name)))
+            except DiedError:
+                refused[name] = "llama.cpp dies of it"
         chosen = weight_formats.choose(found)
         file = shipped if chosen is None else written(chosen.format)
         tuned = Tuned(
