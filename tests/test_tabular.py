@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from synthgen_local import (
     TabularGenerator,
     TooFewRowsError,
 )
+from synthgen_local.engine.decoder import Job, Prefix
 from synthgen_local.engine.random_model import RandomModel
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
@@ -73,6 +76,35 @@ def test_a_stream_may_be_left(random_model: LocalModel) -> None:
     stream.close()
 
     assert threading.active_count() == before
+
+
+def test_closing_the_model_waits_for_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are not freed while another thread evaluates a prompt with them."""
+    model = LocalModel(RandomModel())
+    generator = TabularGenerator("name", model)
+    reading, order = threading.Event(), []
+
+    def slow(_cls: type[Prefix], engine: Any, job: Job, *, threads: int) -> Prefix:
+        reading.set()
+        time.sleep(0.3)
+        order.append("read")
+        return evaluate(engine, job, threads=threads)
+
+    evaluate = Prefix.of
+    monkeypatch.setattr(Prefix, "of", classmethod(slow))
+    monkeypatch.setattr(model.engine, "close", lambda: order.append("freed"))
+
+    def run() -> None:
+        with suppress(DecodingError):
+            generator.generate("x", 5)
+
+    running = threading.Thread(target=run)
+    running.start()
+    assert reading.wait(10)
+    model.close()
+    running.join()
+
+    assert order == ["read", "freed"]
 
 
 def test_closing_the_model_stops_its_runs() -> None:

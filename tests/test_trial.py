@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from synthgen_local import LocalModel, ModelError
 from synthgen_local.engine import trial
 from synthgen_local.engine.apart import DiedError
 from synthgen_local.engine.trial import Trial, hold
-
-Ask = Callable[..., Any]
 
 
 @pytest.fixture

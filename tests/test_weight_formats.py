@@ -29,6 +29,7 @@ from synthgen_local.engine.weight_formats import (
     write,
 )
 
+FEW, NARROW, WIDE = Batch(12, flash=False), Batch(16), Batch(64)
 SHIPPED = Measured(AS_SHIPPED, 100, 0.0, 1.0, [])
 NUMBERS = st.floats(0, 4, allow_nan=False)
 FOUND = st.lists(
@@ -68,9 +69,6 @@ def test_one_is_kept_and_each_other_told_why_not(found: list[Measured]) -> None:
 def test_a_model_that_says_no_numbers_is_not_kept() -> None:
     """A divergence that is not a number is within no bound."""
     assert choose([Measured("q4_0", 1, float("nan"), 3.0, [])]) is None
-
-
-FEW, NARROW, WIDE = Batch(12, flash=False), Batch(16), Batch(64)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +36,7 @@ from .engine.parallel import (
 )
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
-from .engine.trial import Trial, hold
+from .engine.trial import Trial, hold, library_hash
 from .errors import DecodingError, UsageError
 from .models.catalog import default_model
 from .models.gguf import read_header
@@ -189,7 +188,7 @@ class LocalModel:
             check,
             attempts=attempts,
             halt=part.halt,
-            prefix=self._prefix(job),
+            prefix=partial(self._prefix, job),
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
         left = sum(map(len, chosen))
@@ -287,7 +286,8 @@ def try_once(path: Path, gpu_layers: int | None) -> bool:
     Example: `try_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
-    tried = f"{header.sha256} {path.stat().st_size} {_build()} {gpu_layers}"
+    build = f"{version('llama-cpp-python')} {library_hash()}"
+    tried = f"{header.sha256} {path.stat().st_size} {build} {gpu_layers}"
     key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
     mark = cache_folder() / "tried" / key
     unpacked = mark.with_name(f"{key}.{_UNPACKED}")
@@ -307,14 +307,6 @@ def try_once(path: Path, gpu_layers: int | None) -> bool:
             stacklevel=3,
         )
     return repack
-
-
-def _build() -> str:
-    """The llama.cpp that is installed: another build may fail on what this one runs."""
-    package = find_spec("llama_cpp")
-    libraries = Path(package.origin or "").parent.glob("lib/*ggml-cpu*") if package else ()
-    built = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in libraries)
-    return f"{version('llama-cpp-python')} {' '.join(built)}"
 
 
 def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:

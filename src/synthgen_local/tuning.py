@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .engine import weight_formats
 from .engine.apart import DiedError
 from .engine.parallel import Batch
+from .engine.trial import library_hash
 from .engine.weight_formats import (
     AS_SHIPPED,
     BATCHES,
@@ -112,8 +113,7 @@ def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
     tuned = recorded(shipped)
-    header = read_header(shipped)
-    if tuned is None and FORMATS["f16"].size(header.parameters) <= _AUTOMATIC:
+    if tuned is None and _is_small(header := read_header(shipped)):
         names = [likely_format(repack=repack)] if _is_quantised(header) else []
         try:
             tuned = _tune(shipped, names, threads=threads, repack=repack, brief=True)
@@ -205,7 +205,7 @@ def machine() -> str:
 
     Example: `machine()`
     """
-    from .engine.llama import build, library_hash
+    from .engine.llama import build
 
     return f"{platform.machine()} {build()} {library_hash()}"
 
@@ -224,6 +224,11 @@ def likely_format(*, repack: bool = True) -> str:
     if repack and "AMX_INT8" in features:
         return "q8_0"
     return "bf16" if "AVX512" in features else "f16"
+
+
+def _is_small(header: Header) -> bool:
+    """Whether it is measured unasked."""
+    return FORMATS["f16"].size(header.parameters) <= _AUTOMATIC
 
 
 def _is_quantised(header: Header) -> bool:

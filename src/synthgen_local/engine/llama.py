@@ -16,7 +16,6 @@ equal rows of a batch a little differently.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -312,15 +311,6 @@ def build() -> str:
     """The version of llama.cpp, and what it uses of this machine: both decide how it rounds."""
     features = (name for name, value in system_info().items() if value != "0")
     return f"{llama_cpp.__version__} {' '.join(features)}"
-
-
-def library_hash() -> str:
-    """The kernels as they were compiled: options and compilers change how fast they are."""
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(folder.glob("*ggml-cpu*")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _description(model: Any) -> str:

@@ -147,11 +147,12 @@ def decode_shards(
     *,
     attempts: int,
     halt: Halt | None = None,
-    prefix: Prefix | None = None,
+    prefix: Callable[[], Prefix] | None = None,
 ) -> Generator[Outcome[Value]]:
     """Yield an outcome for each row of `shards`, in the order in which they finish.
 
-    `prefix` is the job's prompt, if it has been evaluated before.
+    `prefix` evaluates the job's prompt, or knows it; it is called when the first outcome is asked
+    for, so that whoever closes the iterator waits for it.
 
     `check` runs in the thread that decoded the row. A row that it rejects is drawn anew
     from a random stream of its own, at most `attempts` times in all. Closing the iterator
@@ -160,7 +161,8 @@ def decode_shards(
     outcomes: queue.Queue[Outcome[Value] | BaseException | None] = queue.Queue(maxsize=1024)
     stop = threading.Event()
     ending = halt or Halt()
-    evaluated = prefix or Prefix.of(model, job, threads=layout.threads * layout.contexts)
+    threads_together = layout.threads * layout.contexts
+    evaluated = prefix() if prefix else Prefix.of(model, job, threads=threads_together)
     left = iter(shards)
     taking = threading.Lock()
 

@@ -6,8 +6,11 @@ comes through is then loaded here. Knows files and the engine, not which files w
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from .apart import DiedError, answer, ask
@@ -44,6 +47,22 @@ def hold(trial: Trial) -> bool:
         hold(replace(trial, repack=False))
         return False
     return trial.repack
+
+
+@cache
+def library_hash() -> str:
+    """Return a hash of llama.cpp's kernels as they were compiled, without loading them.
+
+    Options and compilers change how fast they are, and on what they die.
+
+    Example: `library_hash()`
+    """
+    package = find_spec("llama_cpp")
+    libraries = Path(package.origin or "").parent.glob("lib/*ggml-cpu*") if package else ()
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(libraries):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def carry_out(trial: Trial) -> None:
