@@ -54,9 +54,11 @@ model: .venv/run.stamp
 	@$(PYTHON) -m venv .venv >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' >&2
 
+# pip keeps a wheel that it compiled and does not ask with which options: here it must compile its own.
 .venv/run.stamp: pyproject.toml | .venv/bin/python
 	@echo "Installing. llama.cpp is compiled from source: 4 to 6 minutes on 2 cores, once." >&2
-	@$(BIN)/python tools/progress.py $(BIN)/python -m pip install --disable-pip-version-check --editable . >&2
+	@$(BIN)/python tools/progress.py $(BIN)/python -m pip install --no-cache-dir \
+		--disable-pip-version-check --editable . >&2
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp

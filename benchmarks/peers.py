@@ -40,7 +40,7 @@ def main() -> None:
     exact = f"{_LLAMA}=={version(_LLAMA)}"
     if not PYTHON.is_file():
         venv.create(FOLDER / "venv", with_pip=True)
-    _pip("install", exact, *_PACKAGES)
+    _pip("install", "--no-cache-dir", exact, *_PACKAGES)  # pip's own may lack make's options
     if not SERVER.is_file():
         with tempfile.TemporaryDirectory() as scratch:
             _build(_sources(exact, Path(scratch)), Path(scratch) / "build")
