@@ -6,6 +6,7 @@ Knows names and files, not prompts or schemas.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 import warnings
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .engine.decoder import Decoded, Job, Prefix
+from .engine.kernels import Kernels, attention_hash, compile_attention, library_hash
 from .engine.model import Model
 from .engine.parallel import (
     GPU_ROWS,
@@ -36,7 +38,7 @@ from .engine.parallel import (
 )
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
-from .engine.trial import Trial, hold, library_hash
+from .engine.trial import Trial, hold
 from .errors import DecodingError, UsageError
 from .models.catalog import default_model
 from .models.gguf import read_header
@@ -48,11 +50,18 @@ from .tuning import Opening, opening
 Value = TypeVar("Value")
 
 RANDOM = "random"
+_NOT_REPACKED = (
+    "This build of llama.cpp dies of its AMX kernels, and runs without them, which is slower. "
+    "Build it again as docs/models.md says."
+)
+_NOT_ATTENDED = (
+    "Attention is llama.cpp's own, which is slower: what was compiled here does not come through a "
+    "trial with this model."
+)
 KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
 FlashAttention: TypeAlias = Literal["auto", "on", "off"]
 FLASH_ATTENTIONS: tuple[FlashAttention, ...] = ("auto", "on", "off")
-_UNPACKED = "unpacked"  # a file of this name in `tried/` says that repacked weights end the process
 
 
 @dataclass(frozen=True)
@@ -129,15 +138,15 @@ class LocalModel:
         if flash_attn not in FLASH_ATTENTIONS:
             raise UsageError(f"flash_attn cannot be {flash_attn!r}.", hint="auto, on or off.")
         path = find(name)
-        repack = try_once(path, gpu_layers)
+        kernels = try_once(path, gpu_layers)
         from .engine.llama import LlamaModel, gpu_offload  # takes a quarter of a second
 
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu
-        opened = opening(path, threads=threads, repack=repack) if tuned else Opening(path)
+        opened = opening(path, threads=threads, kernels=kernels) if tuned else Opening(path)
         flash = opened.batch.flash if flash_attn == "auto" else flash_attn == "on"
         engine = LlamaModel(
-            opened.path, name=name, gpu_layers=gpu_layers, flash=flash, repack=repack
+            opened.path, name=name, gpu_layers=gpu_layers, flash=flash, kernels=kernels
         )
         if keep_prefixes is None:
             keep_prefixes = os.environ.get(KEEP_PREFIXES) == "1"
@@ -276,37 +285,51 @@ def _in_order(
             following = next(order, None)
 
 
-def try_once(path: Path, gpu_layers: int | None) -> bool:
+def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     """Check a file's header, and load it in another process if such a header was not tried yet.
 
     What llama.cpp does with a file hangs on its header; the weights behind it are numbers. Returns
-    whether weights may be repacked; where they may not, a warning says so each time. Raises
+    the kernels that it can be used with; a warning says each time which cannot be used. Raises
     ModelError for what cannot be loaded.
 
     Example: `try_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
-    build = f"{version('llama-cpp-python')} {library_hash()}"
-    tried = f"{header.sha256} {path.stat().st_size} {build} {gpu_layers}"
+    wanted = Kernels(attention=_attention())
+    parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
+    tried = " ".join(map(str, (*parts, gpu_layers, wanted.attention and attention_hash())))
     key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
-    mark = cache_folder() / "tried" / key
-    unpacked = mark.with_name(f"{key}.{_UNPACKED}")
-    if unpacked.is_file():
-        repack = False
-    elif mark.is_file():
-        return True
-    else:
-        repack = hold(Trial(str(path), gpu_layers))
+    mark = cache_folder() / "tried" / f"{key}.json"
+    kernels = _marked(mark, wanted)
+    if kernels is None:
+        kernels = hold(Trial(str(path), gpu_layers, wanted))
+        found = {"repack": kernels.repack, "attention": kernels.attention == wanted.attention}
         with suppress(OSError):  # then it is tried again next time
             mark.parent.mkdir(parents=True, exist_ok=True)
-            (mark if repack else unpacked).touch()
-    if not repack:
-        warnings.warn(
-            "This build of llama.cpp dies of its AMX kernels, and runs without them, which is "
-            "slower. Build it again as docs/models.md says.",
-            stacklevel=3,
-        )
-    return repack
+            mark.write_text(json.dumps(found), "utf-8")
+    if not kernels.repack:
+        warnings.warn(_NOT_REPACKED, stacklevel=3)
+    if kernels.attention != wanted.attention:
+        warnings.warn(_NOT_ATTENDED, stacklevel=3)
+    return kernels
+
+
+def _marked(mark: Path, wanted: Kernels) -> Kernels | None:
+    """What was found before, None if nothing was."""
+    try:
+        found = json.loads(mark.read_text("utf-8"))
+        return Kernels(found["repack"], wanted.attention if found["attention"] else None)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _attention() -> str | None:
+    """Attention compiled here; where it cannot be, a warning says so."""
+    try:
+        return compile_attention(cache_folder() / "compiled")
+    except DecodingError as error:
+        warnings.warn(f"{error} {error.hint}", stacklevel=4)
+        return None
 
 
 def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:

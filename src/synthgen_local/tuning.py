@@ -12,6 +12,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +20,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .engine import weight_formats
 from .engine.apart import DiedError
+from .engine.kernels import PLAIN, Kernels, attention_hash, library_hash
 from .engine.parallel import Batch
-from .engine.trial import library_hash
 from .engine.weight_formats import (
     AS_SHIPPED,
     BATCHES,
-    BRIEF,
     FORMATS,
     USUAL,
     Comparison,
     Measured,
 )
-from .errors import ModelError, UsageError
+from .errors import DecodingError, ModelError, UsageError
 from .models.gguf import Header, read_header
 from .models.inventory import optimised_file, optimised_files, optimised_record, sha256_of, writing
 from .whole import sync_path
@@ -102,21 +102,20 @@ class Opening:
     batch: Batch = USUAL
 
 
-def opening(shipped: Path, *, threads: int, repack: bool = True) -> Opening:
+def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
     A small model is measured where nothing was chosen yet, in two batches, and if it is quantised
     also in the format that this CPU likes, which takes some seconds. If that fails it is used as
-    shipped, and a warning says so. `repack` as in `LlamaModel`. Raises ModelError if what was
-    chosen is not there.
+    shipped, and a warning says so. Raises ModelError if what was chosen is not there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
     tuned = recorded(shipped)
     if tuned is None and _is_small(header := read_header(shipped)):
-        names = [likely_format(repack=repack)] if _is_quantised(header) else []
+        names = [likely_format(kernels)] if _is_quantised(header) else []
         try:
-            tuned = _tune(shipped, names, threads=threads, repack=repack, brief=True)
+            tuned = _tune(shipped, names, threads=threads, kernels=kernels, brief=True)
         except (OSError, ModelError) as error:
             warnings.warn(
                 f"The weights are used as shipped, which is slower: {error}", stacklevel=3
@@ -131,7 +130,7 @@ def optimise(
     names: Sequence[str] = tuple(FORMATS),
     *,
     threads: int,
-    repack: bool = True,
+    kernels: Kernels = PLAIN,
     note: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """Measure formats and batches of a model, keep the best format's file, and record it.
@@ -153,7 +152,7 @@ def optimise(
         tried, _ = _possible(shipped, names)
         if tuned.covers(tried):
             return tuned
-    return _tune(shipped, names, threads=threads, repack=repack, note=note)
+    return _tune(shipped, names, threads=threads, kernels=kernels, note=note)
 
 
 def recorded(shipped: Path) -> Tuned | None:
@@ -201,27 +200,29 @@ def verify(shipped: Path) -> None:
 
 
 def machine() -> str:
-    """Return what speed and rounding hang on: the processor, and llama.cpp's build.
+    """Return what speed and rounding hang on: the processor, llama.cpp's build, and attention.
 
     Example: `machine()`
     """
     from .engine.llama import build
 
-    return f"{platform.machine()} {build()} {library_hash()}"
+    attention = ""
+    with suppress(DecodingError):
+        attention = attention_hash()
+    return f"{platform.machine()} {build()} {library_hash()} {attention}".rstrip()
 
 
-def likely_format(*, repack: bool = True) -> str:
+def likely_format(kernels: Kernels = PLAIN) -> str:
     """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
     AMX's tiles take 8 bits; where there are none, unpacking weights costs more than it saves.
-    `repack` as in `LlamaModel`.
 
     Example: `likely_format() in FORMATS`
     """
     from .engine.llama import system_info
 
     features = system_info()
-    if repack and "AMX_INT8" in features:
+    if kernels.repack and "AMX_INT8" in features:
         return "q8_0"
     return "bf16" if "AVX512" in features else "f16"
 
@@ -242,7 +243,7 @@ def _tune(
     names: Sequence[str],
     *,
     threads: int,
-    repack: bool = True,
+    kernels: Kernels = PLAIN,
     brief: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
@@ -265,9 +266,9 @@ def _tune(
             asked = Comparison(
                 str(shipped),
                 str(file),
-                BRIEF if brief else BATCHES,
+                weight_formats.brief(kernels) if brief else BATCHES,
                 threads,
-                repack=repack,
+                kernels=kernels,
                 **passes,
             )
             return weight_formats.measure(name, asked)

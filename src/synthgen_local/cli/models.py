@@ -191,9 +191,9 @@ def optimise(
     refuse_nonsense(threads=threads)
     names = [each.strip().lower() for each in wanted.split(",")]
     with console.warnings_as_notes(quiet=False):
-        repack = try_once(path, gpu_layers=0)
+        kernels = try_once(path, gpu_layers=0)
     tuned = tuning.optimise(
-        path, names, threads=threads or available_cores(), repack=repack, note=console.note
+        path, names, threads=threads or available_cores(), kernels=kernels, note=console.note
     )
     kept = str(tuned.path(path))
     if as_json:

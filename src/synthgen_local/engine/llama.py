@@ -7,10 +7,10 @@ One unified key-value cache holds the prefix as sequence 0; slot `s` is sequence
 `s + 1`, forked by tagging the prefix's cells (no copy). A token that several slots take
 together is one cell with several tags.
 
-Attention is computed in one of two ways. Flash attention goes through the cells row by row and
-skips those of other rows; without it, one matrix product takes all rows against all cells. The
-second is cheaper on a CPU where the prompt is long and rows in flight are few; it also rounds
-equal rows of a batch a little differently.
+Attention is computed in one of three ways. llama.cpp's flash attention goes through the cells row
+by row and skips those of other rows; without it, one matrix product takes all rows against all
+cells. `attention.c` takes the place of flash attention once it is loaded: a matrix product over the
+cells that rows share, and each row's own cells by themselves.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ..errors import DecodingError, ModelError
+from .kernels import PLAIN, Kernels
 from .model import MASK_SLICES, ContextSize, Logits, Step
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
@@ -66,9 +67,8 @@ class LlamaModel:
     loads it in a process of its own, because llama.cpp ends the process on some that are damaged.
     Raises ModelError if llama.cpp refuses it. `gpu_layers` of None
     offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU. `flash` is how
-    contexts that are opened from now on compute attention. Without `repack` weights stay as they
-    are in the file: llama.cpp's kernels for weights that it has arranged anew, AMX among them, are
-    then not used.
+    contexts that are opened from now on compute attention. An attention of `kernels` is loaded for
+    the whole process; `build` says whether one is.
 
     Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
@@ -80,7 +80,7 @@ class LlamaModel:
         name: str = "",
         gpu_layers: int | None = None,
         flash: bool = True,
-        repack: bool = True,
+        kernels: Kernels = PLAIN,
     ) -> None:
         self.name = name or path.stem
         self.flash = flash
@@ -90,14 +90,17 @@ class LlamaModel:
                 "This build of llama.cpp cannot offload layers to a GPU.",
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
             )
-        self._model = _load(path, gpu_layers, repack=repack)
+        if kernels.attention and not self.on_gpu:
+            _use(kernels.attention)
+        self._model = _load(path, gpu_layers, repack=kernels.repack)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
-        self.build = build() if repack else f"{build()} without-repacking"
+        unpacked = () if kernels.repack else ("without-repacking",)
+        self.build = " ".join([build(), *_attentions, *unpacked])
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -311,6 +314,23 @@ def build() -> str:
     """The version of llama.cpp, and what it uses of this machine: both decide how it rounds."""
     features = (name for name, value in system_info().items() if value != "0")
     return f"{llama_cpp.__version__} {' '.join(features)}"
+
+
+_attentions: list[str] = []  # the one that this process has loaded
+
+
+def _use(attention: str) -> None:
+    """Let llama.cpp load attention that was compiled for it; it refuses another interface."""
+    if _attentions:
+        return
+    load = llama_cpp.llama_cpp._lib.ggml_backend_load
+    load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
+    _log.clear()
+    if not load(attention.encode()):
+        raise DecodingError(
+            f"llama.cpp does not load {attention}: {_reason()}", hint="Delete that file."
+        )
+    _attentions.append(Path(attention).stem)
 
 
 def _description(model: Any) -> str:

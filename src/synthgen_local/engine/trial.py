@@ -6,63 +6,66 @@ comes through is then loaded here. Knows files and the engine, not which files w
 
 from __future__ import annotations
 
-import hashlib
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from ..errors import ModelError
 from .apart import DiedError, answer, ask
+from .kernels import PLAIN, Kernels
+from .model import ContextSize, Logits, Model, Step
+from .weight_formats import divergence
+
+_MOST_KL = 0.1
+"""Nats a token that attention which was compiled here may move the model; rounding moves it by less
+than a tenth of this, and what is computed wrongly by more than ten times it."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to try: a file, on as many layers of the GPU as it is to run on.
-
-    `repack` as in `LlamaModel`.
-    """
+    """What to try: a file, on as many layers of the GPU as it is to run on, with some kernels."""
 
     path: str
     gpu_layers: int | None = None
-    repack: bool = True
+    kernels: Kernels = PLAIN
 
 
-def hold(trial: Trial) -> bool:
-    """Try a model in a process of its own; return whether weights may be repacked.
+def hold(trial: Trial) -> Kernels:
+    """Try a model in a process of its own; return the kernels that it comes through with.
 
     Some builds of llama.cpp die of the kernels for repacked weights and are sound without them:
     GCC 12 leaves the configuration of AMX's tiles unwritten (GCC's bug 114098, llama.cpp's pull
-    request 26954). So what dies is tried once more without.
+    request 26954). So what dies is tried once more without. Attention that was compiled here is
+    given up where llama.cpp does not load it, dies of it, or predicts something else with it.
 
     Raises ModelError if it cannot be loaded there, or if the process dies either way, or hangs.
 
     Example: `hold(Trial("model.gguf"))`
     """
-    try:
-        ask(__name__, trial.path, asdict(trial))
-    except DiedError:
-        if not trial.repack:
-            raise
-        hold(replace(trial, repack=False))
-        return False
-    return trial.repack
-
-
-@cache
-def library_hash() -> str:
-    """Return a hash of llama.cpp's kernels as they were compiled, without loading them.
-
-    Options and compilers change how fast they are, and on what they die.
-
-    Example: `library_hash()`
-    """
-    package = find_spec("llama_cpp")
-    libraries = Path(package.origin or "").parent.glob("lib/*ggml-cpu*") if package else ()
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(libraries):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    wanted = trial.kernels
+    for kernels in dict.fromkeys(
+        [
+            wanted,
+            replace(wanted, attention=None),
+            replace(wanted, repack=False),
+            Kernels(repack=False),
+        ]
+    ):
+        last = kernels == Kernels(repack=False)
+        try:
+            ask(__name__, trial.path, asdict(replace(trial, kernels=kernels)))
+        except DiedError:
+            if last:
+                raise
+        except ModelError:
+            if kernels.attention is None:
+                raise
+        else:
+            return kernels
+    raise AssertionError("the last kernels are the plainest")
 
 
 def carry_out(trial: Trial) -> None:
@@ -71,28 +74,40 @@ def carry_out(trial: Trial) -> None:
     Example: `carry_out(Trial("model.gguf"))`
     """
     from .llama import LlamaModel
-    from .model import ContextSize, Step
 
-    model = LlamaModel(Path(trial.path), gpu_layers=trial.gpu_layers, repack=trial.repack)
-    try:
+    model = LlamaModel(Path(trial.path), gpu_layers=trial.gpu_layers, kernels=trial.kernels)
+    with closing(model):
         every = model.tokenize(_EVERY_BYTE)
-        tokens = every[:8] or [0]
-        context = model.open_context(ContextSize(slots=4, cells=256, threads=1))
-        try:
-            context.prefill(tokens)
-            for slot in range(4):
-                context.fork(slot)
-            context.decode([Step([0, 1], tokens[:2]), Step([2], tokens[:1])])
-        finally:
-            context.close()
-    finally:
-        model.close()
+        tokens = every[:_PROMPT] or [0]
+        found = []
+        for model.flash in (True, False):
+            found.append(_predict(model, tokens))
+        if trial.kernels.attention and not divergence(*found).mean() <= _MOST_KL:
+            raise ModelError(
+                f"{trial.path} predicts something else with attention that was compiled here.",
+                hint="Set CC= to use llama.cpp's own.",
+            )
 
 
+def _predict(model: Model, tokens: Sequence[int]) -> Logits:
+    """What follows in rows that share a prompt, and partly more than that."""
+    with closing(model.open_context(ContextSize(slots=4, cells=256, threads=1))) as context:
+        context.prefill(tokens)
+        for slot in range(4):
+            context.fork(slot)
+        context.decode([Step([0, 1], tokens[:2]), Step([2], tokens[:1]), Step([3], tokens[-9:])])
+        return context.decode([Step([slot], tokens[-1:]) for slot in range(4)]).copy()
+
+
+def _carry_out(path: str, gpu_layers: int | None, kernels: dict[str, Any]) -> None:
+    carry_out(Trial(path, gpu_layers, Kernels(**kernels)))
+
+
+_PROMPT = 40  # tokens
 _EVERY_BYTE = "".join(map(chr, [*range(1, 0x180), *range(0x800, 0xD800, 0x400), 0xE000, 0xFFFD]))
 _EVERY_BYTE += "".join(map(chr, range(0x10000, 0x110000, 0x10000)))
 """Each byte that UTF-8 uses: llama.cpp does not bear a vocabulary that cannot spell one of them."""
 
 
 if __name__ == "__main__":
-    sys.exit(answer(lambda **trial: carry_out(Trial(**trial))))
+    sys.exit(answer(_carry_out))

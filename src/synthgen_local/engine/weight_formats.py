@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .apart import answer, ask
+from .kernels import PLAIN, Kernels
 from .model import Context, ContextSize, Logits, Model, Step
 from .parallel import Batch
 
@@ -43,8 +44,6 @@ NOISE = 0.05
 USUAL = Batch()
 BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
 """Those that are tried. Without flash attention rows that are in flight cost each other most."""
-BRIEF = (Batch(12, False), USUAL)
-"""Those that are tried where nobody asked for it."""
 
 _PREFIX = 224  # tokens that all rows share
 _BEGUN = 16  # tokens that each row has when the clock starts: more rows mean a longer cache
@@ -113,17 +112,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two files to compare: the one as shipped, and one of another format, or the same.
-
-    `repack` as in `LlamaModel`.
-    """
+    """Two files to compare: the one as shipped, and one of another format, or the same."""
 
     shipped: str
     other: str
     batches: Sequence[Batch]
     threads: int
     passes: int = _PASSES
-    repack: bool = True
+    kernels: Kernels = PLAIN
 
 
 @dataclass(frozen=True)
@@ -134,6 +130,14 @@ class Conversion:
     target: str
     file_type: int
     threads: int
+
+
+def brief(kernels: Kernels) -> Sequence[Batch]:
+    """Return the batches that are tried where nobody asked for it.
+
+    Example: `brief(PLAIN)`
+    """
+    return (Batch(16), USUAL) if kernels.attention else (Batch(12, False), USUAL)
 
 
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:
@@ -148,7 +152,7 @@ def write(source: Path, target: Path, name: str, *, threads: int) -> None:
 def measure(name: str, comparison: Comparison) -> Measured:
     """Return what a format comes to that was written to `comparison.other`. Raises ModelError.
 
-    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BRIEF, threads=2)).kl`
+    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BATCHES, threads=2)).kl`
     """
     question = {"comparison": asdict(comparison)}
     found = ask(__name__, comparison.shipped, question, seconds=_SECONDS)
@@ -228,7 +232,7 @@ def _log_softmax(logits: Logits) -> _Doubles:
 def compare(comparison: Comparison) -> dict[str, object]:
     """Return `kl`, `gain` and `speeds` of a file; to be called in a process of its own.
 
-    Example: `compare(Comparison("model.gguf", "f16.gguf", BRIEF, threads=2))["kl"]`
+    Example: `compare(Comparison("model.gguf", "f16.gguf", BATCHES, threads=2))["kl"]`
     """
     from .llama import LlamaModel
 
@@ -236,7 +240,7 @@ def compare(comparison: Comparison) -> dict[str, object]:
     with ExitStack() as opened:
         models = [
             opened.enter_context(
-                closing(LlamaModel(Path(path), gpu_layers=0, repack=comparison.repack))
+                closing(LlamaModel(Path(path), gpu_layers=0, kernels=comparison.kernels))
             )
             for path in paths
         ]
@@ -325,7 +329,8 @@ def _convert(conversion: Conversion) -> None:
 
 def _read(comparison: dict[str, Any]) -> Comparison:
     batches = [Batch(**batch) for batch in comparison["batches"]]
-    return Comparison(**{**comparison, "batches": batches})
+    kernels = Kernels(**comparison["kernels"])
+    return Comparison(**{**comparison, "batches": batches, "kernels": kernels})
 
 
 def _answer(

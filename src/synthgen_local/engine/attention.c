@@ -1,0 +1,579 @@
+/* Attention of rows that share a prompt, as a backend that llama.cpp loads.
+ *
+ * Rows in flight lie in one key-value cache: the cells of their prompt, which all of them see, and
+ * between each other's the cells of their own. llama.cpp either multiplies all rows with all cells,
+ * or goes through the cells of each row one by one. Here the cells that all rows of a chunk see
+ * are one product of matrices, and each row's own follow; what a row does not see costs nothing.
+ *
+ * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits in the CPU's memory, and leaves every
+ * other operation, and every attention with a cap, slopes or sinks, to llama.cpp. Queries stay in 32
+ * bits. Knows ggml's tensors and the interface of its backends; no models, rows or sampling.
+ */
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#include "ggml-backend.h"
+#include "ggml.h"
+
+/* ---- vectors ---------------------------------------------------------------------------------- */
+
+enum {
+#if defined(__AVX512F__)
+  LANES = 16, /* floats in a vector */
+  PARTS = 4,  /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
+#elif defined(__AVX__)
+  LANES = 8,
+  PARTS = 2,
+#else
+  LANES = 4,
+  PARTS = 4,
+#endif
+  SPAN = LANES * PARTS, /* of a head's dimensions */
+  HEADS = 4,            /* heads that read the same keys and are computed together */
+  CHUNK = 16,           /* queries whose common cells are found together */
+  CELLS = 8,            /* cells in a tile of the product with common keys */
+  AHEAD = 12,           /* own cells that are on their way from memory */
+  BLOCK = 64,           /* common cells whose values stay in the first cache */
+};
+
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef ggml_fp16_t half;
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vector load(const float *from) { return *(const vector *)from; }
+INLINE void store(float *to, vector x) { *(vector *)to = x; }
+INLINE vector all(float x) { return x - (vector){0}; }
+
+INLINE vector larger(vector x, vector y) {
+  const integers first = x > y;
+  return (vector)(((integers)x & first) | ((integers)y & ~first));
+}
+
+INLINE vector widen(const half *from) {
+#if defined(__AVX512F__)
+  return (vector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif defined(__AVX__) && defined(__F16C__)
+  return (vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+#elif defined(__ARM_NEON)
+  return (vector)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+#else
+  vector x;
+  for (int i = 0; i < LANES; i++) x[i] = ggml_fp16_to_fp32(from[i]);
+  return x;
+#endif
+}
+
+INLINE float sum(vector x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)x);
+#else
+  float total = 0;
+  for (int i = 0; i < LANES; i++) total += x[i];
+  return total;
+#endif
+}
+
+INLINE float largest(vector x) {
+  float most = x[0];
+  for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+/* e to the x for x of at most 0, within 2 units of the last place: x is n ln 2 + r, and the series
+ * of e^r to its seventh term is enough for |r| of at most ln 2 / 2. */
+INLINE vector exponential(vector x) {
+  x = larger(x, all(-87));
+  const vector round = all(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
+  const vector r = x - n * 0x1.62e4p-1f + n * -0x1.7f7d1cp-20f;
+  vector series = all(1.0f / 5040);
+  series = series * r + 1.0f / 720;
+  series = series * r + 1.0f / 120;
+  series = series * r + 1.0f / 24;
+  series = series * r + 1.0f / 6;
+  series = series * r + 0.5f;
+  series = series * r + 1;
+  series = series * r + 1;
+  return (vector)((integers)series + ((integers)shifted << 23));
+}
+
+/* ---- attention -------------------------------------------------------------------------------- */
+
+typedef struct {
+  struct ggml_tensor *out;
+  const struct ggml_tensor *queries, *keys, *values, *mask;
+  int size, group, cells; /* of a head; heads that share keys; of the cache */
+  float scale;
+} attention;
+
+/* What one thread computes with. A line is a query's head; lines of a query are neighbours. */
+typedef struct {
+  void *memory;
+  size_t bytes;
+  int chunk; /* which chunk `common` and `own` are of, -1 for none */
+  int count, lines, wide; /* queries; lines; lines rounded up to whole vectors */
+  int commons, owns[CHUNK];
+  int *common, *own;       /* [cells], [CHUNK][cells] */
+  uint16_t *everybody;     /* [cells] */
+  float *query, *across;   /* [line][size], [size][wide] */
+  float *scores, *single;  /* of common cells [cell][wide], of own ones [line][cells] */
+  float *few, *top, *total; /* keys or values of a few cells; [wide]; [wide] */
+  float *sums;             /* [line][SPAN] */
+} scratch;
+
+enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
+
+static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+static const half *mask_of(const attention *a, int query) {
+  return (const half *)((const char *)a->mask->data + query * a->mask->nb[1]);
+}
+
+static const half *key(const attention *a, int head, int cell) {
+  return (const half *)((const char *)a->keys->data + cell * a->keys->nb[1] + head * a->keys->nb[2]);
+}
+
+static const half *value(const attention *a, int head, int cell) {
+  return (const half *)((const char *)a->values->data + cell * a->values->nb[1] + head * a->values->nb[2]);
+}
+
+/* Own cells lie far apart in memory, where no processor expects them: ask for them in advance. */
+INLINE void expect(const half *from, int size) {
+  for (int d = 0; d < size; d += 32) __builtin_prefetch(from + d);
+}
+
+static bool prepare(scratch *s, const attention *a) {
+  const size_t lines = CHUNK * a->group, wide = up(lines, LANES), cells = up(a->cells, BLOCK);
+  const size_t floats = lines * a->size + a->size * wide + cells * wide + lines * cells +
+                        CELLS * a->size + BLOCK * SPAN + 2 * wide + lines * SPAN;
+  const size_t bytes = up(floats * 4 + (1 + CHUNK) * cells * 4 + cells * 2, 64);
+  s->chunk = -1;
+  if (bytes > s->bytes) {
+    free(s->memory);
+    s->memory = aligned_alloc(64, bytes);
+    s->bytes = s->memory ? bytes : 0;
+    if (!s->memory) return false;
+  }
+  float *next = s->memory;
+  s->query = next, next += lines * a->size;
+  s->across = next, next += a->size * wide;
+  s->scores = next, next += cells * wide;
+  s->single = next, next += lines * cells;
+  s->few = next, next += CELLS * a->size + BLOCK * SPAN;
+  s->top = next, next += wide;
+  s->total = next, next += wide;
+  s->sums = next, next += lines * SPAN;
+  s->common = (int *)next;
+  s->own = s->common + cells;
+  s->everybody = (uint16_t *)(s->own + CHUNK * cells);
+  return true;
+}
+
+/* Tell the cells that all queries of a chunk see from those that some of them see. */
+static void look(const attention *a, int chunk, scratch *s) {
+  const int first = chunk * CHUNK, left = (int)a->queries->ne[1] - first;
+  s->chunk = chunk;
+  s->count = left < CHUNK ? left : CHUNK;
+  s->lines = s->count * a->group;
+  s->wide = (int)up(s->lines, LANES);
+  memset(s->everybody, 0xFF, a->cells * sizeof *s->everybody);
+  for (int i = 0; i < s->count; i++) {
+    const half *mask = mask_of(a, first + i);
+    for (int c = 0; c < a->cells; c++) s->everybody[c] &= mask[c] == 0 ? 0xFFFF : 0;
+  }
+  s->commons = 0;
+  for (int c = 0; c < a->cells; c++) {
+    s->common[s->commons] = c;
+    s->commons += s->everybody[c] != 0;
+  }
+  for (int i = 0; i < s->count; i++) {
+    const half *mask = mask_of(a, first + i);
+    int *own = s->own + (size_t)i * a->cells, n = 0;
+    for (int c = 0; c < a->cells; c++) {
+      own[n] = c;
+      n += mask[c] != HIDDEN && !s->everybody[c];
+    }
+    s->owns[i] = n;
+  }
+}
+
+static void read_queries(const attention *a, int head, scratch *s) {
+  memset(s->across, 0, sizeof(float) * a->size * s->wide);
+  for (int line = 0; line < s->lines; line++) {
+    const char *query = (const char *)a->queries->data +
+                        (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
+                        (head * a->group + line % a->group) * a->queries->nb[2];
+    float *to = s->query + (size_t)line * a->size;
+    for (int d = 0; d < a->size; d += LANES) store(to + d, load((const float *)query + d) * a->scale);
+    for (int d = 0; d < a->size; d++) s->across[(size_t)d * s->wide + line] = to[d];
+  }
+}
+
+/* Scores of the cells that all see: lanes are lines, so nothing is summed across lanes. */
+static void score_common(const attention *a, int head, scratch *s) {
+  for (int first = 0; first < s->commons; first += CELLS) {
+    for (int c = 0; c < CELLS; c++) {
+      const int cell = s->common[first + c < s->commons ? first + c : first];
+      if (first + c + 2 * CELLS < s->commons) expect(key(a, head, s->common[first + c + 2 * CELLS]), a->size);
+      for (int d = 0; d < a->size; d += LANES)
+        store(s->few + c * a->size + d, widen(key(a, head, cell) + d));
+    }
+    for (int line = 0; line < s->wide; line += LANES) {
+      vector score[CELLS] = {0};
+      for (int d = 0; d < a->size; d++) {
+        const vector query = load(s->across + (size_t)d * s->wide + line);
+        for (int c = 0; c < CELLS; c++) score[c] += query * s->few[c * a->size + d];
+      }
+      for (int c = 0; c < CELLS; c++) store(s->scores + (size_t)(first + c) * s->wide + line, score[c]);
+    }
+  }
+  for (int line = 0; line < s->wide; line += LANES) {
+    vector top = all(-1e30f);
+    for (int c = 0; c < s->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
+    store(s->top + line, top);
+  }
+}
+
+INLINE void dots(int heads, const attention *a, int head, const float *query, const int *own, int n,
+                 float *scores, size_t stride) {
+  for (int c = 0; c < n; c++) {
+    const half *from = key(a, head, own[c]);
+    if (c + AHEAD < n) expect(key(a, head, own[c + AHEAD]), a->size);
+    vector score[HEADS] = {0};
+    for (int d = 0; d < a->size; d += SPAN)
+      for (int part = 0; part < PARTS; part++) {
+        const vector k = widen(from + d + part * LANES);
+        for (int h = 0; h < heads; h++) score[h] += k * load(query + h * a->size + d + part * LANES);
+      }
+    for (int h = 0; h < heads; h++) scores[h * stride + c] = sum(score[h]);
+  }
+}
+
+static void score_own(const attention *a, int head, scratch *s) {
+  for (int i = 0; i < s->count; i++) {
+    const int *own = s->own + (size_t)i * a->cells, n = s->owns[i];
+    const size_t stride = up(a->cells, BLOCK);
+    for (int h = 0; h < a->group; h += HEADS) {
+      const int line = i * a->group + h;
+      const float *query = s->query + (size_t)line * a->size;
+      float *scores = s->single + line * stride;
+      switch (a->group - h) {
+      case 1: dots(1, a, head, query, own, n, scores, stride); break;
+      case 2: dots(2, a, head, query, own, n, scores, stride); break;
+      case 3: dots(3, a, head, query, own, n, scores, stride); break;
+      default: dots(HEADS, a, head, query, own, n, scores, stride);
+      }
+    }
+    const half *mask = mask_of(a, s->chunk * CHUNK + i);
+    for (int line = i * a->group; line < (i + 1) * a->group; line++) {
+      float *scores = s->single + line * stride;
+      for (int c = 0; c < n; c++)
+        if (mask[own[c]] != 0) scores[c] += ggml_fp16_to_fp32(mask[own[c]]);
+      for (size_t c = n; c < up(n, LANES); c++) scores[c] = -INFINITY;
+      vector top = all(s->top[line]);
+      for (int c = 0; c < n; c += LANES) top = larger(load(scores + c), top);
+      s->top[line] = largest(top);
+    }
+  }
+}
+
+/* Scores become weights; `total` is what they are to be divided by. */
+static void soften(const attention *a, scratch *s) {
+  for (int line = 0; line < s->wide; line += LANES) {
+    const vector top = load(s->top + line);
+    vector total = {0};
+    for (int c = 0; c < s->commons; c++) {
+      float *at = s->scores + (size_t)c * s->wide + line;
+      const vector weight = exponential(load(at) - top);
+      store(at, weight);
+      total += weight;
+    }
+    store(s->total + line, total);
+  }
+  for (int line = 0; line < s->lines; line++) {
+    float *at = s->single + line * up(a->cells, BLOCK);
+    vector total = {0};
+    for (int c = 0; c < s->owns[line / a->group]; c += LANES) {
+      const vector weight = exponential(load(at + c) - s->top[line]);
+      store(at + c, weight);
+      total += weight;
+    }
+    s->total[line] += sum(total);
+  }
+}
+
+INLINE void add_common(int heads, const float *values, int n, const float *weights, size_t wide, float *sums) {
+  vector total[HEADS][PARTS];
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * SPAN + part * LANES);
+  for (int c = 0; c < n; c++)
+    for (int part = 0; part < PARTS; part++) {
+      const vector v = load(values + c * SPAN + part * LANES);
+      for (int h = 0; h < heads; h++) total[h][part] += v * weights[c * wide + h];
+    }
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
+}
+
+INLINE void add_own(int heads, const attention *a, int head, int d, const int *own, int n,
+                    const float *weights, size_t stride, float *sums) {
+  vector total[HEADS][PARTS];
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * SPAN + part * LANES);
+  for (int c = 0; c < n; c++) {
+    const half *from = value(a, head, own[c]) + d;
+    if (c + AHEAD < n) expect(value(a, head, own[c + AHEAD]) + d, SPAN);
+    for (int part = 0; part < PARTS; part++) {
+      const vector v = widen(from + part * LANES);
+      for (int h = 0; h < heads; h++) total[h][part] += v * weights[h * stride + c];
+    }
+  }
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
+}
+
+/* Sums of values by their weights, for SPAN of a head's dimensions from `d` on. */
+static void weigh(const attention *a, int head, int d, scratch *s) {
+  memset(s->sums, 0, sizeof(float) * s->lines * SPAN);
+  for (int first = 0; first < s->commons; first += BLOCK) {
+    const int n = s->commons - first < BLOCK ? s->commons - first : BLOCK;
+    for (int c = 0; c < n; c++) {
+      if (first + c + BLOCK < s->commons) expect(value(a, head, s->common[first + c + BLOCK]) + d, SPAN);
+      for (int part = 0; part < PARTS; part++)
+        store(s->few + c * SPAN + part * LANES, widen(value(a, head, s->common[first + c]) + d + part * LANES));
+    }
+    for (int line = 0; line < s->lines; line += HEADS) {
+      const float *weights = s->scores + (size_t)first * s->wide + line;
+      float *sums = s->sums + (size_t)line * SPAN;
+      switch (s->lines - line) {
+      case 1: add_common(1, s->few, n, weights, s->wide, sums); break;
+      case 2: add_common(2, s->few, n, weights, s->wide, sums); break;
+      case 3: add_common(3, s->few, n, weights, s->wide, sums); break;
+      default: add_common(HEADS, s->few, n, weights, s->wide, sums);
+      }
+    }
+  }
+  const size_t stride = up(a->cells, BLOCK);
+  for (int i = 0; i < s->count; i++) {
+    const int *own = s->own + (size_t)i * a->cells, n = s->owns[i];
+    for (int h = 0; h < a->group; h += HEADS) {
+      const int line = i * a->group + h;
+      const float *weights = s->single + line * stride;
+      float *sums = s->sums + (size_t)line * SPAN;
+      switch (a->group - h) {
+      case 1: add_own(1, a, head, d, own, n, weights, stride, sums); break;
+      case 2: add_own(2, a, head, d, own, n, weights, stride, sums); break;
+      case 3: add_own(3, a, head, d, own, n, weights, stride, sums); break;
+      default: add_own(HEADS, a, head, d, own, n, weights, stride, sums);
+      }
+    }
+  }
+  for (int line = 0; line < s->lines; line++) {
+    float *to = (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
+                          (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
+    for (int part = 0; part < PARTS; part++)
+      store(to + d + part * LANES, load(s->sums + (size_t)line * SPAN + part * LANES) / s->total[line]);
+  }
+}
+
+static bool attend(struct ggml_tensor *out, scratch *scratches, int threads) {
+  attention a = {out, out->src[0], out->src[1], out->src[2], out->src[3], 0, 0, 0, 0};
+  a.size = (int)a.queries->ne[0];
+  a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
+  a.cells = (int)a.keys->ne[1];
+  memcpy(&a.scale, out->op_params, sizeof a.scale);
+  for (int t = 0; t < threads; t++)
+    if (!prepare(&scratches[t], &a)) return false;
+  const int heads = (int)a.keys->ne[2], tasks = (int)up(a.queries->ne[1], CHUNK) / CHUNK * heads;
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+#endif
+  for (int t = 0; t < threads; t++) {
+    scratch *s = &scratches[t];
+    for (int task = tasks * t / threads; task < tasks * (t + 1) / threads; task++) {
+      const int chunk = task / heads, head = task % heads;
+      if (s->chunk != chunk) look(&a, chunk, s);
+      read_queries(&a, head, s);
+      score_common(&a, head, s);
+      score_own(&a, head, s);
+      soften(&a, s);
+      for (int d = 0; d < a.size; d += SPAN) weigh(&a, head, d, s);
+    }
+  }
+  return true;
+}
+
+/* ---- the backend ------------------------------------------------------------------------------ */
+
+/* What ggml's registry asks of a backend, version 2. llama.cpp refuses to load another version. */
+enum { API_VERSION = 2, MOST_THREADS = 64 };
+
+struct ggml_backend {
+  ggml_guid_t guid;
+  struct {
+    const char *(*name)(ggml_backend_t);
+    void (*free)(ggml_backend_t);
+    void *copies[5], *synchronize, *plans[4];
+    enum ggml_status (*compute)(ggml_backend_t, struct ggml_cgraph *);
+    void *events[2], *optimize;
+  } does;
+  ggml_backend_dev_t device;
+  void *context;
+};
+
+struct ggml_backend_device {
+  struct {
+    const char *(*name)(ggml_backend_dev_t), *(*description)(ggml_backend_dev_t);
+    void (*memory)(ggml_backend_dev_t, size_t *, size_t *);
+    enum ggml_backend_dev_type (*type)(ggml_backend_dev_t);
+    void (*properties)(ggml_backend_dev_t, struct ggml_backend_dev_props *);
+    ggml_backend_t (*open)(ggml_backend_dev_t, const char *);
+    ggml_backend_buffer_type_t (*buffers)(ggml_backend_dev_t);
+    void *host_buffers, *from_pointer;
+    bool (*takes)(ggml_backend_dev_t, const struct ggml_tensor *);
+    bool (*reads)(ggml_backend_dev_t, ggml_backend_buffer_type_t);
+    void *offload, *events[3];
+  } does;
+  ggml_backend_reg_t registry;
+  void *context;
+};
+
+struct ggml_backend_reg {
+  int version;
+  struct {
+    const char *(*name)(ggml_backend_reg_t);
+    size_t (*devices)(ggml_backend_reg_t);
+    ggml_backend_dev_t (*device)(ggml_backend_reg_t, size_t);
+    void *(*function)(ggml_backend_reg_t, const char *);
+  } does;
+  void *context;
+};
+
+typedef struct {
+  int threads;
+  scratch scratches[MOST_THREADS];
+} opened;
+
+static struct ggml_backend_device device;
+static struct ggml_backend_reg registry;
+static const char title[] = "shared-prompt attention";
+
+static const char *name(ggml_backend_t backend) { return (void)backend, title; }
+
+static void set_threads(ggml_backend_t backend, int threads) {
+  ((opened *)backend->context)->threads = threads < MOST_THREADS ? threads : MOST_THREADS;
+}
+
+static void free_backend(ggml_backend_t backend) {
+  opened *open = backend->context;
+  for (int t = 0; t < MOST_THREADS; t++) free(open->scratches[t].memory);
+  free(open);
+  free(backend);
+}
+
+static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
+  opened *open = backend->context;
+  for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+    struct ggml_tensor *node = ggml_graph_node(graph, i);
+    if (node->op == GGML_OP_FLASH_ATTN_EXT && (node->flags & GGML_TENSOR_FLAG_COMPUTE))
+      if (!attend(node, open->scratches, open->threads)) return GGML_STATUS_ALLOC_FAILED;
+  }
+  return GGML_STATUS_SUCCESS;
+}
+
+static ggml_backend_t open_backend(ggml_backend_dev_t from, const char *parameters) {
+  static ggml_guid guid = "synthgen-local-a";
+  struct ggml_backend *backend = calloc(1, sizeof *backend);
+  opened *open = calloc(1, sizeof *open);
+  (void)parameters;
+  if (!backend || !open) return free(backend), free(open), NULL;
+  open->threads = 1;
+  backend->guid = &guid;
+  backend->does.name = name;
+  backend->does.free = free_backend;
+  backend->does.compute = compute;
+  backend->device = from;
+  backend->context = open;
+  return backend;
+}
+
+static bool takes(ggml_backend_dev_t from, const struct ggml_tensor *node) {
+  (void)from;
+  switch (node->op) {
+  case GGML_OP_NONE:
+  case GGML_OP_RESHAPE:
+  case GGML_OP_VIEW:
+  case GGML_OP_PERMUTE:
+  case GGML_OP_TRANSPOSE: return true;
+  case GGML_OP_FLASH_ATTN_EXT: break;
+  default: return false;
+  }
+  const struct ggml_tensor *q = node->src[0], *k = node->src[1], *v = node->src[2], *mask = node->src[3];
+  float parameters[3]; /* scale, largest slope, cap */
+  memcpy(parameters, node->op_params, sizeof parameters);
+  return parameters[1] == 0 && parameters[2] == 0 && mask && !node->src[4] &&
+         q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
+         mask->type == GGML_TYPE_F16 && q->nb[0] == 4 && k->nb[0] == 2 && v->nb[0] == 2 && mask->nb[0] == 2 &&
+         q->ne[0] % SPAN == 0 && k->ne[0] == q->ne[0] && v->ne[0] == q->ne[0] && k->ne[2] == v->ne[2] &&
+         q->ne[2] % k->ne[2] == 0 && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1;
+}
+
+static const char *device_name(ggml_backend_dev_t from) { return (void)from, title; }
+
+static void memory(ggml_backend_dev_t from, size_t *left, size_t *total) { (void)from, *left = *total = 0; }
+
+static enum ggml_backend_dev_type type(ggml_backend_dev_t from) {
+  return (void)from, GGML_BACKEND_DEVICE_TYPE_ACCEL;
+}
+
+static void properties(ggml_backend_dev_t from, struct ggml_backend_dev_props *to) {
+  memset(to, 0, sizeof *to);
+  to->name = to->description = title;
+  to->type = type(from);
+}
+
+static ggml_backend_buffer_type_t buffers(ggml_backend_dev_t from) {
+  return (void)from, ggml_backend_cpu_buffer_type();
+}
+
+static bool reads(ggml_backend_dev_t from, ggml_backend_buffer_type_t buffer) {
+  return (void)from, ggml_backend_buft_is_host(buffer);
+}
+
+static const char *registry_name(ggml_backend_reg_t from) { return (void)from, title; }
+static size_t devices(ggml_backend_reg_t from) { return (void)from, 1; }
+static ggml_backend_dev_t get_device(ggml_backend_reg_t from, size_t i) { return (void)from, (void)i, &device; }
+
+static void *function(ggml_backend_reg_t from, const char *wanted) {
+  (void)from;
+  return strcmp(wanted, "ggml_backend_set_n_threads") == 0 ? (void *)set_threads : NULL;
+}
+
+__attribute__((visibility("default"))) ggml_backend_reg_t ggml_backend_init(void) {
+  device.does.name = device.does.description = device_name;
+  device.does.memory = memory;
+  device.does.type = type;
+  device.does.properties = properties;
+  device.does.open = open_backend;
+  device.does.buffers = buffers;
+  device.does.takes = takes;
+  device.does.reads = reads;
+  device.registry = &registry;
+  registry.version = API_VERSION;
+  registry.does.name = registry_name;
+  registry.does.devices = devices;
+  registry.does.device = get_device;
+  registry.does.function = function;
+  return &registry;
+}
