@@ -13,6 +13,7 @@ import pytest
 from synthgen_local import LocalModel, TabularGenerator, UsageError
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.engine.sampling import draw
 from synthgen_local.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
@@ -28,6 +29,8 @@ class KnownContext:
     def __init__(self, size: ContextSize, vocabulary: int) -> None:
         self.size = size
         self._vocabulary = vocabulary
+
+    draw = staticmethod(draw)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """What follows the prompt's last character."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from synthgen_local import DecodingError, LocalModel, ModelError
+from synthgen_local.engine.kernels import Kernels
 from synthgen_local.engine.llama import LlamaModel, gpu_offload, system_info
 from synthgen_local.engine.model import Context, ContextSize, Step
 
@@ -122,7 +123,7 @@ def test_other_kernels_say_the_same(
     engine: LlamaModel, weights: Path, *, flash: bool, repack: bool
 ) -> None:
     """Without flash attention or repacked weights logits are the same, but for their rounding."""
-    other = LlamaModel(weights, flash=flash, repack=repack)
+    other = LlamaModel(weights, flash=flash, kernels=Kernels(repack=repack))
     shipped = LlamaModel(weights)
     prefix, texts = engine.tokenize(PREFIX), [" Paris", " not London but", " a town"]
     found = []

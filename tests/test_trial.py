@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from tiny_gguf import Tiny
 
 from synthgen_local import LocalModel, ModelError
-from synthgen_local.engine import trial
+from synthgen_local.engine import kernels, trial
 from synthgen_local.engine.apart import DiedError
+from synthgen_local.engine.kernels import PLAIN, Kernels
 from synthgen_local.engine.trial import Trial, hold
 
 
@@ -26,8 +29,8 @@ def dies_repacked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     tried: list[bool] = []
 
     def ask(_module: str, path: str, question: dict[str, Any]) -> None:
-        tried.append(question["repack"])
-        if question["repack"]:
+        tried.append(question["kernels"]["repack"])
+        if question["kernels"]["repack"]:
             raise DiedError(f"{path} cannot be loaded: llama.cpp ends with SIGSEGV on it.")
 
     monkeypatch.setattr(trial, "ask", ask)
@@ -36,12 +39,12 @@ def dies_repacked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_a_model_that_comes_through_may_be_repacked(shipped: Path) -> None:
     """One process, one answer."""
-    assert hold(Trial(str(shipped)))
+    assert hold(Trial(str(shipped))) == PLAIN
 
 
 def test_what_dies_repacked_is_tried_as_it_is(shipped: Path, dies_repacked: list[bool]) -> None:
     """Then the answer is that its weights must not be repacked."""
-    assert not hold(Trial(str(shipped)))
+    assert not hold(Trial(str(shipped))).repack
     assert dies_repacked == [True, False]
 
 
@@ -79,5 +82,50 @@ def test_a_build_that_dies_repacked_is_used_without_and_told_of(
             pytest.warns(UserWarning, match="dies of its AMX kernels"),
             LocalModel.load(str(shipped), gpu_layers=0) as model,
         ):
-            assert model.engine.build.endswith("without-repacking")
-    assert dies_repacked == [True, False]
+            assert re.search(r" kernels-\w+ without-repacking$", model.engine.build)
+    assert dies_repacked == [True, True, False]  # our kernels are not what it dies of
+
+
+def test_kernels_that_do_not_load_are_given_up(shipped: Path, tmp_path: Path) -> None:
+    """The model is used without them."""
+    library = tmp_path / "kernels.so"
+    library.write_bytes(b"no library")
+    assert hold(Trial(str(shipped), kernels=Kernels(compiled=str(library)))) == PLAIN
+
+
+def test_kernels_that_compute_wrongly_are_given_up(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler may be at fault, as GCC 12 is with AMX: what they predict is compared."""
+    sources = tmp_path / "c"
+    shutil.copytree(Path(kernels.__file__).parent / "c", sources)
+    attention = sources / "attention.c"
+    right = attention.read_text()
+    attention.write_text(right.replace("* a->scale", "* a->scale * 0.1f"))
+    assert attention.read_text() != right
+    monkeypatch.setattr(kernels, "_sources", lambda: sorted(sources.iterdir()))
+    kernels.compiled_hash.cache_clear()
+    wrong = Kernels(compiled=kernels.compile_kernels(tmp_path / "wrong"))
+    kernels.compiled_hash.cache_clear()
+    assert hold(Trial(str(weights), kernels=wrong)) == PLAIN
+
+
+def test_kernels_that_are_given_up_are_told_of(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the model is loaded; it is tried once."""
+    tried: list[object] = []
+
+    def ask(_module: str, path: str, question: dict[str, Any]) -> None:
+        tried.append(question["kernels"]["compiled"])
+        if question["kernels"]["compiled"]:
+            raise ModelError(f"{path} predicts something else.")
+
+    monkeypatch.setattr(trial, "ask", ask)
+    for _ in range(2):
+        with (
+            pytest.warns(UserWarning, match="do not come through a trial"),
+            LocalModel.load(str(shipped), gpu_layers=0),
+        ):
+            pass
+    assert tried[1:] == [None]

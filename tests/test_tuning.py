@@ -14,7 +14,7 @@ from synthgen_local import LocalModel, ModelError, UsageError, tuning
 from synthgen_local.engine import weight_formats
 from synthgen_local.engine.apart import DiedError
 from synthgen_local.engine.parallel import Batch
-from synthgen_local.engine.weight_formats import BRIEF, USUAL, Comparison, Measured, Speed
+from synthgen_local.engine.weight_formats import USUAL, Comparison, Measured, Speed
 from synthgen_local.models import inventory
 
 Run = Callable[..., Any]
@@ -38,7 +38,7 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
-    monkeypatch.setattr(tuning, "likely_format", lambda **_: "f16")
+    monkeypatch.setattr(tuning, "likely_format", lambda _kernels: "f16")
     model = Tiny()
     model.keys["general.file_type"] = (UINT32, 3)
     return model.write(tmp_path / "tiny.gguf")
@@ -51,7 +51,7 @@ def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: P
     written = record.stat().st_mtime_ns
 
     assert tuning.opening(shipped, threads=1) == first
-    assert (first.format, first.batch) == ("f16", BRIEF[0])
+    assert (first.format, first.batch) == ("f16", Batch(12, flash=False))
     assert first.path.parent == record.parent
     assert json.loads(record.read_text())["sha256"] == inventory.sha256_of(first.path)
     assert record.stat().st_mtime_ns == written
@@ -169,6 +169,7 @@ def test_attention_is_what_was_measured_or_asked_for(
         return Measured(name, 1, 0.0, 1.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
+    monkeypatch.setattr(weight_formats, "brief", lambda _kernels: (few, USUAL))
     found = {}
     for asked in ("auto", "on", "off"):
         with LocalModel.load(str(shipped), threads=2, gpu_layers=0, flash_attn=asked) as model:

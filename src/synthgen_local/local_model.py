@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .engine.decoder import Decoded, Job, Prefix
-from .engine.kernels import Kernels, attention_hash, compile_attention, library_hash
+from .engine.kernels import Kernels, compile_kernels, compiled_hash, library_hash
 from .engine.model import Model
 from .engine.parallel import (
     GPU_ROWS,
@@ -54,9 +54,9 @@ _NOT_REPACKED = (
     "This build of llama.cpp dies of its AMX kernels, and runs without them, which is slower. "
     "Build it again as docs/models.md says."
 )
-_NOT_ATTENDED = (
-    "Attention is llama.cpp's own, which is slower: what was compiled here does not come through a "
-    "trial with this model."
+_NOT_COMPILED = (
+    "Attention and draws are slower than they could be: the kernels that were compiled here do not "
+    "come through a trial with this model."
 )
 KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
@@ -295,22 +295,22 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     Example: `try_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
-    wanted = Kernels(attention=_attention())
+    wanted = Kernels(compiled=_compiled())
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
-    tried = " ".join(map(str, (*parts, gpu_layers, wanted.attention and attention_hash())))
+    tried = " ".join(map(str, (*parts, gpu_layers, wanted.compiled and compiled_hash())))
     key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
     mark = cache_folder() / "tried" / f"{key}.json"
     kernels = _marked(mark, wanted)
     if kernels is None:
         kernels = hold(Trial(str(path), gpu_layers, wanted))
-        found = {"repack": kernels.repack, "attention": kernels.attention == wanted.attention}
+        found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
         with suppress(OSError):  # then it is tried again next time
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.write_text(json.dumps(found), "utf-8")
     if not kernels.repack:
         warnings.warn(_NOT_REPACKED, stacklevel=3)
-    if kernels.attention != wanted.attention:
-        warnings.warn(_NOT_ATTENDED, stacklevel=3)
+    if kernels.compiled != wanted.compiled:
+        warnings.warn(_NOT_COMPILED, stacklevel=3)
     return kernels
 
 
@@ -318,15 +318,15 @@ def _marked(mark: Path, wanted: Kernels) -> Kernels | None:
     """What was found before, None if nothing was."""
     try:
         found = json.loads(mark.read_text("utf-8"))
-        return Kernels(found["repack"], wanted.attention if found["attention"] else None)
+        return Kernels(found["repack"], wanted.compiled if found["compiled"] else None)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _attention() -> str | None:
-    """Attention compiled here; where it cannot be, a warning says so."""
+def _compiled() -> str | None:
+    """Our kernels; where they cannot be compiled, a warning says so."""
     try:
-        return compile_attention(cache_folder() / "compiled")
+        return compile_kernels(cache_folder() / "compiled")
     except DecodingError as error:
         warnings.warn(f"{error} {error.hint}", stacklevel=4)
         return None

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .engine import weight_formats
 from .engine.apart import DiedError
-from .engine.kernels import PLAIN, Kernels, attention_hash, library_hash
+from .engine.kernels import PLAIN, Kernels, compiled_hash, library_hash
 from .engine.parallel import Batch
 from .engine.weight_formats import (
     AS_SHIPPED,
@@ -200,16 +200,16 @@ def verify(shipped: Path) -> None:
 
 
 def machine() -> str:
-    """Return what speed and rounding hang on: the processor, llama.cpp's build, and attention.
+    """Return what speed and rounding hang on: the processor, llama.cpp's build, and our kernels.
 
     Example: `machine()`
     """
     from .engine.llama import build
 
-    attention = ""
+    compiled = ""
     with suppress(DecodingError):
-        attention = attention_hash()
-    return f"{platform.machine()} {build()} {library_hash()} {attention}".rstrip()
+        compiled = compiled_hash()
+    return f"{platform.machine()} {build()} {library_hash()} {compiled}".rstrip()
 
 
 def likely_format(kernels: Kernels = PLAIN) -> str:

@@ -24,7 +24,7 @@ from ..errors import DecodingError
 from .constraint import Constraint, Grammar
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
-from .sampling import draw, row_stream
+from .sampling import row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
 CELLS = 256
@@ -280,7 +280,8 @@ class Decoder:
         constraint, temperature = row.constraint, self._job.temperature
         allowed = constraint.allowed()
         steered = constraint.steer(logits)
-        drawn = draw(steered, allowed, temperature=temperature, uniform=row.stream.random())
+        uniform = row.stream.random()
+        drawn = self._context.draw(steered, allowed, temperature=temperature, uniform=uniform)
         row.pending = (drawn.token, *constraint.take(drawn.token, row.stream))
         row.tokens += len(row.pending)
         row.drawn += 1

@@ -1,8 +1,8 @@
-"""Which kernels llama.cpp computes with: as it was compiled, and attention that is compiled here.
+"""Which kernels a model runs with: llama.cpp's as it was compiled, and ours, compiled here.
 
-`attention.c` is compiled once for this processor and this llama.cpp, whose own headers it needs, by
-the C compiler that llama.cpp was compiled with too. Knows compilers and files; `llama.py` lets
-llama.cpp load what comes out.
+The sources in `c/` are compiled once for this processor and this llama.cpp, whose own headers they
+need, by a C compiler such as llama.cpp was compiled with. Knows compilers and files; `llama.py`
+loads what comes out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,28 +24,29 @@ from ..errors import DecodingError
 
 _NATIVE = "-march=native" if platform.machine() in {"x86_64", "AMD64"} else "-mcpu=native"
 _OPTIONS = ("-std=gnu11", "-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno")
-_LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
+_SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
 _SECONDS = 120  # compiling takes one
 _HINT = "Install a C compiler, name it with CC, or set CC= to leave it at that."
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """What llama.cpp may use, beside what it always does.
+    """What a model may use, beside what llama.cpp always does.
 
-    Without `repack` weights stay as they are in the file, and kernels for weights that were
-    arranged anew, AMX among them, are not used. `attention` is a library that `compile_attention`
-    made, None for llama.cpp's own; a process that has loaded it once uses it for all its contexts.
+    Without `repack` weights stay as they are in the file, and llama.cpp's kernels for weights that
+    it has arranged anew, AMX among them, are not used. `compiled` is a library that
+    `compile_kernels` made, None for llama.cpp's own attention and numpy's draws; a process that has
+    loaded it once uses its attention in all contexts.
 
     Example: `Kernels(repack=False)`
     """
 
     repack: bool = True
-    attention: str | None = None
+    compiled: str | None = None
 
 
 PLAIN = Kernels()
-"""llama.cpp as it was compiled."""
+"""llama.cpp as it was compiled, and nothing else."""
 
 
 @cache
@@ -62,33 +64,33 @@ def library_hash() -> str:
 
 
 @cache
-def attention_hash() -> str:
-    """Return a hash of the attention that is compiled here, without compiling it.
+def compiled_hash() -> str:
+    """Return a hash of the kernels that are compiled here, without compiling them.
 
-    It hangs on the source, the compiler, this processor, and llama.cpp. Empty if `CC` is set to
+    It hangs on the sources, the compiler, this processor, and llama.cpp. Empty if `CC` is set to
     nothing, and so asks for none. Raises DecodingError if there is no compiler.
 
-    Example: `attention_hash()`
+    Example: `compiled_hash()`
     """
     compiler = _compiler()
     if not compiler:
         return ""
     macros = _run([*compiler, *_OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # of this processor
-    parts = (_source(), macros, library_hash().encode())
+    parts = (*(source.read_bytes() for source in _sources()), macros, library_hash().encode())
     return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 
-def compile_attention(folder: Path) -> str | None:
-    """Return a library of `attention.c`, compiled into a folder unless it is there.
+def compile_kernels(folder: Path) -> str | None:
+    """Return a library of the sources in `c/`, compiled into a folder unless it is there.
 
-    None if `CC` is set to nothing. Raises DecodingError if it cannot be compiled.
+    None if `CC` is set to nothing. Raises DecodingError if they cannot be compiled.
 
-    Example: `compile_attention(Path("compiled"))`
+    Example: `compile_kernels(Path("compiled"))`
     """
-    name = attention_hash()
+    name = compiled_hash()
     if not name:
         return None
-    target = folder / f"attention-{name}.so"
+    target = folder / f"kernels-{name}.so"
     if not target.is_file():
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,17 +102,18 @@ def compile_attention(folder: Path) -> str | None:
 
 
 def _compile(scratch: Path, target: Path) -> None:
-    source, made = scratch / "attention.c", scratch / target.name
-    source.write_bytes(_source())
+    made = scratch / target.name
+    for source in _sources():
+        (scratch / source.name).write_bytes(source.read_bytes())
     base = min(_libraries().glob("libggml-base.*"), default=None)
     if base is None:
         raise _failed("llama.cpp's libraries are not where llama-cpp-python puts them")
     command = [
         *_compiler(),
         *_OPTIONS,
-        *_LIBRARY,
+        *_SHARED,
         f"-I{_libraries().parents[1] / 'include'}",
-        str(source),
+        *(str(scratch / source.name) for source in _sources() if source.name.endswith(".c")),
         "-o",
         str(made),
         str(base),
@@ -128,8 +131,8 @@ def _compiler() -> list[str]:
     return shlex.split(os.environ.get("CC", "cc"))
 
 
-def _source() -> bytes:
-    return (files(__package__) / "attention.c").read_bytes()
+def _sources() -> list[Traversable]:
+    return sorted((files(__package__) / "c").iterdir(), key=lambda source: source.name)
 
 
 def _libraries() -> Path:
@@ -151,4 +154,4 @@ def _run(command: list[str]) -> bytes:
 
 
 def _failed(why: str) -> DecodingError:
-    return DecodingError(f"Attention is llama.cpp's own, which is slower: {why}.", hint=_HINT)
+    return DecodingError(f"Attention and draws are slower than they could be: {why}.", hint=_HINT)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from ..errors import DecodingError, ModelError
 from .kernels import PLAIN, Kernels
 from .model import MASK_SLICES, ContextSize, Logits, Step
+from .sampling import DrawFunction, compiled_draw, draw
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
@@ -67,8 +68,8 @@ class LlamaModel:
     loads it in a process of its own, because llama.cpp ends the process on some that are damaged.
     Raises ModelError if llama.cpp refuses it. `gpu_layers` of None
     offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU. `flash` is how
-    contexts that are opened from now on compute attention. An attention of `kernels` is loaded for
-    the whole process; `build` says whether one is.
+    contexts that are opened from now on compute attention. The attention of compiled `kernels` is
+    loaded for the whole process; `build` says whether it is.
 
     Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
@@ -90,8 +91,9 @@ class LlamaModel:
                 "This build of llama.cpp cannot offload layers to a GPU.",
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
             )
-        if kernels.attention and not self.on_gpu:
-            _use(kernels.attention)
+        self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw
+        if kernels.compiled and not self.on_gpu:
+            _attend_with(kernels.compiled)
         self._model = _load(path, gpu_layers, repack=kernels.repack)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
@@ -125,7 +127,7 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        return LlamaContext(self._model, self.vocabulary, size, flash=self.flash)
+        return LlamaContext(self._model, self.vocabulary, size, flash=self.flash, draw=self._draw)
 
     def close(self) -> None:
         """Free the weights. Contexts must be closed before."""
@@ -143,13 +145,16 @@ class LlamaModel:
 class LlamaContext:
     """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row."""
 
-    def __init__(self, model: Any, vocabulary: int, size: ContextSize, *, flash: bool) -> None:
+    def __init__(
+        self, model: Any, vocabulary: int, size: ContextSize, *, flash: bool, draw: DrawFunction
+    ) -> None:
         if not 0 < size.slots <= MAX_SLOTS:
             raise DecodingError(
                 f"A context holds 1 to {MAX_SLOTS} rows, not {size.slots}.",
                 hint="Choose a smaller --batch.",
             )
         self.size = size
+        self.draw = draw
         self._vocabulary = vocabulary
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = size.cells
@@ -319,18 +324,18 @@ def build() -> str:
 _attentions: list[str] = []  # the one that this process has loaded
 
 
-def _use(attention: str) -> None:
+def _attend_with(library: str) -> None:
     """Let llama.cpp load attention that was compiled for it; it refuses another interface."""
     if _attentions:
         return
     load = llama_cpp.llama_cpp._lib.ggml_backend_load
     load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
     _log.clear()
-    if not load(attention.encode()):
+    if not load(library.encode()):
         raise DecodingError(
-            f"llama.cpp does not load {attention}: {_reason()}", hint="Delete that file."
+            f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
         )
-    _attentions.append(Path(attention).stem)
+    _attentions.append(Path(library).stem)
 
 
 def _description(model: Any) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from llguidance import LLTokenizer
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .sampling import DrawFunction
 
 Logits: TypeAlias = NDArray[np.float32]
 
@@ -61,6 +64,11 @@ class Context(Protocol):
 
     def load_prefix(self, state: bytes, length: int) -> None:
         """Take a saved prefix of `length` tokens."""
+        ...
+
+    @property
+    def draw(self) -> DrawFunction:
+        """How a token is drawn from its logits: `sampling.draw`, or what is faster."""
         ...
 
     def fork(self, slot: int) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from llguidance import LLTokenizer
 
 from .model import ContextSize, Logits, Step
+from .sampling import DrawFunction, draw
 
 _SPREAD = 2.0  # standard deviation of the logits: some tokens likely, none certain
 
@@ -54,6 +55,7 @@ class RandomContext:
 
     def __init__(self, size: ContextSize, vocabulary: int, salt: int) -> None:
         self.size = size
+        self.draw: DrawFunction = draw
         self._vocabulary = vocabulary
         self._prefix = hashlib.blake2b(salt.to_bytes(8, "little"), digest_size=16)
         self._text = b""

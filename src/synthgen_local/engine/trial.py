@@ -20,8 +20,8 @@ from .model import ContextSize, Logits, Model, Step
 from .weight_formats import divergence
 
 _MOST_KL = 0.1
-"""Nats a token that attention which was compiled here may move the model; rounding moves it by less
-than a tenth of this, and what is computed wrongly by more than ten times it."""
+"""Nats a token that kernels which were compiled here may move the model: rounding moves it by some
+hundredths, and what is computed wrongly by whole ones."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def hold(trial: Trial) -> Kernels:
 
     Some builds of llama.cpp die of the kernels for repacked weights and are sound without them:
     GCC 12 leaves the configuration of AMX's tiles unwritten (GCC's bug 114098, llama.cpp's pull
-    request 26954). So what dies is tried once more without. Attention that was compiled here is
-    given up where llama.cpp does not load it, dies of it, or predicts something else with it.
+    request 26954). So what dies is tried once more without. Kernels that were compiled here are
+    given up where they are not loaded, or the process dies of them, or they compute something else.
 
     Raises ModelError if it cannot be loaded there, or if the process dies either way, or hangs.
 
@@ -49,7 +49,7 @@ def hold(trial: Trial) -> Kernels:
     for kernels in dict.fromkeys(
         [
             wanted,
-            replace(wanted, attention=None),
+            replace(wanted, compiled=None),
             replace(wanted, repack=False),
             Kernels(repack=False),
         ]
@@ -61,7 +61,7 @@ def hold(trial: Trial) -> Kernels:
             if last:
                 raise
         except ModelError:
-            if kernels.attention is None:
+            if kernels.compiled is None:
                 raise
         else:
             return kernels
@@ -82,10 +82,10 @@ def carry_out(trial: Trial) -> None:
         found = []
         for model.flash in (True, False):
             found.append(_predict(model, tokens))
-        if trial.kernels.attention and not divergence(*found).mean() <= _MOST_KL:
+        if trial.kernels.compiled and not divergence(*found).mean() <= _MOST_KL:
             raise ModelError(
-                f"{trial.path} predicts something else with attention that was compiled here.",
-                hint="Set CC= to use llama.cpp's own.",
+                f"{trial.path} predicts something else with kernels that were compiled here.",
+                hint="Set CC= to do without.",
             )
 
 

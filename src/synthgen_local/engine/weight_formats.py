@@ -137,7 +137,7 @@ def brief(kernels: Kernels) -> Sequence[Batch]:
 
     Example: `brief(PLAIN)`
     """
-    return (Batch(16), USUAL) if kernels.attention else (Batch(12, False), USUAL)
+    return (Batch(16), USUAL) if kernels.compiled else (Batch(12, False), USUAL)
 
 
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:

@@ -12,31 +12,20 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__AVX__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
-
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "vectors.h"
 
-/* ---- vectors ---------------------------------------------------------------------------------- */
+/* ---- attention -------------------------------------------------------------------------------- */
 
 enum {
-#if defined(__AVX512F__)
-  LANES = 16, /* floats in a vector */
-  PARTS = 4,  /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
-#elif defined(__AVX__)
-  LANES = 8,
-  PARTS = 2,
+#if defined(__AVX512F__) || !defined(__AVX__)
+  PARTS = 4, /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
 #else
-  LANES = 4,
-  PARTS = 4,
+  PARTS = 2,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
   HEADS = 4,            /* heads that read the same keys and are computed together */
@@ -46,20 +35,7 @@ enum {
   BLOCK = 64,           /* common cells whose values stay in the first cache */
 };
 
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef ggml_fp16_t half;
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vector load(const float *from) { return *(const vector *)from; }
-INLINE void store(float *to, vector x) { *(vector *)to = x; }
-INLINE vector all(float x) { return x - (vector){0}; }
-
-INLINE vector larger(vector x, vector y) {
-  const integers first = x > y;
-  return (vector)(((integers)x & first) | ((integers)y & ~first));
-}
 
 INLINE vector widen(const half *from) {
 #if defined(__AVX512F__)
@@ -74,41 +50,6 @@ INLINE vector widen(const half *from) {
   return x;
 #endif
 }
-
-INLINE float sum(vector x) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps((__m512)x);
-#else
-  float total = 0;
-  for (int i = 0; i < LANES; i++) total += x[i];
-  return total;
-#endif
-}
-
-INLINE float largest(vector x) {
-  float most = x[0];
-  for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
-  return most;
-}
-
-/* e to the x for x of at most 0, within 2 units of the last place: x is n ln 2 + r, and the series
- * of e^r to its seventh term is enough for |r| of at most ln 2 / 2. */
-INLINE vector exponential(vector x) {
-  x = larger(x, all(-87));
-  const vector round = all(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
-  const vector r = x - n * 0x1.62e4p-1f + n * -0x1.7f7d1cp-20f;
-  vector series = all(1.0f / 5040);
-  series = series * r + 1.0f / 720;
-  series = series * r + 1.0f / 120;
-  series = series * r + 1.0f / 24;
-  series = series * r + 1.0f / 6;
-  series = series * r + 0.5f;
-  series = series * r + 1;
-  series = series * r + 1;
-  return (vector)((integers)series + ((integers)shifted << 23));
-}
-
-/* ---- attention -------------------------------------------------------------------------------- */
 
 typedef struct {
   struct ggml_tensor *out;

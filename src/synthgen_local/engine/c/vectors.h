@@ -1,0 +1,78 @@
+/* Vectors of floats as wide as this processor's registers, and e to the x for all of their lanes.
+ *
+ * Written in the vector extensions of GCC and clang, which fuse products and sums. Knows numbers.
+ */
+
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+enum {
+#if defined(__AVX512F__)
+  LANES = 16,
+#elif defined(__AVX__)
+  LANES = 8,
+#else
+  LANES = 4,
+#endif
+};
+
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vector load(const float *from) { return *(const vector *)from; }
+INLINE void store(float *to, vector x) { *(vector *)to = x; }
+INLINE vector all(float x) { return x - (vector){0}; }
+
+/* The larger of two; the second where the first is no number. */
+INLINE vector larger(vector x, vector y) {
+#if defined(__AVX512F__)
+  return (vector)_mm512_max_ps((__m512)x, (__m512)y);
+#elif defined(__AVX__)
+  return (vector)_mm256_max_ps((__m256)x, (__m256)y);
+#else
+  const integers first = x > y;
+  return (vector)(((integers)x & first) | ((integers)y & ~first));
+#endif
+}
+
+INLINE float sum(vector x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)x);
+#else
+  float total = 0;
+  for (int i = 0; i < LANES; i++) total += x[i];
+  return total;
+#endif
+}
+
+INLINE float largest(vector x) {
+  float most = x[0];
+  for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+/* e to the x for x of at most 0, where what is below -87 counts as that. x is n ln 2 + r, and the
+ * series of e^r to its seventh term is enough for |r| of at most ln 2 / 2. */
+INLINE vector exponential(vector x) {
+  x = larger(x, all(-87));
+  const vector round = all(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
+  const vector r = x - n * 0x1.62e4p-1f + n * -0x1.7f7d1cp-20f;
+  vector series = all(1.0f / 5040);
+  series = series * r + 1.0f / 720;
+  series = series * r + 1.0f / 120;
+  series = series * r + 1.0f / 24;
+  series = series * r + 1.0f / 6;
+  series = series * r + 0.5f;
+  series = series * r + 1;
+  series = series * r + 1;
+  return (vector)((integers)series + ((integers)shifted << 23));
+}

@@ -1,0 +1,363 @@
+"""Our kernels: compiled where they run, and what they compute against numpy."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from synthgen_local import DecodingError, LocalModel
+from synthgen_local.engine import kernels
+from synthgen_local.engine.kernels import Kernels, compile_kernels
+from synthgen_local.engine.llama import LlamaModel
+from synthgen_local.engine.model import ContextSize, Step
+from synthgen_local.engine.sampling import DrawFunction, compiled_draw, draw
+from synthgen_local.engine.weight_formats import divergence
+
+GGML: Any = llama_cpp.llama_cpp._lib
+F32, F16 = 0, 1
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Our kernels, compiled for this machine."""
+    compiled = compile_kernels(tmp_path_factory.mktemp("compiled"))
+    assert compiled is not None
+    return compiled
+
+
+@pytest.fixture
+def other_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A test that names its own compiler."""
+    kernels.compiled_hash.cache_clear()
+    yield monkeypatch
+    kernels.compiled_hash.cache_clear()
+
+
+def test_they_are_compiled_once(library: str) -> None:
+    """A library that is there is used, and nobody else may read or change the folder."""
+    path = Path(library)
+    before = path.stat().st_mtime_ns
+    assert compile_kernels(path.parent) == library
+    assert path.stat().st_mtime_ns == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_folder_is_the_users_own(tmp_path: Path) -> None:
+    """A library is code: nobody else may write there."""
+    compile_kernels(tmp_path / "compiled")
+    assert (tmp_path / "compiled").stat().st_mode & 0o777 == 0o700
+
+
+def test_no_compiler_is_an_error(tmp_path: Path, other_compiler: pytest.MonkeyPatch) -> None:
+    """It says which one was looked for, and what to do."""
+    other_compiler.setenv("CC", "no-such-compiler")
+    with pytest.raises(DecodingError, match="no-such-compiler cannot be run") as caught:
+        compile_kernels(tmp_path)
+    assert "CC=" in caught.value.hint
+
+
+def test_what_does_not_compile_is_an_error(
+    tmp_path: Path, other_compiler: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left behind."""
+    other_compiler.setenv("CC", "cc -Dvector=1")
+    with pytest.raises(DecodingError, match="cc says"):
+        compile_kernels(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_compiler_a_model_runs_and_says_so(
+    weights: Path, tmp_path: Path, other_compiler: pytest.MonkeyPatch
+) -> None:
+    """Slower, not otherwise."""
+    other_compiler.setenv("CC", "no-such-compiler")
+    other_compiler.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
+    with (
+        pytest.warns(UserWarning, match=r"no-such-compiler cannot be run.*Install a C compiler"),
+        LocalModel.load(str(weights), weights="as-shipped"),
+    ):
+        pass
+
+
+def test_whoever_wants_none_is_not_told(
+    weights: Path, tmp_path: Path, other_compiler: pytest.MonkeyPatch
+) -> None:
+    """CC set to nothing asks for none."""
+    other_compiler.setenv("CC", "")
+    other_compiler.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
+    assert compile_kernels(tmp_path) is None
+    with LocalModel.load(str(weights), weights="as-shipped"):
+        pass
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_a_model_names_its_kernels(weights: Path, library: str) -> None:
+    """They round in their own way: a manifest has to tell them."""
+    with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))) as model:
+        assert Path(library).stem in model.build
+
+
+def test_a_model_says_the_same_with_them(weights: Path, library: str) -> None:
+    """Rows that share a prompt are predicted as llama.cpp predicts them, but for rounding."""
+    with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))) as model:
+        prompt = model.tokenize("The capital of France is Paris. The capital of")
+        found = []
+        for model.flash in (True, False):
+            with closing(model.open_context(ContextSize(20, 512, 1))) as context:
+                context.prefill(prompt)
+                for slot in range(20):
+                    context.fork(slot)
+                steps = [Step([slot], prompt[-2 - slot % 3 :]) for slot in range(20)]
+                context.decode(steps)
+                found.append(context.decode(steps).copy())
+    assert not np.array_equal(*found)
+    assert divergence(*found).mean() < 0.03  # llama.cpp's own two attentions: 0.012
+
+
+# ---- attention against its definition ----------------------------------------------------------
+
+
+class Parameters(ctypes.Structure):
+    """ggml_init_params."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("memory", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+def _declare(name: str, result: Any, *arguments: Any) -> Any:
+    function = GGML[name]  # a function of its own: the declaration stays here
+    function.restype, function.argtypes = result, list(arguments)
+    return function
+
+
+_P, _F, _L = ctypes.c_void_p, ctypes.c_float, ctypes.c_int64
+ggml_init = _declare("ggml_init", _P, Parameters)
+ggml_free = _declare("ggml_free", None, _P)
+new_tensor = _declare("ggml_new_tensor_4d", _P, _P, ctypes.c_int, _L, _L, _L, _L)
+get_data = _declare("ggml_get_data", _P, _P)
+flash_attention = _declare("ggml_flash_attn_ext", _P, _P, _P, _P, _P, _P, _F, _F, _F)
+new_graph = _declare("ggml_new_graph", _P, _P)
+build = _declare("ggml_build_forward_expand", None, _P, _P)
+device_by_name = _declare("ggml_backend_dev_by_name", _P, ctypes.c_char_p)
+open_device = _declare("ggml_backend_dev_init", _P, _P, ctypes.c_char_p)
+takes = _declare("ggml_backend_supports_op", ctypes.c_bool, _P, _P)
+compute = _declare("ggml_backend_graph_compute", ctypes.c_int, _P, _P)
+free = _declare("ggml_backend_free", None, _P)
+registry = _declare("ggml_backend_dev_backend_reg", _P, _P)
+function_of = _declare("ggml_backend_reg_get_proc_address", _P, _P, ctypes.c_char_p)
+
+
+def attend(
+    queries: NDArray[np.float32],
+    keys: NDArray[Any],
+    values: NDArray[Any],
+    mask: NDArray[np.float16],
+    *,
+    threads: int,
+    cap: float = 0.0,
+) -> NDArray[np.float32] | None:
+    """What our backend makes of [heads, queries, size] and [heads, cells, size]; None: not its."""
+    context = ggml_init(Parameters(1 << 26, None, False))
+    device = device_by_name(b"shared-prompt attention")
+    assert device, "not loaded"
+    backend = open_device(device, None)
+    set_threads = function_of(registry(device), b"ggml_backend_set_n_threads")
+    ctypes.CFUNCTYPE(None, _P, ctypes.c_int)(set_threads)(backend, threads)
+    try:
+        tensors = []
+        for array in (queries, keys, values, mask[None]):
+            kind = F32 if array.dtype == np.float32 else F16
+            tensor = new_tensor(context, kind, *reversed(array.shape), 1)
+            ctypes.memmove(get_data(tensor), array.ctypes.data, array.nbytes)
+            tensors.append(tensor)
+        out = flash_attention(context, *tensors, queries.shape[2] ** -0.5, 0.0, cap)
+        if not takes(backend, out):
+            return None
+        graph = new_graph(context)
+        build(graph, out)
+        assert compute(backend, graph) == 0
+        shape = (queries.shape[1], queries.shape[0], queries.shape[2])
+        flat = ctypes.cast(get_data(out), ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(flat, shape=shape).transpose(1, 0, 2).copy()
+    finally:
+        free(backend)
+        ggml_free(context)
+
+
+def defined(
+    queries: NDArray[np.float32],
+    keys: NDArray[np.float16],
+    values: NDArray[np.float16],
+    mask: NDArray[np.float16],
+) -> NDArray[np.float64]:
+    """Softmax of the scaled products, plus the mask, times the values."""
+    group = len(queries) // len(keys)
+    k, v = (np.repeat(each.astype(np.float64), group, axis=0) for each in (keys, values))
+    scores = queries.astype(np.float64) @ k.transpose(0, 2, 1) * queries.shape[2] ** -0.5
+    scores += mask.astype(np.float64)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    found: NDArray[np.float64] = weights @ v
+    return found
+
+
+@pytest.fixture(scope="module")
+def loaded(weights: Path, library: str) -> Iterator[None]:
+    """llama.cpp knows our backend."""
+    with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))):
+        yield
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    queries=st.integers(1, 40),
+    shared=st.integers(0, 90),
+    own=st.integers(1, 12),
+    groups=st.tuples(st.integers(1, 3), st.integers(1, 6)),
+    size=st.sampled_from([64, 128, 256]),
+    threads=st.integers(1, 3),
+)
+def test_attention_is_what_it_is_defined_to_be(
+    loaded: None,
+    seed: int,
+    queries: int,
+    shared: int,
+    own: int,
+    groups: tuple[int, int],
+    size: int,
+    threads: int,
+) -> None:
+    """Whatever rows share, wherever their own cells lie, and however many threads there are."""
+    stream = np.random.default_rng(seed)
+    heads, group = groups
+    cells = -(-(shared + own * queries) // 32) * 32
+    mask = np.full((queries, cells), -np.inf, np.float16)
+    places = stream.permutation(cells)
+    mask[:, places[:shared]] = 0
+    for query in range(queries):
+        mask[query, places[shared + own * query : shared + own * (query + 1)]] = 0
+    mask[0, places[-1]] = stream.choice([0, -1.5])  # a mask may also lean
+    if queries > 1:
+        mask[1, places[shared : shared + own]] = 0  # two rows may share more
+    q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
+    k, v = stream.normal(size=(2, heads, cells, size)).astype(np.float16)
+    found = attend(q, k, v, mask, threads=threads)
+    assert found is not None
+    np.testing.assert_allclose(found, defined(q, k, v, mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "cap", "ours"),
+    [
+        (64, np.float16, 0.0, True),
+        (64, np.float16, 30.0, False),
+        (40, np.float16, 0.0, False),
+        (64, np.float32, 0.0, False),
+    ],
+)
+def test_attention_of_another_kind_is_left_to_llama_cpp(
+    loaded: None,
+    *,
+    size: int,
+    kind: type[np.floating[Any]],
+    cap: float,
+    ours: bool,
+) -> None:
+    """A cap on scores, heads that do not fill vectors, keys of 32 bits."""
+    queries, keys = np.zeros((2, 3, size), np.float32), np.zeros((1, 32, size), kind)
+    found = attend(queries, keys, keys, np.zeros((3, 32), np.float16), threads=1, cap=cap)
+    assert (found is not None) == ours
+
+
+# ---- the draw against numpy's -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ours(library: str) -> DrawFunction:
+    """The compiled draw."""
+    return compiled_draw(library)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    blocks=st.integers(1, 80),
+    part=st.sampled_from([0.01, 0.5, 1.0]),
+    spread=st.sampled_from([0.1, 3.0, 40.0]),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    uniform=st.floats(0, 1, exclude_max=True),
+)
+def test_a_draw_is_numpys(
+    ours: DrawFunction,
+    seed: int,
+    blocks: int,
+    part: float,
+    spread: float,
+    temperature: float,
+    uniform: float,
+) -> None:
+    """The same token and mass, up to rounding: the token's neighbours may differ by that."""
+    stream = np.random.default_rng(seed)
+    logits = stream.normal(0, spread, blocks * 16).astype(np.float32)
+    allowed = (stream.random(len(logits)) < part).astype(np.uint8)
+    allowed[stream.integers(len(logits))] = 1
+    mine = ours(logits, allowed, temperature=temperature, uniform=uniform)
+    numpys = draw(logits, allowed, temperature=temperature, uniform=uniform)
+    assert mine.log_allowed == pytest.approx(numpys.log_allowed, abs=1e-5)
+    assert allowed[mine.token]
+    if mine.token != numpys.token:
+        near = [
+            draw(logits, allowed, temperature=temperature, uniform=each).token
+            for each in (uniform - 1e-6, uniform + 1e-6)
+            if 0 <= each < 1
+        ]
+        assert mine.token in near
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 17, 63])
+def test_logits_that_are_no_numbers_are_refused(ours: DrawFunction, bad: float, place: int) -> None:
+    """By whichever draw, wherever they are."""
+    logits = np.zeros(64, np.float32)
+    logits[place] = bad
+    with pytest.raises(DecodingError, match="not finite"):
+        ours(logits, np.ones(64, np.uint8), temperature=1.0, uniform=0.5)
+
+
+@pytest.mark.parametrize("vocabulary", [48, 50])
+def test_what_the_model_finds_impossible_is_weighed_among_itself(
+    ours: DrawFunction, vocabulary: int
+) -> None:
+    """Tokens below the reach of floats, and a vocabulary that does not fill vectors."""
+    logits = np.full(vocabulary, -400, np.float32)
+    logits[0], logits[7] = 0, -300
+    allowed = np.ones(vocabulary, np.uint8)
+    allowed[0] = 0
+    found = ours(logits, allowed, temperature=1.0, uniform=0.5)
+    assert found.token == 7
+    assert found.log_allowed == pytest.approx(-300)
+
+
+def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawFunction) -> None:
+    """It is never drawn."""
+    logits = np.zeros(64, np.float32)
+    logits[::2] = -np.inf
+    found = {
+        ours(logits, np.ones(64, np.uint8), temperature=1.0, uniform=u / 200).token
+        for u in range(200)
+    }
+    assert found == set(range(1, 64, 2))
