@@ -78,7 +78,8 @@ class TimedContext:
         self._clock = clock
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
+        part = getattr(self._context, name)
+        return _timed(part, "draw", self._clock) if name == "draw" else part
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """The prompt, which all cores read before the first context is opened."""
@@ -123,8 +124,7 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     Example: `with watched(model, clock): list(generator.stream(runs=10))`
     """
     opened, decode = model.engine.open_context, model.decode
-    names, watching = vars(decoder), cast("Any", model)
-    draw = names["draw"]
+    watching = cast("Any", model)
 
     def timed_decode(job: decoder.Job, rows: int, check: Any, **options: Any) -> Any:
         def start(row: int) -> decoder.Start:
@@ -136,12 +136,10 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
 
     watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
     watching.decode = timed_decode
-    names["draw"] = _timed(draw, "draw", clock)
     try:
         yield
     finally:
         del watching.engine.open_context, watching.decode
-        names["draw"] = draw
 
 
 def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, float]:
