@@ -108,6 +108,7 @@ class GrammarConstraint:
         self._forcing = grammar.forcing
         self._tokens = list(grammar.head)
         self._matcher = matcher
+        self._bitmask = lln.allocate_token_bitmask(1, grammar.tokenizer.vocab_size)
         self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
 
     @property
@@ -117,16 +118,14 @@ class GrammarConstraint:
 
     def allowed(self) -> NDArray[np.uint8]:
         """The grammar's mask."""
-        matcher = self._matcher
-        bitmask = lln.allocate_token_bitmask(1, self._tokenizer.vocab_size)
+        matcher, bitmask = self._matcher, self._bitmask
         lln.fill_next_token_bitmask(matcher, bitmask)
-        allowed = allowed_tokens(bitmask[0], self._tokenizer.vocab_size)
-        if matcher.is_error() or not allowed.any():
+        if matcher.is_error() or not bitmask.any():
             reason = (matcher.get_error() or "no token is allowed").splitlines()[0]
             raise DecodingError(
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
             )
-        return allowed
+        return allowed_tokens(bitmask[0], self._tokenizer.vocab_size)
 
     def steer(self, logits: Logits) -> Logits:
         """The model's own logits."""

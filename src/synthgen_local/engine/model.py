@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Logits: TypeAlias = NDArray[np.float32]
 
 _PRINTABLE = r'[^"\\\x00-\x1F\x7F-\x9F]'
-MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,30}}", f"{_PRINTABLE}+"]
+MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+"]
 """Sets of tokens that a mask takes as a whole: what stands inside a string, by length."""
 
 
