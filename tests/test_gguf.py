@@ -18,6 +18,7 @@ from tiny_gguf import ARRAY, FLOAT32, INT32, LAYERS, STRING, TOKENS, UINT32, UIN
 
 from synthgen_local import DecodingError, LocalModel, ModelError, TabularGenerator, local_model
 from synthgen_local.engine import apart
+from synthgen_local.engine.kernels import Kernels
 from synthgen_local.engine.trial import Trial, hold
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
 
@@ -29,6 +30,7 @@ NUMBERS += [1 << 40, 1 << 62, (1 << 63) + 5, (1 << 64) - 1]
 LOAD_EACH = """
 import sys
 from synthgen_local import SynthgenError
+from synthgen_local.engine.kernels import Kernels
 from synthgen_local.engine.trial import Trial, carry_out
 from synthgen_local.processes import leave_no_core
 leave_no_core()
@@ -344,9 +346,9 @@ def test_a_file_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.M
     new = tiny(tmp_path / "new.gguf", {"llama.context_length": (UINT32, 256)})
     tried: list[str] = []
 
-    def remember(what: Trial) -> bool:
+    def remember(what: Trial) -> Kernels:
         tried.append(Path(what.path).name)
-        return True
+        return what.kernels
 
     monkeypatch.setattr(local_model, "hold", remember)
     for path in (one, two, new):

@@ -18,6 +18,7 @@ from ..errors import DecodingError
 from .model import Logits
 
 _BLOCK = 256  # tokens
+_LEAST = 1e-25  # what allowed tokens weigh together, where the likeliest token weighs 1
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def draw(
         weights = weights[tokens]
     blocks = _block_sums(weights)
     mass = float(blocks[-1])
-    if mass > 0:
+    if mass > _LEAST:
         log_allowed = min(0.0, math.log(mass / total))
-    else:  # every allowed token is below float32's reach: weigh them among themselves
+    else:  # allowed tokens are at the end of float32's reach: weigh them among themselves
         reached = scaled if tokens is None else scaled[tokens]
         summit = float(scaled[allowed != 0].max())
         weights = np.exp(np.minimum(reached - np.float32(summit), 0))
