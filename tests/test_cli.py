@@ -299,6 +299,16 @@ def test_doctor(run: Run, weights: Path, tmp_path: Path) -> None:
     assert run("doctor").out.endswith("ready\n")
 
 
+def test_doctor_without_a_compiler(run: Run, weights: Path) -> None:  # noqa: ARG001 it is here
+    """Rows are made without our kernels, too, but it says how they are had."""
+    with_one = json.loads(run("doctor", "--json").out)["kernels"]
+    without = run("doctor", "--json", CC="no-such-compiler")
+    assert Path(with_one).is_file()
+    assert without.code == 0
+    assert "Install a C compiler" in json.loads(without.out)["kernels"]
+    assert "CC is set to nothing" in run("doctor", CC="").out
+
+
 @pytest.mark.model
 def test_real_rows(run: Run) -> None:
     """The default model needs no option."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ModelError, SynthgenError
+from ..errors import DecodingError, ModelError, SynthgenError
 from ..offline import doors
 from . import console
 from .options import Offline
@@ -25,7 +25,7 @@ def doctor(
     """Say what this machine can run, what is missing, and how to get it."""
     facts = _machine()
     problems: list[dict[str, Any]] = []
-    for look in (_llama, _models):
+    for look in (_llama, _kernels, _models):
         try:
             facts |= look()
         except SynthgenError as error:
@@ -77,6 +77,18 @@ def _llama() -> dict[str, Any]:
         ) from error
     features = [name for name, value in system_info().items() if value == "1"]
     return {"llama_cpp_features": features, "gpu_offload": gpu_offload()}
+
+
+def _kernels() -> dict[str, Any]:
+    """Our own kernels: rows are made without, too, so what is missing of them is no problem."""
+    from ..engine.kernels import compile_kernels
+    from ..models.sources import cache_folder
+
+    try:
+        found = compile_kernels(cache_folder() / "compiled") or "none: CC is set to nothing"
+    except DecodingError as error:
+        found = f"{error} {error.hint}"
+    return {"kernels": found}
 
 
 def _models() -> dict[str, Any]:
