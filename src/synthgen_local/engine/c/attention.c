@@ -121,8 +121,10 @@ static bool prepare(scratch *s, const attention *a) {
   return true;
 }
 
-/* Tell the cells that all queries of a chunk see from those that some of them see. */
+/* Tell the cells that all queries of a chunk see from those that some of them see. Most cells are
+ * another row's: four of them are passed by in a step, so cells are a multiple of four. */
 static void look(const attention *a, int chunk, scratch *s) {
+  const uint64_t hidden = HIDDEN * 0x0001000100010001ull;
   const int first = chunk * CHUNK, left = (int)a->queries->ne[1] - first;
   s->chunk = chunk;
   s->count = left < CHUNK ? left : CHUNK;
@@ -141,9 +143,15 @@ static void look(const attention *a, int chunk, scratch *s) {
   for (int i = 0; i < s->count; i++) {
     const half *mask = mask_of(a, first + i);
     int *own = s->own + (size_t)i * a->cells, n = 0;
-    for (int c = 0; c < a->cells; c++) {
-      own[n] = c;
-      n += mask[c] != HIDDEN && !s->everybody[c];
+    for (int c = 0; c < a->cells; c += 4) {
+      uint64_t four, every;
+      memcpy(&four, mask + c, sizeof four);
+      memcpy(&every, s->everybody + c, sizeof every);
+      if (four == hidden || every == UINT64_MAX) continue;
+      for (int j = c; j < c + 4; j++) {
+        own[n] = j;
+        n += mask[j] != HIDDEN && !s->everybody[j];
+      }
     }
     s->owns[i] = n;
   }
@@ -321,10 +329,11 @@ static void weigh(const attention *a, int head, int d, scratch *s) {
     }
   }
   for (int line = 0; line < s->lines; line++) {
+    const float total = s->total[line] > 0 ? s->total[line] : 1; /* a query may see nothing */
     float *to = (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
                           (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
     for (int part = 0; part < PARTS; part++)
-      store(to + d + part * LANES, load(s->sums + (size_t)line * SPAN + part * LANES) / s->total[line]);
+      store(to + d + part * LANES, load(s->sums + (size_t)line * SPAN + part * LANES) / total);
   }
 }
 
@@ -467,7 +476,7 @@ static bool takes(ggml_backend_dev_t from, const struct ggml_tensor *node) {
          q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
          mask->type == GGML_TYPE_F16 && q->nb[0] == 4 && k->nb[0] == 2 && v->nb[0] == 2 && mask->nb[0] == 2 &&
          q->ne[0] % SPAN == 0 && k->ne[0] == q->ne[0] && v->ne[0] == q->ne[0] && k->ne[2] == v->ne[2] &&
-         q->ne[2] % k->ne[2] == 0 && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1;
+         k->ne[1] % 4 == 0 && q->ne[2] % k->ne[2] == 0 && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1;
 }
 
 static const char *device_name(ggml_backend_dev_t from) { return (void)from, title; }
