@@ -299,7 +299,7 @@ def test_doctor(run: Run, weights: Path, tmp_path: Path) -> None:
     assert run("doctor").out.endswith("ready\n")
 
 
-def test_doctor_without_a_compiler(run: Run, weights: Path) -> None:  # noqa: ARG001 it is here
+def test_doctor_without_a_compiler(run: Run, weights: Path) -> None:
     """Rows are made without our kernels, too, but it says how they are had."""
     with_one = json.loads(run("doctor", "--json").out)["kernels"]
     without = run("doctor", "--json", CC="no-such-compiler")
