@@ -58,6 +58,26 @@ def test_the_folder_is_the_users_own(tmp_path: Path) -> None:
     assert (tmp_path / "compiled").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_of_others_is_not_trusted(tmp_path: Path, mode: int) -> None:
+    """Where the cache is shared, libraries are made for this process alone."""
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    folder.chmod(mode)
+    compiled = compile_kernels(folder)
+    assert compiled is not None
+    assert list(folder.iterdir()) == []
+    assert Path(compiled).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path: Path) -> None:
+    """A cache may be read-only."""
+    (tmp_path / "file").touch()
+    compiled = compile_kernels(tmp_path / "file" / "compiled")
+    assert compiled is not None
+    assert Path(compiled).is_file()
+
+
 def test_no_compiler_is_an_error(tmp_path: Path, other_compiler: pytest.MonkeyPatch) -> None:
     """It says which one was looked for, and what to do."""
     other_compiler.setenv("CC", "no-such-compiler")

@@ -7,6 +7,7 @@ loads what comes out.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import platform
@@ -83,22 +84,41 @@ def compiled_hash() -> str:
 def compile_kernels(folder: Path) -> str | None:
     """Return a library of the sources in `c/`, compiled into a folder unless it is there.
 
-    None if `CC` is set to nothing. Raises DecodingError if they cannot be compiled.
+    A library is code: where the folder is not this user's, or others may write to it, it lies in
+    one that ends with this process. None if `CC` is set to nothing. Raises DecodingError if they
+    cannot be compiled.
 
     Example: `compile_kernels(Path("compiled"))`
     """
     name = compiled_hash()
     if not name:
         return None
-    target = folder / f"kernels-{name}.so"
-    if not target.is_file():
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder = folder if _is_private(folder) else Path(_passing().name)
+        target = folder / f"kernels-{name}.so"
+        if not target.is_file():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _compile(Path(scratch), target)
-        except OSError as error:
-            raise _failed(str(error)) from error
+    except OSError as error:
+        raise _failed(str(error)) from error
     return str(target)
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is there, or can be made, for this user alone to write to."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError:
+        return False
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+@cache
+def _passing() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="synthgen-local-")
+    atexit.register(folder.cleanup)
+    return folder
 
 
 def _compile(scratch: Path, target: Path) -> None:
@@ -120,9 +140,7 @@ def _compile(scratch: Path, target: Path) -> None:
     ]
     try:
         _run([*command, "-fopenmp"])
-    except (
-        DecodingError
-    ):  # Apple's compiler knows no OpenMP: then each context has one thread for it
+    except DecodingError:  # Apple's compiler knows no OpenMP: then a context has one thread for it
         _run(command)
     made.replace(target)
 
