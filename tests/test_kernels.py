@@ -375,6 +375,40 @@ def test_what_the_model_finds_impossible_is_weighed_among_itself(
     assert found.log_allowed == pytest.approx(-300)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_nothing_is_possible(ours: DrawFunction, temperature: float) -> None:
+    """It is an error, and no token that is not allowed."""
+    logits = np.full(64, -np.inf, np.float32)
+    logits[0] = 0
+    allowed = np.ones(64, np.uint8)
+    allowed[0] = 0
+    with pytest.raises(DecodingError, match="impossible"):
+        ours(logits, allowed, temperature=temperature, uniform=0.5)
+
+
+def test_a_library_that_does_not_load(tmp_path: Path) -> None:
+    """The error names the file that is to be deleted."""
+    (tmp_path / "cut.so").write_bytes(b"cut")
+    with pytest.raises(DecodingError, match=r"cut\.so cannot be loaded"):
+        compiled_draw(str(tmp_path / "cut.so"))
+
+
+def test_options_make_another_library(library: str, other_compiler: pytest.MonkeyPatch) -> None:
+    """A compiler's arguments may be what a wrong one needs."""
+    other_compiler.setenv("CC", "cc -fno-tree-vectorize")
+    assert kernels.compiled_hash() not in library
+
+
+def test_a_library_that_others_may_write_is_compiled_anew(tmp_path: Path) -> None:
+    """Somebody else may have put it there."""
+    compiled = Path(compile_kernels(tmp_path / "compiled") or "")
+    whole = compiled.read_bytes()
+    compiled.write_bytes(b"planted")
+    compiled.chmod(0o777)
+    compile_kernels(tmp_path / "compiled")
+    assert compiled.read_bytes() == whole
+
+
 def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawFunction) -> None:
     """It is never drawn."""
     logits = np.zeros(64, np.float32)

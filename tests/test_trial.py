@@ -93,21 +93,29 @@ def test_kernels_that_do_not_load_are_given_up(shipped: Path, tmp_path: Path) ->
     assert hold(Trial(str(shipped), kernels=Kernels(compiled=str(library)))) == PLAIN
 
 
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [("attention.c", "* a->scale", "* a->scale * 0.1f"), ("draw.c", "* q->inverse", "* 0.1f")],
+)
 def test_kernels_that_compute_wrongly_are_given_up(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    right: str,
+    wrong: str,
 ) -> None:
     """A compiler may be at fault, as GCC 12 is with AMX: what they predict is compared."""
     sources = tmp_path / "c"
     shutil.copytree(Path(kernels.__file__).parent / "c", sources)
-    attention = sources / "attention.c"
-    right = attention.read_text()
-    attention.write_text(right.replace("* a->scale", "* a->scale * 0.1f"))
-    assert attention.read_text() != right
+    source = (sources / file).read_text()
+    assert right in source
+    (sources / file).write_text(source.replace(right, wrong))
     monkeypatch.setattr(kernels, "_sources", lambda: sorted(sources.iterdir()))
     kernels.compiled_hash.cache_clear()
-    wrong = Kernels(compiled=kernels.compile_kernels(tmp_path / "wrong"))
+    broken = Kernels(compiled=kernels.compile_kernels(tmp_path / "wrong"))
     kernels.compiled_hash.cache_clear()
-    assert hold(Trial(str(weights), kernels=wrong)) == PLAIN
+    assert hold(Trial(str(weights), kernels=broken)) == PLAIN
 
 
 def test_kernels_that_are_given_up_are_told_of(

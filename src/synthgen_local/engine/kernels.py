@@ -26,6 +26,7 @@ from ..errors import DecodingError
 _NATIVE = "-march=native" if platform.machine() in {"x86_64", "AMD64"} else "-mcpu=native"
 _OPTIONS = ("-std=gnu11", "-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno")
 _SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
+_HEADERS = ("ggml.h", "ggml-backend.h")
 _SECONDS = 120  # compiling takes one
 _HINT = "Install a C compiler, name it with CC, or set CC= to leave it at that."
 
@@ -73,12 +74,19 @@ def compiled_hash() -> str:
 
     Example: `compiled_hash()`
     """
-    compiler = _compiler()
-    if not compiler:
+    if not _compiler():
         return ""
-    macros = _run([*compiler, *_OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # of this processor
-    parts = (*(source.read_bytes() for source in _sources()), macros, library_hash().encode())
-    return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
+    command, macros = _command()
+    digest = hashlib.blake2b(" ".join([*command, *_SHARED, library_hash()]).encode(), digest_size=8)
+    digest.update(macros)
+    for source in _sources():
+        digest.update(source.read_bytes())
+    try:
+        for file in (_base(), *(_headers() / name for name in _HEADERS)):
+            digest.update(file.read_bytes())
+    except OSError as error:
+        raise _failed("llama.cpp's headers are not where llama-cpp-python puts them") from error
+    return digest.hexdigest()
 
 
 def compile_kernels(folder: Path) -> str | None:
@@ -94,9 +102,9 @@ def compile_kernels(folder: Path) -> str | None:
     if not name:
         return None
     try:
-        folder = folder if _is_private(folder) else Path(_passing().name)
+        folder = _made_private(folder) or Path(_passing().name)
         target = folder / f"kernels-{name}.so"
-        if not target.is_file():
+        if not (target.is_file() and _is_private(target)):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _compile(Path(scratch), target)
     except OSError as error:
@@ -104,13 +112,17 @@ def compile_kernels(folder: Path) -> str | None:
     return str(target)
 
 
-def _is_private(folder: Path) -> bool:
-    """Whether it is there, or can be made, for this user alone to write to."""
+def _made_private(folder: Path) -> Path | None:
+    """The folder, if it is there or can be made, for this user alone to write to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
+        return folder if _is_private(folder) else None
     except OSError:
-        return False
+        return None
+
+
+def _is_private(path: Path) -> bool:
+    about = path.lstat()
     return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
@@ -125,24 +137,25 @@ def _compile(scratch: Path, target: Path) -> None:
     made = scratch / target.name
     for source in _sources():
         (scratch / source.name).write_bytes(source.read_bytes())
-    base = min(_libraries().glob("libggml-base.*"), default=None)
-    if base is None:
-        raise _failed("llama.cpp's libraries are not where llama-cpp-python puts them")
-    command = [
-        *_compiler(),
-        *_OPTIONS,
-        *_SHARED,
-        f"-I{_libraries().parents[1] / 'include'}",
-        *(str(scratch / source.name) for source in _sources() if source.name.endswith(".c")),
-        "-o",
-        str(made),
-        str(base),
-    ]
-    try:
-        _run([*command, "-fopenmp"])
-    except DecodingError:  # Apple's compiler knows no OpenMP: then a context has one thread for it
-        _run(command)
+    command, _ = _command()
+    written = [str(scratch / source.name) for source in _sources() if source.name.endswith(".c")]
+    linked = ["-o", str(made), str(_base())]
+    _run([*command, *_SHARED, f"-I{_headers()}", *written, *linked])
+    made.chmod(0o700)
     made.replace(target)
+
+
+def _command() -> tuple[list[str], bytes]:
+    """The compiler with its options, and the macros that tell its version and this processor.
+
+    Apple's knows no OpenMP: attention then has one thread in each context.
+    """
+    command = [*_compiler(), *_OPTIONS]
+    ask = ["-dM", "-E", "-x", "c", os.devnull]
+    try:
+        return [*command, "-fopenmp"], _run([*command, "-fopenmp", *ask])
+    except DecodingError:
+        return command, _run([*command, *ask])
 
 
 def _compiler() -> list[str]:
@@ -156,6 +169,17 @@ def _sources() -> list[Traversable]:
 def _libraries() -> Path:
     package = find_spec("llama_cpp")
     return Path((package and package.origin) or "").parent / "lib"
+
+
+def _base() -> Path:
+    base = min(_libraries().glob("libggml-base.*"), default=None)
+    if base is None:
+        raise _failed("llama.cpp's libraries are not where llama-cpp-python puts them")
+    return base
+
+
+def _headers() -> Path:
+    return _libraries().parents[1] / "include"
 
 
 def _run(command: list[str]) -> bytes:

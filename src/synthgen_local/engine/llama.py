@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,8 +102,7 @@ class LlamaModel:
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
-        unpacked = () if kernels.repack else ("without-repacking",)
-        self.build = " ".join([build(), *_attentions, *unpacked])
+        self._kernels = kernels
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -110,6 +110,13 @@ class LlamaModel:
             "bos_token": self._text(llama_cpp.llama_vocab_bos(vocab)),
             "eos_token": self._text(llama_cpp.llama_vocab_eos(vocab)),
         }
+
+    @property
+    def build(self) -> str:
+        """The version of llama.cpp, what it uses of this machine, and what is ours."""
+        ours = [Path(self._kernels.compiled).stem] if self._kernels.compiled else []
+        unpacked = () if self._kernels.repack else ("without-repacking",)
+        return " ".join([build(), *dict.fromkeys([*ours, *_attentions]), *unpacked])
 
     def tokenize(self, text: str) -> list[int]:
         """Prompt text to tokens; a leading token that the text spells is not added twice."""
@@ -322,20 +329,22 @@ def build() -> str:
 
 
 _attentions: list[str] = []  # the one that this process has loaded
+_attending = threading.Lock()
 
 
 def _attend_with(library: str) -> None:
     """Let llama.cpp load attention that was compiled for it; it refuses another interface."""
-    if _attentions:
-        return
     load = llama_cpp.llama_cpp._lib.ggml_backend_load
     load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
-    _log.clear()
-    if not load(library.encode()):
-        raise DecodingError(
-            f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
-        )
-    _attentions.append(Path(library).stem)
+    with _attending:
+        if _attentions:
+            return
+        _log.clear()
+        if not load(library.encode()):
+            raise DecodingError(
+                f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
+            )
+        _attentions.append(Path(library).stem)
 
 
 def _description(model: Any) -> str:

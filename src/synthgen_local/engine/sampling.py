@@ -108,7 +108,12 @@ def draw(
         log_allowed = min(0.0, math.log(mass / total))
     else:  # allowed tokens are at the end of float32's reach: weigh them among themselves
         reached = scaled if tokens is None else scaled[tokens]
-        summit = float(scaled[allowed != 0].max())
+        summit = float(scaled[allowed != 0].max(initial=-np.inf))
+        if not math.isfinite(summit):
+            raise DecodingError(
+                "The model takes all that may follow for impossible.",
+                hint="Its weights are damaged: fetch it again.",
+            )
         weights = np.exp(np.minimum(reached - np.float32(summit), 0))
         if tokens is None:
             weights *= allowed
@@ -123,11 +128,15 @@ def draw(
 def compiled_draw(library: str) -> DrawFunction:
     """Return `draw` as the library's `c/draw.c` computes it: three times as fast.
 
-    What that leaves to numpy, temperature 0 among it, `draw` does.
+    What that leaves to numpy, temperature 0 among it, `draw` does. Raises DecodingError if the
+    library cannot be loaded.
 
     Example: `compiled_draw(compile_kernels(folder))(logits, allowed, temperature=1.0, uniform=0.5)`
     """
-    function = ctypes.CDLL(library).synthgen_draw
+    try:
+        function = ctypes.CDLL(library).synthgen_draw
+    except (OSError, AttributeError) as error:
+        raise DecodingError(f"{library} cannot be loaded: {error}", hint="Delete it.") from error
     pointer, number = ctypes.c_void_p, ctypes.c_double
     function.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_float, number, pointer]
 
