@@ -30,7 +30,6 @@ NUMBERS += [1 << 40, 1 << 62, (1 << 63) + 5, (1 << 64) - 1]
 LOAD_EACH = """
 import sys
 from synthgen_local import SynthgenError
-from synthgen_local.engine.kernels import Kernels
 from synthgen_local.engine.trial import Trial, carry_out
 from synthgen_local.processes import leave_no_core
 leave_no_core()
