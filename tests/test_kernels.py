@@ -191,7 +191,7 @@ def attend(
 ) -> NDArray[np.float32] | None:
     """What our backend makes of [heads, queries, size] and [heads, cells, size]; None: not its."""
     context = ggml_init(Parameters(1 << 26, None, False))
-    device = device_by_name(b"shared-prompt attention")
+    device = device_by_name(b"synthgen-local attention")
     assert device, "not loaded"
     backend = open_device(device, None)
     set_threads = function_of(registry(device), b"ggml_backend_set_n_threads")

@@ -31,8 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that says that it is Q4_1, and measurements without a clock."""
 
-    def measure(name: str, asked: Comparison) -> Measured:
-        size = Path(asked.other).stat().st_size
+    def measure(name: str, asked: Comparison, size: int) -> Measured:
         kl = {"as-shipped": 0.0, "q4_0": 0.2, "f16": 0.001}.get(name, 0.002)
         speeds = [Speed(each, 200.0 if each == WIDE else 100.0) for each in asked.batches]
         return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
@@ -67,7 +66,7 @@ def test_what_is_kept_is_not_forgotten_for_another_format(shipped: Path) -> None
 def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A format that spoils the logits is not kept, and its record can be read."""
 
-    def measure(name: str, asked: Comparison) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measured:
         kl = 0.0 if name == "as-shipped" else float("nan")
         return Measured(name, 1, kl, 2.0, [Speed(batch, 1.0) for batch in asked.batches])
 
@@ -84,7 +83,7 @@ def test_what_does_not_pay_is_recorded_as_well(
 ) -> None:
     """The file as shipped is then opened without another look."""
 
-    def measure(name: str, _asked: Comparison) -> Measured:
+    def measure(name: str, _asked: Comparison, _size: int) -> Measured:
         return Measured(name, 1, 0.0, 1.0, [Speed(USUAL, 1.0)])
 
     monkeypatch.setattr(weight_formats, "measure", measure)
@@ -119,10 +118,10 @@ def test_a_format_that_llama_cpp_dies_of_is_not_kept(
     """The others are measured all the same, and the record says why it was not."""
     measure = weight_formats.measure
 
-    def dies_of_one(name: str, asked: Comparison) -> Measured:
+    def dies_of_one(name: str, asked: Comparison, size: int) -> Measured:
         if name == "q8_0":
             raise DiedError("llama.cpp ends with SIGSEGV on it")
-        return measure(name, asked)
+        return measure(name, asked, size)
 
     monkeypatch.setattr(weight_formats, "measure", dies_of_one)
     tuned = tuning.optimise(shipped, ["f16", "q8_0"], threads=1)
@@ -164,7 +163,7 @@ def test_attention_is_what_was_measured_or_asked_for(
     """A batch that is faster without flash attention turns it off; `flash_attn` overrules it."""
     few = Batch(12, flash=False)
 
-    def measure(name: str, asked: Comparison) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measured:
         speeds = [Speed(batch, 200.0 if batch == few else 100.0) for batch in asked.batches]
         return Measured(name, 1, 0.0, 1.0, speeds)
 

@@ -26,6 +26,7 @@ from .engine.weight_formats import (
     AS_SHIPPED,
     BATCHES,
     FORMATS,
+    INT8,
     USUAL,
     Comparison,
     Measured,
@@ -63,9 +64,19 @@ class Tuned(BaseModel):
     measured: list[Measured]
     refused: dict[str, str] = {}
 
+    @property
+    def _in_place(self) -> bool:
+        """Whether the file as shipped is opened, in whichever format its weights are then held."""
+        return self.sha256 == self.shipped_sha256
+
+    @property
+    def kept(self) -> Measured:
+        """What was measured of the format that was chosen."""
+        return next(found for found in self.measured if found.format == self.format)
+
     def path(self, shipped: Path) -> Path:
         """Return the file to open. Raises ModelError if it is gone, or was cut."""
-        if self.format == AS_SHIPPED:
+        if self._in_place:
             return shipped
         path = optimised_file(shipped, self.sha256)
         if not self.is_here(shipped):
@@ -77,14 +88,12 @@ class Tuned(BaseModel):
 
     def is_here(self, shipped: Path) -> bool:
         """Return whether the file to open is there, and has its size."""
-        other = self.format != AS_SHIPPED
-        path = optimised_file(shipped, self.sha256) if other else shipped
+        path = shipped if self._in_place else optimised_file(shipped, self.sha256)
         return path.is_file() and path.stat().st_size == self.size
 
     def verdicts(self) -> dict[str, str]:
         """Return why each format was kept, or was not."""
-        kept = next((found for found in self.measured if found.format == self.format), None)
-        chosen = None if self.format == AS_SHIPPED else kept
+        chosen = None if self.format == AS_SHIPPED else self.kept
         return {found.format: weight_formats.verdict(found, chosen) for found in self.measured}
 
     def covers(self, names: Sequence[str]) -> bool:
@@ -113,7 +122,8 @@ def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening
     """
     tuned = recorded(shipped)
     if tuned is None and _is_small(header := read_header(shipped)):
-        names = [likely_format(kernels)] if _is_quantised(header) else []
+        likely = likely_format(kernels)
+        names = [likely] if likely == INT8 or _is_quantised(header) else []
         try:
             tuned = _tune(shipped, names, threads=threads, kernels=kernels, brief=True)
         except (OSError, ModelError) as error:
@@ -149,7 +159,7 @@ def optimise(
     known = [found.format for found in tuned.measured] if tuned else []
     names = [name for name in FORMATS if name in {*names, *known}]  # what is kept is not forgotten
     if tuned and tuned.is_here(shipped):
-        tried, _ = _possible(shipped, names)
+        tried, _ = _possible(shipped, names, kernels)
         if tuned.covers(tried):
             return tuned
     return _tune(shipped, names, threads=threads, kernels=kernels, note=note)
@@ -215,12 +225,15 @@ def machine() -> str:
 def likely_format(kernels: Kernels = PLAIN) -> str:
     """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
-    AMX's tiles take 8 bits; where there are none, unpacking weights costs more than it saves.
+    AMX's tiles take 8 bits, and fastest as our own kernels hold them; where there are none,
+    unpacking weights costs more than it saves.
 
     Example: `likely_format() in FORMATS`
     """
-    from .engine.llama import system_info
+    from .engine.llama import multiplies_int8, system_info
 
+    if multiplies_int8(kernels):
+        return INT8
     features = system_info()
     if kernels.repack and "AMX_INT8" in features:
         return "q8_0"
@@ -249,10 +262,12 @@ def _tune(
 ) -> Tuned:
     folder = optimised_record(shipped, machine()).parent
     with writing(folder) as scratch:
-        tried, refused = _possible(shipped, names)
+        tried, refused = _possible(shipped, names, kernels)
 
         def written(name: str) -> Path:
             """The file in that format, alone of its kind: the one before makes room for it."""
+            if name == INT8:
+                return shipped
             target = scratch / f"{name}.gguf"
             if not target.is_file():
                 for other in scratch.iterdir():
@@ -261,7 +276,10 @@ def _tune(
             return target
 
         def measured(name: str, file: Path) -> Measured:
-            note(f"Measuring {name}, {file.stat().st_size / 1e6:.0f} MB")
+            size = file.stat().st_size
+            if name == INT8:
+                size = FORMATS[INT8].size(read_header(shipped).parameters)
+            note(f"Measuring {name}, {size / 1e6:.0f} MB")
             passes = {"passes": _BRIEF} if brief else {}
             asked = Comparison(
                 str(shipped),
@@ -269,9 +287,10 @@ def _tune(
                 weight_formats.brief(kernels) if brief else BATCHES,
                 threads,
                 kernels=kernels,
+                int8=name == INT8,
                 **passes,
             )
-            return weight_formats.measure(name, asked)
+            return weight_formats.measure(name, asked, size)
 
         found = [measured(AS_SHIPPED, shipped)]
         for name in tried:
@@ -296,8 +315,12 @@ def _tune(
     return tuned
 
 
-def _possible(shipped: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def _possible(
+    shipped: Path, names: Sequence[str], kernels: Kernels
+) -> tuple[list[str], dict[str, str]]:
     """Formats that can be tried, and why others cannot. Raises ModelError if none of them can."""
+    from .engine.llama import multiplies_int8
+
     header = read_header(shipped)
     shipped_size = shipped.stat().st_size
     folder = optimised_record(shipped, machine()).parent
@@ -306,7 +329,13 @@ def _possible(shipped: Path, names: Sequence[str]) -> tuple[list[str], dict[str,
     refused = {}
     for name in names:
         size = header.size + FORMATS[name].size(header.parameters)
-        if header.metadata.get("general.file_type") == FORMATS[name].file_type:
+        if name == INT8 and not multiplies_int8(kernels):
+            refused[name] = "our kernels need AMX for it"
+        elif name == INT8 and size > memory:
+            refused[name] = f"{_gigabytes(size)}, too much for half of this machine's memory"
+        elif name == INT8:
+            continue
+        elif header.metadata.get("general.file_type") == FORMATS[name].file_type:
             refused[name] = "it is the format as shipped"
         elif size > MOST_DISK:
             refused[name] = f"{_gigabytes(size)}, above the bound of {_gigabytes(MOST_DISK)}"
@@ -330,7 +359,7 @@ def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
     found = optimised_files(shipped)
     others = [_read(path) for path in found if path.suffix == ".json" and path != record]
     named = {optimised_file(shipped, each.sha256) for each in (tuned, *others)}
-    if tuned.format != AS_SHIPPED:
+    if file != shipped:
         sync_path(file)
         file.replace(optimised_file(shipped, tuned.sha256))
     partial = scratch / "record"

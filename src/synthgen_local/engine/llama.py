@@ -19,7 +19,8 @@ import ctypes
 import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+_NOTHING, _ATTENTION, _EVERYTHING, _WEIGHTS = range(4)  # what our backend offers: c/backend.c
 
 
 class _Log:
@@ -69,8 +71,7 @@ class LlamaModel:
     loads it in a process of its own, because llama.cpp ends the process on some that are damaged.
     Raises ModelError if llama.cpp refuses it. `gpu_layers` of None
     offloads every layer if this build of llama.cpp can, 0 keeps all on the CPU. `flash` is how
-    contexts that are opened from now on compute attention. The attention of compiled `kernels` is
-    loaded for the whole process; `build` says whether it is.
+    contexts that are opened from now on compute attention.
 
     Example: `LlamaModel(Path("model.gguf")).tokenize("Hello")`
     """
@@ -93,16 +94,14 @@ class LlamaModel:
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
             )
         self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw
-        if kernels.compiled and not self.on_gpu:
-            _attend_with(kernels.compiled)
-        self._model = _load(path, gpu_layers, repack=kernels.repack)
+        self._kernels = PLAIN if self.on_gpu else kernels
+        self._model = _load(path, gpu_layers, self._kernels)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
         self._vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
-        self._kernels = kernels
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -116,7 +115,8 @@ class LlamaModel:
         """The version of llama.cpp, what it uses of this machine, and what is ours."""
         ours = [Path(self._kernels.compiled).stem] if self._kernels.compiled else []
         unpacked = () if self._kernels.repack else ("without-repacking",)
-        return " ".join([build(), *dict.fromkeys([*ours, *_attentions]), *unpacked])
+        eight = ("int8",) if self._kernels.int8 else ()
+        return " ".join([build(), *ours, *eight, *unpacked])
 
     def tokenize(self, text: str) -> list[int]:
         """Prompt text to tokens; a leading token that the text spells is not added twice."""
@@ -134,7 +134,10 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        return LlamaContext(self._model, self.vocabulary, size, flash=self.flash, draw=self._draw)
+        with _offered(self._kernels, _EVERYTHING if self._kernels.int8 else _ATTENTION):
+            return LlamaContext(
+                self._model, self.vocabulary, size, flash=self.flash, draw=self._draw
+            )
 
     def close(self) -> None:
         """Free the weights. Contexts must be closed before."""
@@ -311,6 +314,17 @@ class _Batch:
         return outputs
 
 
+def multiplies_int8(kernels: Kernels) -> bool:
+    """Whether our kernels can hold weights as integers and multiply them on this machine."""
+    if kernels.compiled is None:
+        return False
+    try:
+        with _offered(kernels, _EVERYTHING):
+            return True
+    except ModelError:
+        return False
+
+
 def gpu_offload() -> bool:
     """Whether this build of llama.cpp can run layers on a GPU."""
     return bool(llama_cpp.llama_supports_gpu_offload())
@@ -328,23 +342,41 @@ def build() -> str:
     return f"{llama_cpp.__version__} {' '.join(features)}"
 
 
-_attentions: list[str] = []  # the one that this process has loaded
-_attending = threading.Lock()
+_loaded: dict[str, Any] = {}  # our backend in llama.cpp, by its file
+_loading = threading.Lock()
 
 
-def _attend_with(library: str) -> None:
-    """Let llama.cpp load attention that was compiled for it; it refuses another interface."""
+@contextmanager
+def _offered(kernels: Kernels, what: int) -> Iterator[None]:
+    """Let llama.cpp use our backend for what is opened meanwhile in this thread."""
+    if kernels.compiled is None:
+        yield
+        return
+    offer = _backend(kernels.compiled).synthgen_local_offer
+    offer.restype = ctypes.c_bool
+    try:
+        if not offer(what):
+            raise ModelError(
+                "This machine does not multiply integers by AMX.", hint="Use the weights otherwise."
+            )
+        yield
+    finally:
+        offer(_NOTHING)
+
+
+def _backend(library: str) -> Any:
+    """Our backend, loaded into llama.cpp, which refuses one of another interface."""
     load = llama_cpp.llama_cpp._lib.ggml_backend_load
     load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
-    with _attending:
-        if _attentions:
-            return
-        _log.clear()
-        if not load(library.encode()):
-            raise DecodingError(
-                f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
-            )
-        _attentions.append(Path(library).stem)
+    with _loading:
+        if library not in _loaded:
+            _log.clear()
+            if not load(library.encode()):
+                raise DecodingError(
+                    f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
+                )
+            _loaded[library] = ctypes.CDLL(library)
+        return _loaded[library]
 
 
 def _description(model: Any) -> str:
@@ -375,13 +407,14 @@ def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> Non
         )
 
 
-def _load(path: Path, gpu_layers: int | None, *, repack: bool) -> Any:
+def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
-    params.use_extra_bufts = repack
+    params.use_extra_bufts = kernels.repack
     _log.clear()
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    with _offered(kernels, _WEIGHTS if kernels.int8 else _ATTENTION):
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if model is None:
         raise ModelError(
             f"{path} cannot be loaded: {_reason()}",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,12 @@ from .model import Context, ContextSize, Logits, Model, Step
 from .parallel import Batch
 
 AS_SHIPPED = "as-shipped"
+
+INT8 = "int8"
+"""Integers of 8 bits with a scale for 192 of them, as our kernels multiply them (`c/weights.c`).
+
+They are made of the file as shipped whenever it is loaded: there is no file in this format.
+"""
 
 MOST_KL = 0.01
 """Nats a token, mean over the held-out text, that a format may be away from the file as shipped.
@@ -58,10 +64,11 @@ _Doubles: TypeAlias = NDArray[np.float64]
 class Format:
     """A format: llama.cpp's number of it, and bits that a weight takes at most.
 
-    Of Q4_0 these are the bits of the Q6_K that llama.cpp gives the output layer.
+    Of Q4_0 these are the bits of the Q6_K that llama.cpp gives the output layer. Without a number
+    it is a format in memory alone.
     """
 
-    file_type: int
+    file_type: int | None
     bits: float
 
     def size(self, parameters: int) -> int:
@@ -73,6 +80,7 @@ class Format:
 
 
 FORMATS = {
+    INT8: Format(None, 8.2),
     "bf16": Format(32, 16),
     "f16": Format(1, 16),
     "q8_0": Format(7, 8.5),
@@ -90,7 +98,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a format came to: bytes of its file, nats a token, and its speeds.
+    """What a format came to: bytes that its weights take, nats a token, and its speeds.
 
     `gain` is its speed with its best batch as a multiple of the shipped file's with its own best,
     taken in turns.
@@ -112,7 +120,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two files to compare: the one as shipped, and one of another format, or the same."""
+    """Two files to compare: the one as shipped, and one of another format, or the same.
+
+    With `int8` the other's weights are held in that format.
+    """
 
     shipped: str
     other: str
@@ -120,6 +131,7 @@ class Comparison:
     threads: int
     passes: int = _PASSES
     kernels: Kernels = PLAIN
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,19 +157,20 @@ def write(source: Path, target: Path, name: str, *, threads: int) -> None:
 
     Example: `write(Path("model.gguf"), Path("f16.gguf"), "f16", threads=2)`
     """
-    asked = Conversion(str(source), str(target), FORMATS[name].file_type, threads)
+    file_type = FORMATS[name].file_type
+    assert file_type is not None, "a format in memory alone"
+    asked = Conversion(str(source), str(target), file_type, threads)
     ask(__name__, asked.source, {"conversion": asdict(asked)}, seconds=_SECONDS)
 
 
-def measure(name: str, comparison: Comparison) -> Measured:
-    """Return what a format comes to that was written to `comparison.other`. Raises ModelError.
+def measure(name: str, comparison: Comparison, size: int) -> Measured:
+    """Return what a format of that size comes to, as `comparison.other` is. Raises ModelError.
 
-    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BATCHES, threads=2)).kl`
+    Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BATCHES, threads=2), 2000).kl`
     """
     question = {"comparison": asdict(comparison)}
     found = ask(__name__, comparison.shipped, question, seconds=_SECONDS)
     speeds = [Speed(*each) for each in zip(comparison.batches, found["speeds"], strict=True)]
-    size = Path(comparison.other).stat().st_size
     return Measured(name, size, found["kl"], found["gain"], speeds)
 
 
@@ -236,13 +249,14 @@ def compare(comparison: Comparison) -> dict[str, object]:
     """
     from .llama import LlamaModel
 
-    paths = dict.fromkeys([comparison.shipped, comparison.other])
+    asked = [
+        (comparison.shipped, comparison.kernels),
+        (comparison.other, replace(comparison.kernels, int8=comparison.int8)),
+    ]
     with ExitStack() as opened:
         models = [
-            opened.enter_context(
-                closing(LlamaModel(Path(path), gpu_layers=0, kernels=comparison.kernels))
-            )
-            for path in paths
+            opened.enter_context(closing(LlamaModel(Path(path), gpu_layers=0, kernels=kernels)))
+            for path, kernels in dict.fromkeys(asked)
         ]
         shipped, other = models[0], models[-1]
         tokens = _held_out(shipped)

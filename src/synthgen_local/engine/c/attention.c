@@ -1,25 +1,20 @@
-/* Attention of rows that share a prompt, as a backend that llama.cpp loads.
+/* Attention of rows that share a prompt.
  *
  * Rows in flight lie in one key-value cache: the cells of their prompt, which all of them see, and
  * between each other's the cells of their own. llama.cpp either multiplies all rows with all cells,
  * or goes through the cells of each row one by one. Here the cells that all rows of a chunk see
  * are one product of matrices, and each row's own follow; what a row does not see costs nothing.
  *
- * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits in the CPU's memory, and leaves every
- * other operation, and every attention with a cap, slopes or sinks, to llama.cpp. Queries stay in 32
- * bits. Knows ggml's tensors and the interface of its backends; no models, rows or sampling.
+ * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits, and leaves attention with a cap,
+ * slopes or sinks to llama.cpp. Queries stay in 32 bits. Knows ggml's tensors; no models, rows or
+ * sampling.
  */
 
 #include <math.h>
-#include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "ggml-backend.h"
-#include "ggml.h"
+#include "operations.h"
 #include "vectors.h"
-
-/* ---- attention -------------------------------------------------------------------------------- */
 
 enum {
 #if defined(__AVX512F__) || !defined(__AVX__)
@@ -60,8 +55,6 @@ typedef struct {
 
 /* What one thread computes with. A line is a query's head; lines of a query are neighbours. */
 typedef struct {
-  void *memory;
-  size_t bytes;
   int chunk; /* which chunk `common` and `own` are of, -1 for none */
   int count, lines, wide; /* queries; lines; lines rounded up to whole vectors */
   int commons, owns[CHUNK];
@@ -74,8 +67,6 @@ typedef struct {
 } scratch;
 
 enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
-
-static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 static const half *mask_of(const attention *a, int query) {
   return (const half *)((const char *)a->mask->data + query * a->mask->nb[1]);
@@ -94,19 +85,13 @@ INLINE void expect(const half *from, int size) {
   for (int d = 0; d < size; d += 32) __builtin_prefetch(from + d);
 }
 
-static bool prepare(scratch *s, const attention *a) {
+static bool prepare(scratch *s, const attention *a, room *from) {
   const size_t lines = CHUNK * a->group, wide = up(lines, LANES), cells = up(a->cells, BLOCK);
   const size_t floats = lines * a->size + a->size * wide + cells * wide + lines * cells +
                         CELLS * a->size + BLOCK * SPAN + 2 * wide + lines * SPAN;
-  const size_t bytes = up(floats * 4 + (1 + CHUNK) * cells * 4 + cells * 2, 64);
+  float *next = at_least(from, floats * 4 + (1 + CHUNK) * cells * 4 + cells * 2);
+  if (!next) return false;
   s->chunk = -1;
-  if (bytes > s->bytes) {
-    free(s->memory);
-    s->memory = aligned_alloc(64, bytes);
-    s->bytes = s->memory ? bytes : 0;
-    if (!s->memory) return false;
-  }
-  float *next = s->memory;
   s->query = next, next += lines * a->size;
   s->across = next, next += a->size * wide;
   s->scores = next, next += cells * wide;
@@ -337,14 +322,27 @@ static void weigh(const attention *a, int head, int d, scratch *s) {
   }
 }
 
-static bool attend(struct ggml_tensor *out, scratch *scratches, int threads) {
-  attention a = {out, out->src[0], out->src[1], out->src[2], out->src[3], 0, 0, 0, 0};
+bool takes_attention(const struct ggml_tensor *node) {
+  const struct ggml_tensor *q = node->src[0], *k = node->src[1], *v = node->src[2], *mask = node->src[3];
+  float parameters[3]; /* scale, largest slope, cap */
+  memcpy(parameters, node->op_params, sizeof parameters);
+  return node->op == GGML_OP_FLASH_ATTN_EXT && parameters[1] == 0 && parameters[2] == 0 && mask && !node->src[4] &&
+         q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
+         mask->type == GGML_TYPE_F16 && q->nb[0] == 4 && k->nb[0] == 2 && v->nb[0] == 2 && mask->nb[0] == 2 &&
+         q->ne[0] % SPAN == 0 && k->ne[0] == q->ne[0] && v->ne[0] == q->ne[0] && k->ne[2] == v->ne[2] &&
+         k->ne[1] % 4 == 0 && q->ne[2] % k->ne[2] == 0 && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1;
+}
+
+bool attend(struct ggml_tensor *node, workspace *at) {
+  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0};
+  scratch scratches[MOST_THREADS];
+  const int threads = at->threads;
   a.size = (int)a.queries->ne[0];
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
-  memcpy(&a.scale, out->op_params, sizeof a.scale);
+  memcpy(&a.scale, node->op_params, sizeof a.scale);
   for (int t = 0; t < threads; t++)
-    if (!prepare(&scratches[t], &a)) return false;
+    if (!prepare(&scratches[t], &a, &at->lines[t])) return false;
   const int heads = (int)a.keys->ne[2], tasks = (int)up(a.queries->ne[1], CHUNK) / CHUNK * heads;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
@@ -362,168 +360,4 @@ static bool attend(struct ggml_tensor *out, scratch *scratches, int threads) {
     }
   }
   return true;
-}
-
-/* ---- the backend ------------------------------------------------------------------------------ */
-
-/* What ggml's registry asks of a backend, version 2. llama.cpp refuses to load another version. */
-enum { API_VERSION = 2, MOST_THREADS = 64 };
-
-struct ggml_backend {
-  ggml_guid_t guid;
-  struct {
-    const char *(*name)(ggml_backend_t);
-    void (*free)(ggml_backend_t);
-    void *copies[5], *synchronize, *plans[4];
-    enum ggml_status (*compute)(ggml_backend_t, struct ggml_cgraph *);
-    void *events[2], *optimize;
-  } does;
-  ggml_backend_dev_t device;
-  void *context;
-};
-
-struct ggml_backend_device {
-  struct {
-    const char *(*name)(ggml_backend_dev_t), *(*description)(ggml_backend_dev_t);
-    void (*memory)(ggml_backend_dev_t, size_t *, size_t *);
-    enum ggml_backend_dev_type (*type)(ggml_backend_dev_t);
-    void (*properties)(ggml_backend_dev_t, struct ggml_backend_dev_props *);
-    ggml_backend_t (*open)(ggml_backend_dev_t, const char *);
-    ggml_backend_buffer_type_t (*buffers)(ggml_backend_dev_t);
-    void *host_buffers, *from_pointer;
-    bool (*takes)(ggml_backend_dev_t, const struct ggml_tensor *);
-    bool (*reads)(ggml_backend_dev_t, ggml_backend_buffer_type_t);
-    void *offload, *events[3];
-  } does;
-  ggml_backend_reg_t registry;
-  void *context;
-};
-
-struct ggml_backend_reg {
-  int version;
-  struct {
-    const char *(*name)(ggml_backend_reg_t);
-    size_t (*devices)(ggml_backend_reg_t);
-    ggml_backend_dev_t (*device)(ggml_backend_reg_t, size_t);
-    void *(*function)(ggml_backend_reg_t, const char *);
-  } does;
-  void *context;
-};
-
-typedef struct {
-  int threads;
-  scratch scratches[MOST_THREADS];
-} opened;
-
-static struct ggml_backend_device device;
-static struct ggml_backend_reg registry;
-static const char title[] = "shared-prompt attention";
-
-static const char *name(ggml_backend_t backend) { return (void)backend, title; }
-
-static void set_threads(ggml_backend_t backend, int threads) {
-  ((opened *)backend->context)->threads = threads < MOST_THREADS ? threads : MOST_THREADS;
-}
-
-static void free_backend(ggml_backend_t backend) {
-  opened *open = backend->context;
-  for (int t = 0; t < MOST_THREADS; t++) free(open->scratches[t].memory);
-  free(open);
-  free(backend);
-}
-
-static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
-  opened *open = backend->context;
-  for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
-    struct ggml_tensor *node = ggml_graph_node(graph, i);
-    if (node->op == GGML_OP_FLASH_ATTN_EXT && (node->flags & GGML_TENSOR_FLAG_COMPUTE))
-      if (!attend(node, open->scratches, open->threads)) return GGML_STATUS_ALLOC_FAILED;
-  }
-  return GGML_STATUS_SUCCESS;
-}
-
-static ggml_backend_t open_backend(ggml_backend_dev_t from, const char *parameters) {
-  static ggml_guid guid = "synthgen-local-a";
-  struct ggml_backend *backend = calloc(1, sizeof *backend);
-  opened *open = calloc(1, sizeof *open);
-  (void)parameters;
-  if (!backend || !open) return free(backend), free(open), NULL;
-  open->threads = 1;
-  backend->guid = &guid;
-  backend->does.name = name;
-  backend->does.free = free_backend;
-  backend->does.compute = compute;
-  backend->device = from;
-  backend->context = open;
-  return backend;
-}
-
-static bool takes(ggml_backend_dev_t from, const struct ggml_tensor *node) {
-  (void)from;
-  switch (node->op) {
-  case GGML_OP_NONE:
-  case GGML_OP_RESHAPE:
-  case GGML_OP_VIEW:
-  case GGML_OP_PERMUTE:
-  case GGML_OP_TRANSPOSE: return true;
-  case GGML_OP_FLASH_ATTN_EXT: break;
-  default: return false;
-  }
-  const struct ggml_tensor *q = node->src[0], *k = node->src[1], *v = node->src[2], *mask = node->src[3];
-  float parameters[3]; /* scale, largest slope, cap */
-  memcpy(parameters, node->op_params, sizeof parameters);
-  return parameters[1] == 0 && parameters[2] == 0 && mask && !node->src[4] &&
-         q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
-         mask->type == GGML_TYPE_F16 && q->nb[0] == 4 && k->nb[0] == 2 && v->nb[0] == 2 && mask->nb[0] == 2 &&
-         q->ne[0] % SPAN == 0 && k->ne[0] == q->ne[0] && v->ne[0] == q->ne[0] && k->ne[2] == v->ne[2] &&
-         k->ne[1] % 4 == 0 && q->ne[2] % k->ne[2] == 0 && q->ne[3] == 1 && k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1;
-}
-
-static const char *device_name(ggml_backend_dev_t from) { return (void)from, title; }
-
-static void memory(ggml_backend_dev_t from, size_t *left, size_t *total) { (void)from, *left = *total = 0; }
-
-static enum ggml_backend_dev_type type(ggml_backend_dev_t from) {
-  return (void)from, GGML_BACKEND_DEVICE_TYPE_ACCEL;
-}
-
-static void properties(ggml_backend_dev_t from, struct ggml_backend_dev_props *to) {
-  memset(to, 0, sizeof *to);
-  to->name = to->description = title;
-  to->type = type(from);
-}
-
-static ggml_backend_buffer_type_t buffers(ggml_backend_dev_t from) {
-  return (void)from, ggml_backend_cpu_buffer_type();
-}
-
-static bool reads(ggml_backend_dev_t from, ggml_backend_buffer_type_t buffer) {
-  return (void)from, ggml_backend_buft_is_host(buffer);
-}
-
-static const char *registry_name(ggml_backend_reg_t from) { return (void)from, title; }
-static size_t devices(ggml_backend_reg_t from) { return (void)from, 1; }
-static ggml_backend_dev_t get_device(ggml_backend_reg_t from, size_t i) { return (void)from, (void)i, &device; }
-
-static void *function(ggml_backend_reg_t from, const char *wanted) {
-  (void)from;
-  return strcmp(wanted, "ggml_backend_set_n_threads") == 0 ? (void *)set_threads : NULL;
-}
-
-__attribute__((visibility("default"))) ggml_backend_reg_t ggml_backend_init(void) {
-  device.does.name = device.does.description = device_name;
-  device.does.memory = memory;
-  device.does.type = type;
-  device.does.properties = properties;
-  device.does.open = open_backend;
-  device.does.buffers = buffers;
-  device.does.takes = takes;
-  device.does.reads = reads;
-  device.registry = &registry;
-  registry.version = API_VERSION;
-  registry.does.name = registry_name;
-  registry.does.devices = devices;
-  registry.does.device = get_device;
-  registry.does.function = function;
-  return &registry;
 }

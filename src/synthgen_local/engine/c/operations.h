@@ -1,0 +1,61 @@
+/* What the parts of this backend share: the memory that they compute with, and what each takes.
+ *
+ * An operation is computed by the part that takes it; false tells that there is no memory left.
+ */
+
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "ggml-backend.h"
+#include "ggml.h"
+
+enum { MOST_THREADS = 64, TURNS = 4 };
+
+/* Memory that grows to what is asked of it. */
+typedef struct {
+  void *bytes;
+  size_t size;
+} room;
+
+static inline size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+static inline void *at_least(room *from, size_t size) {
+  if (size > from->size) {
+    free(from->bytes);
+    from->bytes = aligned_alloc(64, up(size, 64));
+    from->size = from->bytes ? size : 0;
+  }
+  return from->bytes;
+}
+
+/* Angles by which positions turn a head's pairs, the same in all layers but for their base. */
+typedef struct {
+  const struct ggml_tensor *positions;
+  int pairs;
+  float parameters[3];
+  room table; /* [position][pair][cosine, sine] */
+} turns;
+
+typedef struct {
+  int threads;
+  room lines[MOST_THREADS];              /* attention's, for each thread */
+  const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
+  room halves;                           /* of activations, see weights.c */
+  turns turned[TURNS];
+  int next_turn;
+} workspace;
+
+bool takes_attention(const struct ggml_tensor *node);
+bool attend(struct ggml_tensor *node, workspace *at);
+
+/* Weights as they are multiplied here: a buffer of their own, NULL where this processor cannot. */
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device);
+bool are_weights(const struct ggml_tensor *t); /* in that buffer */
+bool takes_product(const struct ggml_tensor *node);
+bool multiply(struct ggml_tensor *node, workspace *at);
+
+bool takes_step(const struct ggml_tensor *node);
+bool step(struct ggml_tensor *node, workspace *at);

@@ -1,0 +1,325 @@
+/* Products with weights of 8 bits, by AMX.
+ *
+ * A weight is an integer of 8 bits times a scale that it shares with 191 others of its row, whatever
+ * it is in the file. Activations are integers of 15 bits times their token's scale, in two halves of
+ * 8 bits each. Sums of integers are exact, so what a token gives does not hang on which tokens it is
+ * computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
+ * from end to end, and how fast memory is decides how long it takes.
+ *
+ * Takes GGML_OP_MUL_MAT over weights in the buffer that is made here. Knows ggml's tensors and
+ * buffers; no models, rows or sampling.
+ */
+
+#include "operations.h"
+#include "vectors.h"
+
+#if defined(__AMX_INT8__) && defined(__linux__)
+
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+  AHEAD = 8,          /* steps whose weights are on their way from memory */
+  SIDE = 16,          /* tokens, or rows of weights, of a tile */
+  DEPTH = 64,         /* values of each in a tile */
+  TILE = SIDE * DEPTH,
+  SHARING = 3,        /* steps of a row that share a scale */
+  HALF = 128,         /* of activations: one is HALF times the first and the second */
+  WIDEST = 127 * HALF /* integer that an activation becomes */
+};
+
+typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+/* Tiles of rows [pair of groups][step][group], each [value / 4][row][value % 4]; then the scales of
+ * rows [group][span][row], a span being the steps that share one. */
+typedef struct {
+  int values, rows, steps, spans, pairs;
+  int8_t *tiles;
+  float *scales;
+} weights;
+
+/* Tiles of tokens [chunk][step][half], each [token][value]; then the scales of all tokens. */
+typedef struct {
+  int tokens, steps, chunks;
+  int8_t *tiles;
+  float *scales;
+} activations;
+
+static weights weights_of(const struct ggml_tensor *t) {
+  const int steps = (int)up(t->ne[0], DEPTH) / DEPTH, pairs = (int)up(t->ne[1], 2 * SIDE) / (2 * SIDE);
+  weights w = {(int)t->ne[0], (int)t->ne[1], steps, (int)up(steps, SHARING) / SHARING, pairs, t->data, NULL};
+  w.scales = (float *)(w.tiles + (size_t)pairs * steps * 2 * TILE);
+  return w;
+}
+
+/* The largest amount of some values; no number if one of them is none. */
+static float amount(const float *x, int n) {
+  vector most = {0}, none = {0};
+  for (int i = 0; i < n; i += LANES) {
+    const vector v = load(x + i);
+    most = larger(larger(v, -v), most);
+    none += v * 0;
+  }
+  return largest(most) + sum(none);
+}
+
+INLINE integers rounded(vector x) {
+  const vector round = all(0x1.8p23f);
+  return (integers)(x + round) - (integers)round;
+}
+
+/* ---- weights in memory ------------------------------------------------------------------------ */
+
+static void arrange(const weights *w, int group, const char *from, size_t stride, ggml_to_float_t widen,
+                    float *values, int8_t *row) {
+  int8_t *tiles = w->tiles + ((size_t)group / 2 * w->steps * 2 + group % 2) * TILE;
+  for (int r = 0; r < SIDE; r++) {
+    const int at = group * SIDE + r;
+    memset(row, 0, (size_t)w->steps * DEPTH);
+    if (at < w->rows) {
+      if (widen) widen(from + at * stride, values, w->values);
+      else memcpy(values, from + at * stride, sizeof(float) * w->values);
+    }
+    for (int span = 0; span < w->spans; span++) {
+      const int first = span * SHARING * DEPTH, end = first + SHARING * DEPTH;
+      const int last = at >= w->rows ? first : end < w->values ? end : w->values;
+      const float most = amount(values + first, last - first), by = most > 0 ? 127 / most : 0;
+      w->scales[(group * w->spans + span) * SIDE + r] = most / 127;
+      for (int i = first; i < last; i += LANES)
+        *(bytes *)(row + i) = __builtin_convertvector(rounded(load(values + i) * by), bytes);
+    }
+    for (int s = 0; s < w->steps; s++)
+      for (int four = 0; four < DEPTH / 4; four++)
+        memcpy(tiles + (size_t)s * 2 * TILE + (four * SIDE + r) * 4, row + s * DEPTH + four * 4, 4);
+  }
+}
+
+static void fill(ggml_backend_buffer_t buffer, struct ggml_tensor *t, const void *data, size_t offset, size_t size) {
+  (void)buffer;
+  if (offset || size != ggml_nbytes(t)) abort(); /* llama.cpp loads a tensor at once */
+  const weights w = weights_of(t);
+  const ggml_to_float_t widen = ggml_get_type_traits(t->type)->to_float;
+#if defined(_OPENMP)
+#pragma omp parallel
+#endif
+  {
+    float *values = aligned_alloc(64, up(sizeof(float) * w.values, 64));
+    int8_t *row = aligned_alloc(64, (size_t)w.steps * DEPTH);
+    if (!values || !row) abort();
+#if defined(_OPENMP)
+#pragma omp for
+#endif
+    for (int group = 0; group < 2 * w.pairs; group++) arrange(&w, group, data, t->nb[1], widen, values, row);
+    free(values);
+    free(row);
+  }
+}
+
+/* ggml's own structures, of version 2 of its interface. */
+struct ggml_backend_buffer_type {
+  struct {
+    const char *(*name)(ggml_backend_buffer_type_t);
+    ggml_backend_buffer_t (*allocate)(ggml_backend_buffer_type_t, size_t);
+    size_t (*alignment)(ggml_backend_buffer_type_t), (*largest)(ggml_backend_buffer_type_t);
+    size_t (*size)(ggml_backend_buffer_type_t, const struct ggml_tensor *);
+    bool (*is_host)(ggml_backend_buffer_type_t);
+  } does;
+  ggml_backend_dev_t device;
+  void *context;
+};
+
+typedef struct {
+  void (*free)(ggml_backend_buffer_t);
+  void *(*base)(ggml_backend_buffer_t);
+  void *begin, *fill_with;
+  void (*fill)(ggml_backend_buffer_t, struct ggml_tensor *, const void *, size_t, size_t);
+  void *read, *parts[2], *copy;
+  void (*clear)(ggml_backend_buffer_t, uint8_t);
+  void *reset;
+} buffer_does;
+
+struct ggml_backend_buffer {
+  buffer_does does;
+  ggml_backend_buffer_type_t type;
+  void *context;
+  size_t size;
+  enum ggml_backend_buffer_usage usage;
+};
+
+ggml_backend_buffer_t ggml_backend_buffer_init(ggml_backend_buffer_type_t, buffer_does, void *, size_t);
+
+static struct ggml_backend_buffer_type buffer_type;
+
+static const char *name(ggml_backend_buffer_type_t type) { return (void)type, "8-bit rows"; }
+static size_t alignment(ggml_backend_buffer_type_t type) { return (void)type, 64; }
+
+static size_t size(ggml_backend_buffer_type_t type, const struct ggml_tensor *t) {
+  const weights w = weights_of(t);
+  return (void)type, ((size_t)w.steps * TILE + w.spans * SIDE * sizeof(float)) * 2 * w.pairs;
+}
+
+static void *base(ggml_backend_buffer_t buffer) { return buffer->context; }
+static void clear(ggml_backend_buffer_t buffer, uint8_t value) { memset(buffer->context, value, buffer->size); }
+
+static void free_buffer(ggml_backend_buffer_t buffer) { free(buffer->context); }
+
+static ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t size) {
+  const buffer_does does = {.free = free_buffer, .base = base, .fill = fill, .clear = clear};
+  void *memory = aligned_alloc(64, up(size, 64));
+  return memory ? ggml_backend_buffer_init(type, does, memory, size) : NULL;
+}
+
+/* Linux lets a process use tiles when it has asked for them. */
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) {
+  enum { REQUEST = 0x1023, TILES = 18 };
+  if (syscall(SYS_arch_prctl, REQUEST, TILES)) return NULL;
+  buffer_type.does.name = name;
+  buffer_type.does.allocate = allocate;
+  buffer_type.does.alignment = alignment;
+  buffer_type.does.size = size;
+  buffer_type.device = device;
+  return &buffer_type;
+}
+
+/* ---- products --------------------------------------------------------------------------------- */
+
+static void halve(const activations *a, const struct ggml_tensor *t, int token) {
+  const float *x = (const float *)((const char *)t->data + token * t->nb[1]);
+  const int n = (int)t->ne[0];
+  const float most = amount(x, n), by = most > 0 ? WIDEST / most : 0;
+  a->scales[token] = most / WIDEST;
+  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE + token % SIDE * DEPTH;
+  for (int i = 0; i < n; i += LANES) {
+    const integers q = rounded(load(x + i) * by), first = (q + HALF / 2) >> 7;
+    int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE + i % DEPTH;
+    *(bytes *)at = __builtin_convertvector(first, bytes);
+    *(bytes *)(at + TILE) = __builtin_convertvector(q - first * HALF, bytes);
+  }
+}
+
+static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a) {
+  a->tokens = (int)t->ne[1];
+  a->steps = (int)up(t->ne[0], DEPTH) / DEPTH;
+  a->chunks = (int)up(a->tokens, SIDE) / SIDE;
+  const size_t tiles = (size_t)a->chunks * a->steps * 2 * TILE;
+  a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE);
+  if (!a->tiles) return false;
+  a->scales = (float *)(a->tiles + tiles);
+  if (at->activations == t) return true;
+  at->activations = t;
+  if (t->ne[0] % DEPTH || a->tokens % SIDE) memset(a->tiles, 0, tiles);
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
+#endif
+  for (int token = 0; token < a->tokens; token++) halve(a, t, token);
+  return true;
+}
+
+static const struct tile_shapes {
+  uint8_t palette, start, unused[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+} shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+
+/* Add the sums of a span, of first halves and of second ones, times its rows' scales. */
+INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, float *totals) {
+  const vector by = load(scales);
+  for (int i = 0; i < SIDE; i++) {
+    const vector sum = __builtin_convertvector(*(const integers *)(first + i * SIDE), vector) * HALF +
+                       __builtin_convertvector(*(const integers *)(second + i * SIDE), vector);
+    store(totals + i * SIDE, load(totals + i * SIDE) + sum * by);
+  }
+}
+
+static void write_out(const float *totals, const activations *a, int chunk, const weights *w, int group,
+                      struct ggml_tensor *out) {
+  const int tokens = a->tokens - chunk * SIDE < SIDE ? a->tokens - chunk * SIDE : SIDE;
+  const int rows = w->rows - group * SIDE;
+  const __mmask16 there = rows < SIDE ? rows > 0 ? (1u << rows) - 1 : 0 : 0xFFFF;
+  for (int i = 0; i < tokens; i++) {
+    const int token = chunk * SIDE + i;
+    float *to = (float *)((char *)out->data + token * out->nb[1]) + group * SIDE;
+    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * a->scales[token]));
+  }
+}
+
+static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
+  int32_t sums[4][SIDE * SIDE] __attribute__((aligned(64)));
+  float totals[2][SIDE * SIDE] __attribute__((aligned(64)));
+  struct tile_shapes before; /* llama.cpp's own products set theirs once in a thread */
+  /* GCC 12 takes the intrinsic for one that reads 8 bytes (its bug 114098). */
+  __asm__ volatile("sttilecfg %0" : "=m"(before));
+  __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+  for (int pair = from; pair < to; pair++) {
+    const int8_t *rows = w->tiles + (size_t)pair * w->steps * 2 * TILE;
+    for (int chunk = 0; chunk < a->chunks; chunk++) {
+      const int8_t *tokens = a->tiles + (size_t)chunk * a->steps * 2 * TILE;
+      memset(totals, 0, sizeof totals);
+      for (int span = 0; span < w->spans; span++) {
+        const int last = (span + 1) * SHARING < w->steps ? (span + 1) * SHARING : w->steps;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        for (int s = span * SHARING; s < last; s++) {
+          if (chunk == 0)
+            for (int line = 0; line < 2 * TILE; line += 64)
+              _mm_prefetch(rows + (size_t)(s + AHEAD) * 2 * TILE + line, _MM_HINT_T1);
+          _tile_loadd(6, rows + (size_t)s * 2 * TILE, DEPTH);
+          _tile_loadd(4, tokens + (size_t)s * 2 * TILE, DEPTH);
+          _tile_loadd(5, tokens + (size_t)s * 2 * TILE + TILE, DEPTH);
+          _tile_loadd(7, rows + (size_t)s * 2 * TILE + TILE, DEPTH);
+          _tile_dpbssd(0, 4, 6);
+          _tile_dpbssd(1, 5, 6);
+          _tile_dpbssd(2, 4, 7);
+          _tile_dpbssd(3, 5, 7);
+        }
+        _tile_stored(0, sums[0], SIDE * 4);
+        _tile_stored(1, sums[1], SIDE * 4);
+        _tile_stored(2, sums[2], SIDE * 4);
+        _tile_stored(3, sums[3], SIDE * 4);
+        scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, totals[0]);
+        scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, totals[1]);
+      }
+      write_out(totals[0], a, chunk, w, 2 * pair, out);
+      write_out(totals[1], a, chunk, w, 2 * pair + 1, out);
+    }
+  }
+  __asm__ volatile("ldtilecfg %0" : : "m"(before));
+}
+
+bool are_weights(const struct ggml_tensor *t) {
+  const struct ggml_tensor *whole = t->view_src ? t->view_src : t;
+  return whole->buffer && whole->buffer->type == &buffer_type;
+}
+
+bool takes_product(const struct ggml_tensor *node) {
+  const struct ggml_tensor *w = node->src[0], *x = node->src[1];
+  return node->op == GGML_OP_MUL_MAT && are_weights(w) && !w->view_src &&
+         w->ne[2] == 1 && w->ne[3] == 1 && w->ne[0] % LANES == 0 &&
+         (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float) && x->type == GGML_TYPE_F32 &&
+         x->nb[0] == 4 && x->ne[2] == 1 && x->ne[3] == 1 && node->type == GGML_TYPE_F32 && node->nb[0] == 4;
+}
+
+bool multiply(struct ggml_tensor *node, workspace *at) {
+  const weights w = weights_of(node->src[0]);
+  activations a;
+  if (!read_activations(node->src[1], at, &a)) return false;
+  const int threads = at->threads;
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+#endif
+  for (int t = 0; t < threads; t++)
+    multiply_pairs(&w, &a, w.pairs * t / threads, w.pairs * (t + 1) / threads, node);
+  return true;
+}
+
+#else
+
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) { return (void)device, NULL; }
+bool are_weights(const struct ggml_tensor *t) { return (void)t, false; }
+bool takes_product(const struct ggml_tensor *node) { return (void)node, false; }
+bool multiply(struct ggml_tensor *node, workspace *at) { return (void)node, (void)at, false; }
+
+#endif
