@@ -193,7 +193,7 @@ def _run(command: list[str]) -> bytes:
         raise _failed(f"no C compiler, {command[0]} cannot be run") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise _failed(f"{command[0]} says {said[0]}")
+        raise _failed(f"{command[0]} says {next((x for x in said if 'error' in x), said[0])}")
     return done.stdout
 
 

@@ -20,10 +20,11 @@
 #include <unistd.h>
 
 enum {
-  AHEAD = 8,          /* steps whose weights are on their way from memory */
+  AHEAD = 12,         /* steps whose weights are on their way from memory */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
   TILE = SIDE * DEPTH,
+  CHUNKS = 4,         /* tiles of tokens that are computed together */
   SHARING = 3,        /* steps of a row that share a scale */
   HALF = 128,         /* of activations: one is HALF times the first and the second */
   WIDEST = 127 * HALF /* integer that an activation becomes */
@@ -222,13 +223,14 @@ static const struct tile_shapes {
   uint8_t rows[16];
 } shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-/* Add the sums of a span, of first halves and of second ones, times its rows' scales. */
-INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, float *totals) {
+/* Sums of a span, of first halves and of second ones, times its rows' scales. */
+INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, bool more, float *totals) {
   const vector by = load(scales);
   for (int i = 0; i < SIDE; i++) {
-    const vector sum = __builtin_convertvector(*(const integers *)(first + i * SIDE), vector) * HALF +
-                       __builtin_convertvector(*(const integers *)(second + i * SIDE), vector);
-    store(totals + i * SIDE, load(totals + i * SIDE) + sum * by);
+    const integers sum = *(const integers *)(first + i * SIDE) * HALF + *(const integers *)(second + i * SIDE);
+    vector scaled = __builtin_convertvector(sum, vector) * by;
+    if (more) scaled += load(totals + i * SIDE);
+    store(totals + i * SIDE, scaled);
   }
 }
 
@@ -244,46 +246,66 @@ static void write_out(const float *totals, const activations *a, int chunk, cons
   }
 }
 
+INLINE const int8_t *expect(const int8_t *from, int lines) {
+  for (int line = 0; line < lines; line++) _mm_prefetch(from + line * 64, _MM_HINT_T1);
+  return from + lines * 64;
+}
+
+/* Multiply a tile of tokens with two of rows, over the steps of a span. Meanwhile what comes `later`
+ * is asked for, some lines after each product: in one go it would hold up what is needed now. */
+INLINE void multiply_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+                          int32_t (*sums)[SIDE * SIDE]) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int s = 0; s < steps; s++, tokens += 2 * TILE, rows += 2 * TILE) {
+    _tile_loadd(4, tokens, DEPTH);
+    _tile_loadd(5, tokens + TILE, DEPTH);
+    _tile_loadd(6, rows, DEPTH);
+    _tile_loadd(7, rows + TILE, DEPTH);
+    _tile_dpbssd(0, 4, 6);
+    later = expect(later, lines);
+    _tile_dpbssd(1, 5, 6);
+    later = expect(later, lines);
+    _tile_dpbssd(2, 4, 7);
+    later = expect(later, lines);
+    _tile_dpbssd(3, 5, 7);
+    later = expect(later, lines);
+  }
+  _tile_stored(0, sums[0], SIDE * 4);
+  _tile_stored(1, sums[1], SIDE * 4);
+  _tile_stored(2, sums[2], SIDE * 4);
+  _tile_stored(3, sums[3], SIDE * 4);
+}
+
+/* A span's rows stay in the first cache for all chunks that are computed together. */
 static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
   int32_t sums[4][SIDE * SIDE] __attribute__((aligned(64)));
-  float totals[2][SIDE * SIDE] __attribute__((aligned(64)));
+  float totals[CHUNKS][2][SIDE * SIDE] __attribute__((aligned(64)));
   struct tile_shapes before; /* llama.cpp's own products set theirs once in a thread */
   /* GCC 12 takes the intrinsic for one that reads 8 bytes (its bug 114098). */
   __asm__ volatile("sttilecfg %0" : "=m"(before));
   __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
   for (int pair = from; pair < to; pair++) {
-    const int8_t *rows = w->tiles + (size_t)pair * w->steps * 2 * TILE;
-    for (int chunk = 0; chunk < a->chunks; chunk++) {
-      const int8_t *tokens = a->tiles + (size_t)chunk * a->steps * 2 * TILE;
-      memset(totals, 0, sizeof totals);
+    for (int first = 0; first < a->chunks; first += CHUNKS) {
+      const int count = a->chunks - first < CHUNKS ? a->chunks - first : CHUNKS;
+      const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
       for (int span = 0; span < w->spans; span++) {
-        const int last = (span + 1) * SHARING < w->steps ? (span + 1) * SHARING : w->steps;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        for (int s = span * SHARING; s < last; s++) {
-          if (chunk == 0)
-            for (int line = 0; line < 2 * TILE; line += 64)
-              _mm_prefetch(rows + (size_t)(s + AHEAD) * 2 * TILE + line, _MM_HINT_T1);
-          _tile_loadd(6, rows + (size_t)s * 2 * TILE, DEPTH);
-          _tile_loadd(4, tokens + (size_t)s * 2 * TILE, DEPTH);
-          _tile_loadd(5, tokens + (size_t)s * 2 * TILE + TILE, DEPTH);
-          _tile_loadd(7, rows + (size_t)s * 2 * TILE + TILE, DEPTH);
-          _tile_dpbssd(0, 4, 6);
-          _tile_dpbssd(1, 5, 6);
-          _tile_dpbssd(2, 4, 7);
-          _tile_dpbssd(3, 5, 7);
+        const int begin = span * SHARING, steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
+        const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * TILE;
+        for (int c = 0; c < count; c++) {
+          const int8_t *tokens = a->tiles + ((size_t)(first + c) * a->steps + begin) * 2 * TILE;
+          const int8_t *later = rows + (AHEAD * 2 * TILE) + c * steps * lines * 4 * 64;
+          multiply_span(tokens, rows, steps, later, lines, sums);
+          scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, span, totals[c][0]);
+          scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, span, totals[c][1]);
         }
-        _tile_stored(0, sums[0], SIDE * 4);
-        _tile_stored(1, sums[1], SIDE * 4);
-        _tile_stored(2, sums[2], SIDE * 4);
-        _tile_stored(3, sums[3], SIDE * 4);
-        scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, totals[0]);
-        scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, totals[1]);
       }
-      write_out(totals[0], a, chunk, w, 2 * pair, out);
-      write_out(totals[1], a, chunk, w, 2 * pair + 1, out);
+      for (int c = 0; c < count; c++) {
+        write_out(totals[c][0], a, first + c, w, 2 * pair, out);
+        write_out(totals[c][1], a, first + c, w, 2 * pair + 1, out);
+      }
     }
   }
   __asm__ volatile("ldtilecfg %0" : : "m"(before));
