@@ -3,13 +3,15 @@
 The same weights, opened as a run opens them: a context for each core, one thread each, a prompt of
 one full batch of distinct tokens, logits for its last token alone, with and without flash
 attention, whichever is faster. No decoder that evaluates each
-token once can be faster; divided by the tokens of a row it is a rate of rows. Knows the engine, not
-rows. Run by `compare.py` in a fresh process, with the assignment on stdin.
+token once can be faster; divided by the tokens of a row it is a rate of rows. The ceiling of
+llama.cpp is that of its own kernels on the file as shipped. Knows the engine, not rows. Run by
+`compare.py` in a fresh process, with the assignment on stdin.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from synthgen_local.engine.parallel import plan
 _BATCH = 512  # the engine's
 _ROWS = 64  # enough for a context on each core
 SECONDS = 4.0
+OF_LLAMA_CPP = "ceiling-of-llama.cpp"
 
 
 def ceiling(model: LocalModel, seconds: float = SECONDS) -> float:
@@ -78,7 +81,11 @@ def _distinct(model: Model, seed: int) -> list[int]:
 
 def main() -> None:
     """Print the rate as JSON."""
-    with LocalModel.load(Assignment.read(sys.stdin.read()).model) as model:
+    task = Assignment.read(sys.stdin.read())
+    plain = task.contender == OF_LLAMA_CPP
+    if plain:
+        os.environ["CC"] = ""  # asks for none of our kernels
+    with LocalModel.load(task.model, weights="as-shipped" if plain else "fast") as model:
         print(json.dumps(ceiling(model)))
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py --works billing --rounds 3 --write
 
-Each round runs every contender and the ceiling once, each in a fresh process, in an order that
+Each round runs every contender and the ceilings once, each in a fresh process, in an order that
 turns from round to round. Absolute rates swing with whatever else a machine does, so the figure to
 look at is the ratio within a round, and of those the median. A contender that is not installed
 stands in the table as missing. `--write` puts the table into `benchmarks/README.md`.
@@ -22,6 +22,7 @@ from typing import Any
 
 import ours
 from assignment import CORES, Assignment, Figures, Missing
+from ceiling import OF_LLAMA_CPP
 from contenders import CONTENDERS
 from peers import PYTHON, SERVER
 from table import US, US_JSON, Round, Section, shares, table
@@ -36,7 +37,7 @@ CEILING = "ceiling"
 _OURS = {US, US_JSON}
 _SERVERS = {"llama-server", "llama-server-optimised"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
-_ROWS = {"billing": (256, 32, 4), "letters": (64, 16, 2), "texts": (64, 64, 4)}
+_ROWS = {"billing": (512, 64, 4), "letters": (128, 32, 2), "texts": (64, 64, 4)}
 """Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
 _SAMPLE = 8  # our texts that tell how long a peer's are to be
 
@@ -104,21 +105,21 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
 def _round(task: Assignment, number: int, options: argparse.Namespace) -> Round:
     flat = task.work in FLAT  # other rows are JSON anyway
     contenders = [name for name in options.contenders if flat or name != US_JSON]
-    names = [CEILING, *contenders]
+    names = [CEILING, OF_LLAMA_CPP, *contenders]
     turned = names[number % len(names) :] + names[: number % len(names)]
     answers = {}
     for name in turned:
         answers[name] = _run(replace(task, contender=name, seed=number), options)
         said = _said(answers[name])
         print(f"{task.model}, {task.work}, round {number + 1}: {name} {said}", file=sys.stderr)
-    ceiling = answers.pop(CEILING)
+    rates = [answers.pop(name) for name in (CEILING, OF_LLAMA_CPP)]
     results = {name: answers[name] for name in contenders}
-    return Round(results, ceiling if isinstance(ceiling, float) else 0.0)
+    return Round(results, *(rate if isinstance(rate, float) else 0.0 for rate in rates))
 
 
 def _run(task: Assignment, options: argparse.Namespace) -> Any:
-    """Figures or Missing; of the ceiling, a number."""
-    if task.contender == CEILING:
+    """Figures or Missing; of a ceiling, a number."""
+    if task.contender in (CEILING, OF_LLAMA_CPP):
         return _start(HERE / "ceiling.py", task, sys.executable, options.limit)
     python = options.peers_python if task.contender in _ELSEWHERE else sys.executable
     task = replace(task, rows=options.rows or _rows(task))

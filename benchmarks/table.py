@@ -21,10 +21,14 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Round:
-    """What each contender did in one round, and how many tokens a second the weights can take."""
+    """What each contender did in one round, and how many tokens a second the weights can take.
+
+    `plain` is how many they can take with llama.cpp's own kernels; 0 is unknown.
+    """
 
     results: Mapping[str, Figures | Missing]
     prefill: float
+    plain: float = 0.0
 
     @property
     def ours(self) -> Figures | None:
@@ -68,6 +72,7 @@ def table(sections: Sequence[Section]) -> str:
         names = dict.fromkeys(name for round_ in section.rounds for name in round_.results)
         lines += [f"{start} {_line(name, section.rounds)} |" for name in names]
         lines.append(f"{start} {_ceiling(section.rounds)} |")
+        lines.append(f"{start} {_plain_ceiling(section.rounds)} |")
     return "\n".join(lines)
 
 
@@ -104,6 +109,19 @@ def _ceiling(rounds: Sequence[Round]) -> str:
     ratios = [round_.ours.rate / round_.ceiling for round_ in known if round_.ours]
     spread = _spread([round_.ceiling for round_ in known])
     return f"{label} | | {spread} | {_spread(ratios, '×')} | | 100 % |"
+
+
+def _plain_ceiling(rounds: Sequence[Round]) -> str:
+    known = [(r.plain, r.ours, r.prefill) for r in rounds if r.plain and r.ours and r.prefill]
+    if not known:
+        return "ceiling of llama.cpp's kernels | missing | | | | |"
+    label = (
+        f"ceiling of llama.cpp's kernels: {statistics.median(p for p, _, _ in known):.0f} tokens/s"
+    )
+    spread = _spread([plain / ours.tokens for plain, ours, _ in known])
+    ratios = _spread([ours.rate * ours.tokens / plain for plain, ours, _ in known], "×")
+    share = _share([plain / prefill for plain, _, prefill in known])
+    return f"{label} | | {spread} | {ratios} | | {share} | "
 
 
 def shares(section: str, parts: Mapping[str, float]) -> str:

@@ -84,6 +84,7 @@ def test_ratios_are_taken_within_a_round_and_what_is_missing_is_named() -> None:
                 "absent": Missing("not installed"),
             },
             prefill,
+            prefill / 2,
         )
         for seconds, prefill in ((1.0, 800.0), (4.0, 200.0))
     ]
@@ -96,6 +97,8 @@ def test_ratios_are_taken_within_a_round_and_what_is_missing_is_named() -> None:
     assert lines[4] == f"| tiny | billing | slow 1.0 | 2 of 4 | {slow}"
     assert lines[5] == "| tiny | billing | absent | missing: not installed | | | | | |"
     assert "ceiling: 500 tokens/s, 50 a row of ours" in lines[6]
+    plain = "ceiling of llama.cpp's kernels: 250 tokens/s | | 5.00 (2.00 to 8.00) | 1.00×"
+    assert lines[7].startswith(f"| tiny | billing | {plain} (1.00 to 1.00) | | 50% |")
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -223,14 +223,12 @@ static const struct tile_shapes {
   uint8_t rows[16];
 } shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-/* Sums of a span, of first halves and of second ones, times its rows' scales. */
-INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, bool more, float *totals) {
+/* Add the sums of a span, of first halves and of second ones, times its rows' scales. */
+INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, float *totals) {
   const vector by = load(scales);
-  for (int i = 0; i < SIDE; i++) {
-    const integers sum = *(const integers *)(first + i * SIDE) * HALF + *(const integers *)(second + i * SIDE);
-    vector scaled = __builtin_convertvector(sum, vector) * by;
-    if (more) scaled += load(totals + i * SIDE);
-    store(totals + i * SIDE, scaled);
+  for (int i = 0; i < SIDE * SIDE; i += SIDE) {
+    const integers sum = *(const integers *)(first + i) * HALF + *(const integers *)(second + i);
+    store(totals + i, load(totals + i) + __builtin_convertvector(sum, vector) * by);
   }
 }
 
@@ -290,6 +288,7 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
   for (int pair = from; pair < to; pair++) {
     for (int first = 0; first < a->chunks; first += CHUNKS) {
       const int count = a->chunks - first < CHUNKS ? a->chunks - first : CHUNKS;
+      memset(totals, 0, sizeof totals[0] * count);
       const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
       for (int span = 0; span < w->spans; span++) {
         const int begin = span * SHARING, steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
@@ -298,8 +297,8 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
           const int8_t *tokens = a->tiles + ((size_t)(first + c) * a->steps + begin) * 2 * TILE;
           const int8_t *later = rows + (AHEAD * 2 * TILE) + c * steps * lines * 4 * 64;
           multiply_span(tokens, rows, steps, later, lines, sums);
-          scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, span, totals[c][0]);
-          scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, span, totals[c][1]);
+          scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, totals[c][0]);
+          scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, totals[c][1]);
         }
       }
       for (int c = 0; c < count; c++) {

@@ -1,0 +1,372 @@
+"""Weights as integers of 8 bits in our own kernels, and the steps between products, against numpy.
+
+Where there is no AMX such weights are refused, which the tests then look for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_kernels import Parameters, library  # noqa: F401 a fixture
+
+from synthgen_local import LocalModel, ModelError, tuning
+from synthgen_local.engine import llama
+from synthgen_local.engine.kernels import PLAIN, Kernels
+from synthgen_local.engine.llama import LlamaModel, multiplies_int8
+from synthgen_local.engine.model import ContextSize, Step
+from synthgen_local.engine.weight_formats import MOST_KL, divergence
+
+GGML: Any = llama_cpp.llama_cpp._lib
+F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
+WEIGHTS = 3  # what is offered while they are loaded: c/backend.c
+_P, _I, _F, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64
+Array = NDArray[Any]
+
+
+def _call(name: str, *arguments: Any, result: Any = _P) -> Any:
+    """Call one of ggml's functions; numbers are what they are, all else is a pointer."""
+    function = GGML[name]
+    function.restype = result
+    kinds = {int: _L, float: _F, bytes: ctypes.c_char_p}
+    function.argtypes = [kinds.get(type(each), _P) for each in arguments]
+    return function(*arguments)
+
+
+class Bench:
+    """Tensors in the CPU's memory and in the buffer for weights, and our device to compute them."""
+
+    def __init__(self, threads: int) -> None:
+        self.context = self._init(1 << 26, no_alloc=False)
+        self.weights = self._init(1 << 20, no_alloc=True)
+        self.device = _call("ggml_backend_dev_by_name", b"synthgen-local")
+        self.backend = _call("ggml_backend_dev_init", self.device, b"")
+        registry = _call("ggml_backend_dev_backend_reg", self.device)
+        name = b"ggml_backend_set_n_threads"
+        set_threads = _call("ggml_backend_reg_get_proc_address", registry, name)
+        ctypes.CFUNCTYPE(None, _P, _I)(set_threads)(self.backend, threads)
+        self.buffers: list[int] = []
+
+    @staticmethod
+    def _init(size: int, *, no_alloc: bool) -> int:
+        init = GGML["ggml_init"]
+        init.restype, init.argtypes = _P, [Parameters]
+        return int(init(Parameters(size, None, no_alloc)))
+
+    def close(self) -> None:
+        """Free it all."""
+        for buffer in self.buffers:
+            _call("ggml_backend_buffer_free", buffer, result=None)
+        _call("ggml_backend_free", self.backend, result=None)
+        for context in (self.weights, self.context):
+            _call("ggml_free", context, result=None)
+
+    def tensor(self, array: Array) -> int:
+        """A tensor of the CPU's with these numbers."""
+        kind = {"float32": F32, "float16": F16, "int32": I32, "int64": I64}[array.dtype.name]
+        made = self._new(self.context, kind, array.shape)
+        ctypes.memmove(_call("ggml_get_data", made), array.ctypes.data, array.nbytes)
+        return made
+
+    def weight(self, array: Array, kind: int) -> int:
+        """A tensor of weights in our buffer, written in a format of ggml's."""
+        made = self._new(self.weights, kind, array.shape)
+        offer = next(iter(llama._loaded.values())).synthgen_local_offer
+        offer(WEIGHTS)
+        kind_of_buffer = _call("ggml_backend_dev_buffer_type", self.device)
+        offer(0)
+        self.buffers.append(
+            _call("ggml_backend_alloc_ctx_tensors_from_buft", self.weights, kind_of_buffer)
+        )
+        data = array
+        if kind != F32:
+            size = _call("ggml_nbytes", made, result=ctypes.c_size_t)
+            data = np.zeros(size, np.uint8)
+            quantise = GGML["ggml_quantize_chunk"]
+            quantise.restype = ctypes.c_size_t
+            quantise.argtypes = [_I, _P, _P, _L, _L, _L, _P]
+            source = np.ascontiguousarray(array, np.float32)
+            quantise(kind, source.ctypes.data, data.ctypes.data, 0, *array.shape, None)
+        set_tensor = GGML["ggml_backend_tensor_set"]
+        set_tensor.restype = None
+        set_tensor.argtypes = [_P, _P, ctypes.c_size_t, ctypes.c_size_t]
+        set_tensor(made, data.ctypes.data, 0, data.nbytes)
+        return made
+
+    def compute(self, *nodes: int) -> bool:
+        """Compute nodes in one pass, if our device takes the last of them."""
+        takes = _call("ggml_backend_supports_op", self.backend, nodes[-1], result=ctypes.c_bool)
+        if not takes:
+            return False
+        graph = _call("ggml_new_graph", self.context)
+        for node in nodes:
+            _call("ggml_build_forward_expand", graph, node, result=None)
+        assert _call("ggml_backend_graph_compute", self.backend, graph, result=_I) == 0
+        return True
+
+    def read(self, node: int, *shape: int, kind: Any = np.float32) -> Array:
+        """A tensor's numbers."""
+        found = np.empty(shape, kind)
+        ctypes.memmove(found.ctypes.data, _call("ggml_get_data", node), found.nbytes)
+        return found
+
+    @staticmethod
+    def _new(context: int, kind: int, shape: tuple[int, ...]) -> int:
+        new = GGML["ggml_new_tensor_4d"]
+        new.restype, new.argtypes = _P, [_P, _I, _L, _L, _L, _L]
+        sizes = [*reversed(shape), 1, 1, 1][:4]
+        return int(new(context, kind, *sizes))
+
+
+@pytest.fixture(scope="module")
+def able(weights: Path, library: str) -> bool:  # noqa: F811
+    """Whether this machine can; our kernels are loaded."""
+    with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))):
+        return multiplies_int8(Kernels(compiled=library))
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """One with a single thread."""
+    with closing(Bench(1)) as made:
+        yield made
+
+
+def test_without_amx_they_are_refused(weights: Path, library: str, able: bool) -> None:  # noqa: F811
+    """In one line, and nothing is computed in another way; with it a model names them."""
+    kernels = Kernels(compiled=library, int8=True)
+    if not able:
+        with pytest.raises(ModelError, match="does not multiply integers by AMX"):
+            LlamaModel(weights, gpu_layers=0, kernels=kernels)
+        return
+    with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
+        assert model.build.endswith(f"{Path(library).stem} int8")
+    assert not multiplies_int8(PLAIN)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    tokens=st.integers(1, 90),
+    rows=st.integers(1, 100),
+    values=st.integers(1, 30).map(lambda n: 32 * n),
+    kind=st.sampled_from([F32, F16, BF16, Q8_0]),
+    threads=st.integers(1, 3),
+)
+def test_a_product_is_that_of_the_weights(
+    able: bool,
+    *,
+    seed: int,
+    tokens: int,
+    rows: int,
+    values: int,
+    kind: int,
+    threads: int,
+) -> None:
+    """Within what 8 bits of a weight leave out, for any number of tokens, rows and values."""
+    if not able:
+        return
+    stream = np.random.default_rng(seed)
+    w = stream.normal(0, stream.choice([1e-3, 1, 30]), (rows, values)).astype(np.float32)
+    x = stream.normal(0, 1, (tokens, values)).astype(np.float32)
+    x[0, 0] = stream.choice([0, 1, 100])  # an outlier
+    with closing(Bench(threads)) as bench:
+        read = bench.tensor(x)
+        out = _call("ggml_mul_mat", bench.context, bench.weight(w, kind), read)
+        assert bench.compute(out)
+        found = bench.read(out, tokens, rows)
+    steps = np.array([np.abs(part).max(axis=1) for part in _spans(w)]).T / 127
+    bound = (
+        sum(
+            steps[:, [i]] * np.sqrt((part**2).sum(axis=1))[None, :]
+            for i, part in enumerate(_spans(x))
+        )
+        + np.abs(w).max() * np.abs(x).max() * np.sqrt(values) * 2**-13
+    )
+    assert (np.abs(found - x @ w.T) <= 2 * bound.T).all()
+
+
+def _spans(array: Array) -> list[Array]:
+    return [array[:, start : start + 192] for start in range(0, array.shape[1], 192)]
+
+
+def test_a_token_gives_the_same_in_any_company(able: bool) -> None:
+    """Sums of integers are exact: a row does not hang on those that it is computed with."""
+    if not able:
+        return
+    stream = np.random.default_rng(0)
+    w = stream.normal(size=(48, 576)).astype(np.float32)
+    x = stream.normal(size=(70, 576)).astype(np.float32)
+    found = []
+    for part in (x, x[5:6], x[5:40]):
+        with closing(Bench(1)) as bench:
+            out = _call("ggml_mul_mat", bench.context, bench.weight(w, F32), bench.tensor(part))
+            assert bench.compute(out)
+            found.append(bench.read(out, len(part), 48))
+    assert np.array_equal(found[0][5:6], found[1])
+    assert np.array_equal(found[0][5:40], found[2])
+
+
+@pytest.mark.parametrize("where", ["weights", "activations"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_stays_none(able: bool, where: str, bad: float) -> None:
+    """A damaged file is found by its logits: they must not come out as numbers."""
+    if not able:
+        return
+    w, x = np.ones((16, 64), np.float32), np.ones((3, 64), np.float32)
+    (w if where == "weights" else x)[1, 40] = bad
+    with closing(Bench(1)) as bench:
+        out = _call("ggml_mul_mat", bench.context, bench.weight(w, F32), bench.tensor(x))
+        assert bench.compute(out)
+        found = bench.read(out, 3, 16)
+    spoilt = found[:, 1] if where == "weights" else found[1]
+    assert not np.isfinite(spoilt).any()
+    assert np.isfinite(found).sum() == found.size - spoilt.size
+
+
+# ---- what is between products --------------------------------------------------------------------
+
+
+def test_norms_sums_and_products(able: bool, bench: Bench) -> None:
+    """Row by row, with one row for all or one for each."""
+    if not able:
+        return
+    stream = np.random.default_rng(1)
+    x = stream.normal(size=(5, 3, 64)).astype(np.float32)
+    one, many = stream.normal(size=64).astype(np.float32), x[::-1].copy()
+    a, b, c = bench.tensor(x), bench.tensor(one), bench.tensor(many)
+    nodes = [
+        _call("ggml_rms_norm", bench.context, a, 1e-5),
+        _call("ggml_mul", bench.context, a, b),
+        _call("ggml_add", bench.context, a, c),
+        _call("ggml_scale", bench.context, a, 0.25),
+    ]
+    assert all(bench.compute(node) for node in nodes)
+    found = [bench.read(node, *x.shape) for node in nodes]
+    norm = x / np.sqrt((x.astype(np.float64) ** 2).mean(axis=-1, keepdims=True) + 1e-5)
+    for mine, numpys in zip(found, [norm, x * one, x + many, x / 4], strict=True):
+        np.testing.assert_allclose(mine, numpys, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ggml_swiglu_split", "ggml_geglu_split"])
+def test_gates(able: bool, bench: Bench, name: str) -> None:
+    """SiLU, and GELU as its usual approximation by tanh, of small and of large numbers."""
+    if not able:
+        return
+    x = np.linspace(-40, 40, 320, dtype=np.float32).reshape(5, 64)
+    y = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    node = _call(name, bench.context, bench.tensor(x), bench.tensor(y))
+    assert bench.compute(node)
+    wide = x.astype(np.float64)
+    bend = wide if "swiglu" in name else 2 * np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
+    expected = wide / (1 + np.exp(-np.clip(bend, -500, 500))) * y
+    np.testing.assert_allclose(bench.read(node, *x.shape), expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("neighbours", [True, False])
+@pytest.mark.parametrize("turned", [64, 32])
+def test_positions_turn_pairs(able: bool, bench: Bench, turned: int, *, neighbours: bool) -> None:
+    """RoFormer's rotation, of neighbours or of halves (arXiv 2104.09864); the rest stays."""
+    if not able:
+        return
+    x = np.random.default_rng(3).normal(size=(7, 2, 64)).astype(np.float32)
+    positions = np.array([0, 1, 5, 5, 100, 999, 2047], np.int32)
+    rope = GGML["ggml_rope_ext"]
+    rope.restype, rope.argtypes = _P, [_P, _P, _P, _P, _I, _I, _I, _F, _F, _F, _F, _F, _F]
+    mode, at = 0 if neighbours else 2, bench.tensor(positions)
+    nodes = [
+        rope(bench.context, bench.tensor(x), at, None, turned, mode, 0, base, 1.0, 0.0, 1.0, 0, 0)
+        for base in (10000.0, 1e6)
+    ]
+    assert bench.compute(*nodes)
+    for node, base in zip(nodes, (10000.0, 1e6), strict=True):
+        angles = positions[:, None] * base ** (-2 * np.arange(turned // 2) / turned)
+        part = np.exp(1j * angles)[:, None, :]
+        first = slice(0, turned, 2) if neighbours else slice(0, turned // 2)
+        second = slice(1, turned, 2) if neighbours else slice(turned // 2, turned)
+        spun = (x[..., first] + 1j * x[..., second]) * part
+        expected = x.copy()
+        expected[..., first], expected[..., second] = spun.real, spun.imag
+        np.testing.assert_allclose(bench.read(node, *x.shape), expected, atol=2e-3)
+
+
+def test_rows_are_taken_and_kept(able: bool, bench: Bench) -> None:
+    """Rows of 32 bits by number; and rows of a cache, rounded to 16 bits."""
+    if not able:
+        return
+    x = np.random.default_rng(4).normal(size=(6, 64)).astype(np.float32)
+    cache, places = np.zeros((9, 64), np.float16), np.array([8, 0, 3, 2, 7, 5], np.int64)
+    source, kept = bench.tensor(x), bench.tensor(cache)
+    chosen = bench.tensor(np.array([4, 4, 0], np.int32))
+    taken = _call("ggml_get_rows", bench.context, source, chosen)
+    written = _call("ggml_set_rows", bench.context, kept, source, bench.tensor(places))
+    assert bench.compute(taken)
+    assert bench.compute(written)
+    assert np.array_equal(bench.read(taken, 3, 64), x[[4, 4, 0]])
+    cache[places] = x
+    assert np.array_equal(bench.read(kept, 9, 64, kind=np.float16), cache)
+
+
+def test_what_is_of_another_kind_is_left_to_llama_cpp(able: bool, bench: Bench) -> None:
+    """Rows that do not fill vectors, and products of what is no weight."""
+    if not able:
+        return
+    odd = bench.tensor(np.zeros((2, 40), np.float32))
+    x = bench.tensor(np.zeros((2, 64), np.float32))
+    assert not bench.compute(_call("ggml_rms_norm", bench.context, odd, 1e-5))
+    assert not bench.compute(_call("ggml_mul_mat", bench.context, x, x))
+
+
+# ---- in a model -------------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_a_model_stays_itself(weights: Path, library: str, able: bool) -> None:  # noqa: F811
+    """Its predictions stay within the bound of all formats, beside one that is held otherwise."""
+    if not able:
+        return
+    found = []
+    ways = (Kernels(), Kernels(compiled=library, int8=True), Kernels(compiled=library))
+    for kernels in ways:
+        with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
+            tokens = model.tokenize("The bill of Maria Weber, born in 1961, is 120.50 euros, and")
+            with closing(model.open_context(ContextSize(40, 512, 1))) as context:
+                context.prefill(tokens[:3])
+                context.fork(0)
+                found.append(context.decode([Step([0], [token]) for token in tokens[3:]]).copy())
+    assert (
+        0 < divergence(found[0], found[1]).mean() < 2 * MOST_KL
+    )  # a few tokens: the bound is of many
+    assert not np.array_equal(found[1], found[2])
+
+
+@pytest.mark.model
+def test_they_are_what_is_opened_where_it_pays(
+    weights: Path,
+    able: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At first use, without a file of their own; `as-shipped` does without."""
+    if not able:
+        return
+    monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
+    with LocalModel.load(str(weights), gpu_layers=0) as model:
+        assert model.opened is not None
+        assert (model.opened.format, model.opened.path) == ("int8", model.path)
+        assert "int8" in model.engine.build
+    with LocalModel.load(str(weights), gpu_layers=0, weights="as-shipped") as model:
+        assert "int8" not in model.engine.build
+    tuned = tuning.recorded(weights)
+    assert tuned is not None
+    assert tuned.kept.kl < MOST_KL
+    assert [path.suffix for path in (tmp_path / "optimised").iterdir()] == [".json"]
