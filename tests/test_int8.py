@@ -195,6 +195,19 @@ def test_a_product_is_that_of_the_weights(
     assert (np.abs(found - x @ w.T) <= 2 * bound.T).all()
 
 
+def test_tokens_may_lie_in_more_dimensions(able: bool) -> None:
+    """As they do in models that keep a state for each row."""
+    if not able:
+        return
+    stream = np.random.default_rng(0)
+    w, x = stream.normal(size=(20, 64)), stream.normal(size=(3, 7, 64))
+    with closing(Bench(1)) as bench:
+        weight = bench.weight(w.astype(np.float32), F32)
+        out = _call("ggml_mul_mat", bench.context, weight, bench.tensor(x.astype(np.float32)))
+        assert bench.compute(out)
+        np.testing.assert_allclose(bench.read(out, 3, 7, 20), x @ w.T, atol=0.3)
+
+
 def _spans(array: Array) -> list[Array]:
     return [array[:, start : start + 192] for start in range(0, array.shape[1], 192)]
 

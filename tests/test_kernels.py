@@ -303,6 +303,20 @@ def test_attention_of_another_kind_is_left_to_llama_cpp(
     assert (found is not None) == ours
 
 
+@pytest.mark.parametrize("place", ["queries", "keys", "values"])
+def test_attention_over_what_is_no_number_is_none(loaded: None, place: str) -> None:
+    """A damaged file is found by its logits, so they must not come out as numbers."""
+    arrays = {
+        "queries": np.ones((2, 3, 64), np.float32),
+        "keys": np.ones((1, 32, 64), np.float16),
+        "values": np.ones((1, 32, 64), np.float16),
+    }
+    arrays[place][0, 1] = np.nan
+    found = attend(*arrays.values(), np.zeros((3, 32), np.float16), threads=1)
+    assert found is not None
+    assert np.isnan(found[0, 1]).all()
+
+
 # ---- the draw against numpy's -------------------------------------------------------------------
 
 

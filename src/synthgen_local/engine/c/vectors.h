@@ -66,7 +66,7 @@ INLINE float largest(vector x) {
 /* e to the x for x of at most 0, where what is below -87 counts as that. x is n ln 2 + r, and the
  * series of e^r to its sixth power is within 2e-7 of it for |r| of at most ln 2 / 2. */
 INLINE vector exponential(vector x) {
-  x = larger(x, all(-87));
+  x = larger(all(-87), x); /* what is no number stays none */
   const vector round = all(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
   const vector r = x - n * 0x1.62e4p-1f + n * -0x1.7f7d1cp-20f;
   vector series = all(1.0f / 720);

@@ -200,7 +200,7 @@ static void halve(const activations *a, const struct ggml_tensor *t, int token) 
 }
 
 static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a) {
-  a->tokens = (int)t->ne[1];
+  a->tokens = (int)ggml_nrows(t);
   a->steps = (int)up(t->ne[0], DEPTH) / DEPTH;
   a->chunks = (int)up(a->tokens, SIDE) / SIDE;
   const size_t tiles = (size_t)a->chunks * a->steps * 2 * TILE;
@@ -315,12 +315,16 @@ bool are_weights(const struct ggml_tensor *t) {
   return whole->buffer && whole->buffer->type == &buffer_type;
 }
 
+/* Whether its rows lie one after the other, whatever its dimensions. */
+static bool is_packed(const struct ggml_tensor *t) {
+  return t->nb[0] == 4 && t->nb[2] == t->ne[1] * t->nb[1] && t->nb[3] == t->ne[2] * t->nb[2];
+}
+
 bool takes_product(const struct ggml_tensor *node) {
   const struct ggml_tensor *w = node->src[0], *x = node->src[1];
-  return node->op == GGML_OP_MUL_MAT && are_weights(w) && !w->view_src &&
-         w->ne[2] == 1 && w->ne[3] == 1 && w->ne[0] % LANES == 0 &&
-         (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float) && x->type == GGML_TYPE_F32 &&
-         x->nb[0] == 4 && x->ne[2] == 1 && x->ne[3] == 1 && node->type == GGML_TYPE_F32 && node->nb[0] == 4;
+  return node->op == GGML_OP_MUL_MAT && are_weights(w) && !w->view_src && w->ne[2] == 1 && w->ne[3] == 1 &&
+         w->ne[0] % LANES == 0 && (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float) &&
+         x->type == GGML_TYPE_F32 && is_packed(x) && node->type == GGML_TYPE_F32 && is_packed(node);
 }
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
