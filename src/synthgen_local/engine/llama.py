@@ -9,8 +9,9 @@ together is one cell with several tags.
 
 Attention is computed in one of three ways. llama.cpp's flash attention goes through the cells row
 by row and skips those of other rows; without it, one matrix product takes all rows against all
-cells. `attention.c` takes the place of flash attention once it is loaded: a matrix product over the
-cells that rows share, and each row's own cells by themselves.
+cells. `c/attention.c` takes the place of flash attention where it is offered: a matrix product over
+the cells that rows share, and each row's own cells by themselves. With it may come `c/weights.c`,
+which holds the weights as integers and multiplies them.
 """
 
 from __future__ import annotations
@@ -357,7 +358,8 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
     try:
         if not offer(what):
             raise ModelError(
-                "This machine does not multiply integers by AMX.", hint="Use the weights otherwise."
+                "This machine does not multiply integers by AMX.",
+                hint="Open them with --weights as-shipped.",
             )
         yield
     finally:
