@@ -1,6 +1,6 @@
 """Weights as integers of 8 bits in our own kernels, and the steps between products, against numpy.
 
-Where there is no AMX such weights are refused, which the tests then look for.
+Where there is no AMX such weights are refused; what they compute is then not tested, but skipped.
 """
 
 from __future__ import annotations
@@ -134,8 +134,15 @@ def able(weights: Path, library: str) -> bool:  # noqa: F811
         return multiplies_int8(Kernels(compiled=library))
 
 
+@pytest.fixture(scope="module")
+def amx(able: bool) -> None:
+    """A machine that can."""
+    if not able:
+        pytest.skip("no AMX")
+
+
 @pytest.fixture
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(amx: None) -> Iterator[Bench]:
     """One with a single thread."""
     with closing(Bench(1)) as made:
         yield made
@@ -163,7 +170,7 @@ def test_without_amx_they_are_refused(weights: Path, library: str, able: bool) -
     threads=st.integers(1, 3),
 )
 def test_a_product_is_that_of_the_weights(
-    able: bool,
+    amx: None,
     *,
     seed: int,
     tokens: int,
@@ -173,8 +180,6 @@ def test_a_product_is_that_of_the_weights(
     threads: int,
 ) -> None:
     """Within what 8 bits of a weight leave out, for any number of tokens, rows and values."""
-    if not able:
-        return
     stream = np.random.default_rng(seed)
     w = stream.normal(0, stream.choice([1e-3, 1, 30]), (rows, values)).astype(np.float32)
     x = stream.normal(0, 1, (tokens, values)).astype(np.float32)
@@ -195,10 +200,8 @@ def test_a_product_is_that_of_the_weights(
     assert (np.abs(found - x @ w.T) <= 2 * bound.T).all()
 
 
-def test_tokens_may_lie_in_more_dimensions(able: bool) -> None:
+def test_tokens_may_lie_in_more_dimensions(amx: None) -> None:
     """As they do in models that keep a state for each row."""
-    if not able:
-        return
     stream = np.random.default_rng(0)
     w, x = stream.normal(size=(20, 64)), stream.normal(size=(3, 7, 64))
     with closing(Bench(1)) as bench:
@@ -212,10 +215,8 @@ def _spans(array: Array) -> list[Array]:
     return [array[:, start : start + 192] for start in range(0, array.shape[1], 192)]
 
 
-def test_a_token_gives_the_same_in_any_company(able: bool) -> None:
+def test_a_token_gives_the_same_in_any_company(amx: None) -> None:
     """Sums of integers are exact: a row does not hang on those that it is computed with."""
-    if not able:
-        return
     stream = np.random.default_rng(0)
     w = stream.normal(size=(48, 576)).astype(np.float32)
     x = stream.normal(size=(70, 576)).astype(np.float32)
@@ -231,10 +232,8 @@ def test_a_token_gives_the_same_in_any_company(able: bool) -> None:
 
 @pytest.mark.parametrize("where", ["weights", "activations"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_number_stays_none(able: bool, where: str, bad: float) -> None:
+def test_what_is_no_number_stays_none(amx: None, where: str, bad: float) -> None:
     """A damaged file is found by its logits: they must not come out as numbers."""
-    if not able:
-        return
     w, x = np.ones((16, 64), np.float32), np.ones((3, 64), np.float32)
     (w if where == "weights" else x)[1, 40] = bad
     with closing(Bench(1)) as bench:
@@ -249,10 +248,8 @@ def test_what_is_no_number_stays_none(able: bool, where: str, bad: float) -> Non
 # ---- what is between products --------------------------------------------------------------------
 
 
-def test_norms_sums_and_products(able: bool, bench: Bench) -> None:
+def test_norms_sums_and_products(bench: Bench) -> None:
     """Row by row, with one row for all or one for each."""
-    if not able:
-        return
     stream = np.random.default_rng(1)
     x = stream.normal(size=(5, 3, 64)).astype(np.float32)
     one, many = stream.normal(size=64).astype(np.float32), x[::-1].copy()
@@ -271,10 +268,8 @@ def test_norms_sums_and_products(able: bool, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["ggml_swiglu_split", "ggml_geglu_split"])
-def test_gates(able: bool, bench: Bench, name: str) -> None:
+def test_gates(bench: Bench, name: str) -> None:
     """SiLU, and GELU as its usual approximation by tanh, of small and of large numbers."""
-    if not able:
-        return
     x = np.linspace(-40, 40, 320, dtype=np.float32).reshape(5, 64)
     y = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
     node = _call(name, bench.context, bench.tensor(x), bench.tensor(y))
@@ -287,10 +282,8 @@ def test_gates(able: bool, bench: Bench, name: str) -> None:
 
 @pytest.mark.parametrize("neighbours", [True, False])
 @pytest.mark.parametrize("turned", [64, 32])
-def test_positions_turn_pairs(able: bool, bench: Bench, turned: int, *, neighbours: bool) -> None:
+def test_positions_turn_pairs(bench: Bench, turned: int, *, neighbours: bool) -> None:
     """RoFormer's rotation, of neighbours or of halves (arXiv 2104.09864); the rest stays."""
-    if not able:
-        return
     x = np.random.default_rng(3).normal(size=(7, 2, 64)).astype(np.float32)
     positions = np.array([0, 1, 5, 5, 100, 999, 2047], np.int32)
     rope = GGML["ggml_rope_ext"]
@@ -312,10 +305,8 @@ def test_positions_turn_pairs(able: bool, bench: Bench, turned: int, *, neighbou
         np.testing.assert_allclose(bench.read(node, *x.shape), expected, atol=2e-3)
 
 
-def test_rows_are_taken_and_kept(able: bool, bench: Bench) -> None:
+def test_rows_are_taken_and_kept(bench: Bench) -> None:
     """Rows of 32 bits by number; and rows of a cache, rounded to 16 bits."""
-    if not able:
-        return
     x = np.random.default_rng(4).normal(size=(6, 64)).astype(np.float32)
     cache, places = np.zeros((9, 64), np.float16), np.array([8, 0, 3, 2, 7, 5], np.int64)
     source, kept = bench.tensor(x), bench.tensor(cache)
@@ -329,10 +320,8 @@ def test_rows_are_taken_and_kept(able: bool, bench: Bench) -> None:
     assert np.array_equal(bench.read(kept, 9, 64, kind=np.float16), cache)
 
 
-def test_what_is_of_another_kind_is_left_to_llama_cpp(able: bool, bench: Bench) -> None:
+def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
     """Rows that do not fill vectors, and products of what is no weight."""
-    if not able:
-        return
     odd = bench.tensor(np.zeros((2, 40), np.float32))
     x = bench.tensor(np.zeros((2, 64), np.float32))
     assert not bench.compute(_call("ggml_rms_norm", bench.context, odd, 1e-5))
@@ -343,10 +332,8 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(able: bool, bench: Bench) 
 
 
 @pytest.mark.model
-def test_a_model_stays_itself(weights: Path, library: str, able: bool) -> None:  # noqa: F811
+def test_a_model_stays_itself(weights: Path, library: str, amx: None) -> None:  # noqa: F811
     """Its predictions stay within the bound of all formats, beside one that is held otherwise."""
-    if not able:
-        return
     found = []
     ways = (Kernels(), Kernels(compiled=library, int8=True), Kernels(compiled=library))
     for kernels in ways:
@@ -365,13 +352,11 @@ def test_a_model_stays_itself(weights: Path, library: str, able: bool) -> None: 
 @pytest.mark.model
 def test_they_are_what_is_opened_where_it_pays(
     weights: Path,
-    able: bool,
+    amx: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At first use, without a file of their own; `as-shipped` does without."""
-    if not able:
-        return
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
     with LocalModel.load(str(weights), gpu_layers=0) as model:
         assert model.opened is not None

@@ -38,7 +38,7 @@ class Kernels:
     Without `repack` weights stay as they are in the file, and llama.cpp's kernels for weights that
     it has arranged anew, AMX among them, are not used. `compiled` is a library that
     `compile_kernels` made, None for llama.cpp's own attention and numpy's draws. With `int8` that
-    library holds the weights as well, as integers of 8 bits with a scale for each row, and
+    library holds the weights as well, as integers of 8 bits with a scale for 192 of a row, and
     multiplies them by AMX: see `c/weights.c`.
 
     Example: `Kernels(repack=False)`

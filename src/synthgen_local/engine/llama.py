@@ -354,7 +354,6 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
         yield
         return
     offer = _backend(kernels.compiled).synthgen_local_offer
-    offer.restype = ctypes.c_bool
     try:
         if not offer(what):
             raise ModelError(
@@ -378,6 +377,7 @@ def _backend(library: str) -> Any:
                     f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
                 )
             _loaded[library] = ctypes.CDLL(library)
+            _loaded[library].synthgen_local_offer.restype = ctypes.c_bool
         return _loaded[library]
 
 

@@ -323,10 +323,11 @@ static void weigh(const attention *a, int head, int d, scratch *s) {
 }
 
 bool takes_attention(const struct ggml_tensor *node) {
+  if (node->op != GGML_OP_FLASH_ATTN_EXT) return false;
   const struct ggml_tensor *q = node->src[0], *k = node->src[1], *v = node->src[2], *mask = node->src[3];
   float parameters[3]; /* scale, largest slope, cap */
   memcpy(parameters, node->op_params, sizeof parameters);
-  return node->op == GGML_OP_FLASH_ATTN_EXT && parameters[1] == 0 && parameters[2] == 0 && mask && !node->src[4] &&
+  return parameters[1] == 0 && parameters[2] == 0 && mask && !node->src[4] &&
          q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
          mask->type == GGML_TYPE_F16 && q->nb[0] == 4 && k->nb[0] == 2 && v->nb[0] == 2 && mask->nb[0] == 2 &&
          q->ne[0] % SPAN == 0 && k->ne[0] == q->ne[0] && v->ne[0] == q->ne[0] && k->ne[2] == v->ne[2] &&

@@ -86,13 +86,21 @@ static void free_backend(ggml_backend_t backend) {
   free(backend);
 }
 
-static bool calculate(struct ggml_tensor *node, workspace *at) {
+/* Whether a node is another look at what is there, and nothing is to be computed. */
+static bool is_view(const struct ggml_tensor *node) {
   switch (node->op) {
   case GGML_OP_NONE:
   case GGML_OP_RESHAPE:
   case GGML_OP_VIEW:
   case GGML_OP_PERMUTE:
   case GGML_OP_TRANSPOSE: return true;
+  default: return false;
+  }
+}
+
+static bool calculate(struct ggml_tensor *node, workspace *at) {
+  if (is_view(node)) return true;
+  switch (node->op) {
   case GGML_OP_FLASH_ATTN_EXT: return attend(node, at);
   case GGML_OP_MUL_MAT: return multiply(node, at);
   default: return step(node, at);
@@ -132,15 +140,7 @@ static bool takes(ggml_backend_dev_t from, const struct ggml_tensor *node) {
   if (node->op == GGML_OP_MUL_MAT) return from == &everything && takes_product(node);
   for (int i = 0; i < GGML_MAX_SRC && node->src[i]; i++)
     if (are_weights(node->src[i])) return false;
-  switch (node->op) {
-  case GGML_OP_NONE:
-  case GGML_OP_RESHAPE:
-  case GGML_OP_VIEW:
-  case GGML_OP_PERMUTE:
-  case GGML_OP_TRANSPOSE: return true;
-  case GGML_OP_FLASH_ATTN_EXT: return takes_attention(node);
-  default: return from == &everything && takes_step(node);
-  }
+  return is_view(node) || takes_attention(node) || (from == &everything && takes_step(node));
 }
 
 static void memory(ggml_backend_dev_t from, size_t *left, size_t *total) { (void)from, *left = *total = 0; }
