@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import ours
 from assignment import Assignment
+from numpy.typing import NDArray
 from works import WORKS, Work
 
 from synthgen_local import LocalModel
 from synthgen_local.engine import decoder
+from synthgen_local.engine.constraint import Constraint, Masks
 from synthgen_local.engine.model import Logits, Step
 from synthgen_local.engine.parallel import plan
 
@@ -98,7 +101,7 @@ class TimedContext:
 
 
 class TimedConstraint:
-    """A constraint whose masks are counted; the rest is its own."""
+    """A constraint that counts what it takes to steer and to go on; the rest is its own."""
 
     def __init__(self, constraint: Any, clock: Clock) -> None:
         self._constraint = constraint
@@ -106,7 +109,18 @@ class TimedConstraint:
 
     def __getattr__(self, name: str) -> Any:
         part = getattr(self._constraint, name)
-        return _timed(part, "mask", self._clock) if name in ("allowed", "steer", "take") else part
+        return _timed(part, "mask", self._clock) if name in ("steer", "take") else part
+
+
+class TimedMasks(Masks):
+    """Masks that are counted."""
+
+    clock: Clock
+
+    def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
+        """What may come next."""
+        with self.clock.measuring("mask"):
+            return super().of(constraints)
 
 
 def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..., Any]:
@@ -136,9 +150,12 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
 
     watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
     watching.decode = timed_decode
+    TimedMasks.clock = clock
+    cast("Any", decoder).Masks = TimedMasks
     try:
         yield
     finally:
+        cast("Any", decoder).Masks = Masks
         del watching.engine.open_context, watching.decode
 
 

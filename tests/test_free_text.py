@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from masks import allowed_by
 
 from synthgen_local.engine.free_text import FreeText
 from synthgen_local.engine.pieces import Pieces
@@ -62,7 +63,7 @@ def test_the_end_token_ends_and_writes_nothing() -> None:
 
 def test_what_is_allowed() -> None:
     """All bytes may be written and the end said; no other special token may."""
-    allowed = FreeText(PIECES, 9).allowed()
+    allowed = allowed_by(FreeText(PIECES, 9), TOKENIZER.vocab_size)
     special = {t for t in range(TOKENIZER.vocab_size) if TOKENIZER.is_special_token(t)}
 
     assert allowed[:0xF5].all()  # UTF-8 has no byte beyond

@@ -6,21 +6,23 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import llama_cpp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import mask_of
 from numpy.typing import NDArray
 
 from synthgen_local import DecodingError, LocalModel
 from synthgen_local.engine import kernels
 from synthgen_local.engine.kernels import Kernels, compile_kernels
 from synthgen_local.engine.llama import LlamaModel
-from synthgen_local.engine.model import ContextSize, Step
-from synthgen_local.engine.sampling import DrawFunction, compiled_draw, draw
+from synthgen_local.engine.mask import Mask
+from synthgen_local.engine.model import ContextSize, Logits, Step
+from synthgen_local.engine.sampling import Draw, compiled_draw, draw, draw_rows
 from synthgen_local.engine.weight_formats import divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
@@ -320,10 +322,23 @@ def test_attention_over_what_is_no_number_is_none(loaded: None, place: str) -> N
 # ---- the draw against numpy's -------------------------------------------------------------------
 
 
+class DrawOne(Protocol):
+    """A draw of one row."""
+
+    def __call__(self, logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
+        """Draw it."""
+        ...
+
+
 @pytest.fixture(scope="session")
-def ours(library: str) -> DrawFunction:
-    """The compiled draw."""
-    return compiled_draw(library)
+def ours(library: str) -> DrawOne:
+    """The compiled draw, of one row."""
+    rows = compiled_draw(library)
+
+    def one(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
+        return rows([logits], mask[None], temperature=temperature, uniforms=[uniform])[0]
+
+    return one
 
 
 @settings(max_examples=200, deadline=None)
@@ -336,7 +351,7 @@ def ours(library: str) -> DrawFunction:
     uniform=st.floats(0, 1, exclude_max=True),
 )
 def test_a_draw_is_numpys(
-    ours: DrawFunction,
+    ours: DrawOne,
     seed: int,
     blocks: int,
     part: float,
@@ -347,18 +362,19 @@ def test_a_draw_is_numpys(
     """The same token and mass, up to rounding: the token's neighbours may differ by that."""
     stream = np.random.default_rng(seed)
     logits = stream.normal(0, spread, blocks * 16).astype(np.float32)
-    allowed = (stream.random(len(logits)) < part).astype(np.uint8)
-    allowed[stream.integers(len(logits))] = 1
-    mine = ours(logits, allowed, temperature=temperature, uniform=uniform)
-    numpys = draw(logits, allowed, temperature=temperature, uniform=uniform)
+    allowed = stream.random(len(logits)) < part
+    allowed[stream.integers(len(logits))] = True
+    mask = mask_of(allowed)
+    mine = ours(logits, mask, temperature=temperature, uniform=uniform)
+    numpys = draw(logits, mask, temperature=temperature, uniform=uniform)
     scaled = logits.astype(np.float64) / (temperature or 1)
     weights = np.exp(scaled - scaled.max())
-    exact = np.log(weights[allowed != 0].sum() / weights.sum())
+    exact = np.log(weights[allowed].sum() / weights.sum())
     assert mine.log_allowed == pytest.approx(exact, abs=1e-4)
     assert allowed[mine.token]
     if mine.token != numpys.token:
         near = [
-            draw(logits, allowed, temperature=temperature, uniform=each).token
+            draw(logits, mask, temperature=temperature, uniform=each).token
             for each in (uniform - 1e-6, uniform + 1e-6)
             if 0 <= each < 1
         ]
@@ -367,37 +383,37 @@ def test_a_draw_is_numpys(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 17, 63])
-def test_logits_that_are_no_numbers_are_refused(ours: DrawFunction, bad: float, place: int) -> None:
+def test_logits_that_are_no_numbers_are_refused(ours: DrawOne, bad: float, place: int) -> None:
     """By whichever draw, wherever they are."""
     logits = np.zeros(64, np.float32)
     logits[place] = bad
     with pytest.raises(DecodingError, match="not finite"):
-        ours(logits, np.ones(64, np.uint8), temperature=1.0, uniform=0.5)
+        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5)
 
 
 @pytest.mark.parametrize("vocabulary", [48, 50])
 def test_what_the_model_finds_impossible_is_weighed_among_itself(
-    ours: DrawFunction, vocabulary: int
+    ours: DrawOne, vocabulary: int
 ) -> None:
     """Tokens below the reach of floats, and a vocabulary that does not fill vectors."""
     logits = np.full(vocabulary, -400, np.float32)
     logits[0], logits[7] = 0, -300
-    allowed = np.ones(vocabulary, np.uint8)
+    allowed = np.ones(vocabulary)
     allowed[0] = 0
-    found = ours(logits, allowed, temperature=1.0, uniform=0.5)
+    found = ours(logits, mask_of(allowed), temperature=1.0, uniform=0.5)
     assert found.token == 7
     assert found.log_allowed == pytest.approx(-300)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_where_nothing_is_possible(ours: DrawFunction, temperature: float) -> None:
+def test_where_nothing_is_possible(ours: DrawOne, temperature: float) -> None:
     """It is an error, and no token that is not allowed."""
     logits = np.full(64, -np.inf, np.float32)
     logits[0] = 0
-    allowed = np.ones(64, np.uint8)
+    allowed = np.ones(64)
     allowed[0] = 0
     with pytest.raises(DecodingError, match="impossible"):
-        ours(logits, allowed, temperature=temperature, uniform=0.5)
+        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5)
 
 
 def test_a_library_that_does_not_load(tmp_path: Path) -> None:
@@ -423,12 +439,42 @@ def test_a_library_that_others_may_write_is_compiled_anew(tmp_path: Path) -> Non
     assert compiled.read_bytes() == whole
 
 
-def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawFunction) -> None:
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 20), threads=st.integers(1, 4))
+def test_rows_are_drawn_as_each_alone(library: str, seed: int, rows: int, threads: int) -> None:
+    """To the bit, whoever their neighbours and however many threads; what is left to numpy, too."""
+    stream = np.random.default_rng(seed)
+    logits = stream.normal(0, 3, (rows, 512)).astype(np.float32)
+    logits[stream.integers(rows), 1:] = -400
+    masks = np.array([mask_of(stream.random(512) < 0.5) for _ in range(rows)])
+    masks[:, 0] = masks[:, 0] & ~1 | 2
+    uniforms = stream.random(rows).tolist()
+    drawn = compiled_draw(library)
+    together = drawn(logits, masks, temperature=0.7, uniforms=uniforms, threads=threads)
+    alone = [
+        drawn([logits[row]], masks[row : row + 1], temperature=0.7, uniforms=[uniforms[row]])[0]
+        for row in range(rows)
+    ]
+    assert together == alone
+    numpys = draw_rows(logits, masks, temperature=0.7, uniforms=uniforms)
+    assert [draw.log_allowed for draw in together] == pytest.approx(
+        [draw.log_allowed for draw in numpys], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("size", [64, 50])
+def test_an_empty_mask_is_an_error(ours: DrawOne, size: int) -> None:
+    """A grammar that allows nothing is to blame, not the weights."""
+    with pytest.raises(DecodingError, match="no token is allowed"):
+        ours(np.zeros(size, np.float32), mask_of(np.zeros(size)), temperature=1.0, uniform=0.5)
+
+
+def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawOne) -> None:
     """It is never drawn."""
     logits = np.zeros(64, np.float32)
     logits[::2] = -np.inf
     found = {
-        ours(logits, np.ones(64, np.uint8), temperature=1.0, uniform=u / 200).token
+        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=u / 200).token
         for u in range(200)
     }
     assert found == set(range(1, 64, 2))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Optional
 
 import numpy as np
 import pytest
+from masks import allowed_by
 from pydantic import BaseModel, Field
 
 from synthgen_local import LocalModel, SchemaError, TabularGenerator, UsageError
@@ -85,7 +86,7 @@ def test_none_leaves_null_to_the_model(random_model: LocalModel) -> None:
     greedy = NullRates(tokens, NullPlace([grammar.shape], usual=0.5), temperature=0).start()
     logits = np.random.default_rng(0).normal(size=tokens.tokenizer.vocab_size).astype(np.float32)
     for row in (free, even, greedy):
-        row.allowed()
+        allowed_by(row, len(logits))
     assert (free.steer(logits) == logits).all()
     assert (greedy.steer(logits) == logits).all()
     assert (even.steer(logits) != logits).any()

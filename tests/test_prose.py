@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import allowed_by
 
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.line import ends_sentence, fits_a_line, places
@@ -134,7 +135,7 @@ def test_no_choice_of_tokens_breaks_a_promise(
     liked = data.draw(st.lists(st.sampled_from(b"abT5 .,-!\"'"), min_size=1, max_size=3))
     tokens = 0
     while not prose.finished:
-        allowed = prose.allowed().nonzero()[0].tolist()
+        allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
         assert allowed, (prose.text(), values, length)
         usual = [token for token in liked if token in allowed] or allowed
         token = usual[tokens % len(usual)] if tokens % 7 else allowed[tokens % len(allowed)]
@@ -149,7 +150,7 @@ def take(prose: Prose, text: str) -> None:
     data = list(text.encode())
     while data:
         token = data.pop(0)
-        assert prose.allowed()[token]
+        assert allowed_by(prose, len(PIECES.line))[token]
         forced = list(prose.take(token, np.random.default_rng(0)))
         assert data[: len(forced)] == forced
         del data[: len(forced)]
@@ -158,7 +159,7 @@ def take(prose: Prose, text: str) -> None:
 def finish(prose: Prose, letter: str) -> str:
     """Write the letter wherever it is allowed, else the first token that is, to the end."""
     while not prose.finished:
-        allowed = prose.allowed().nonzero()[0].tolist()
+        allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
         assert allowed, prose.text()
         token = ord(letter) if ord(letter) in allowed else allowed[0]
         prose.take(token, np.random.default_rng(0))
@@ -189,9 +190,9 @@ def test_a_value_is_not_forced_before_its_room_is_needed() -> None:
     prose = Prose(PIECES, entries(["blue"]), Length(Range(0, 60)))
     take(prose, "x.y")
 
-    assert prose.allowed()[list(b'xyz,.!"- ')].all()
+    assert allowed_by(prose, len(PIECES.line))[list(b'xyz,.!"- ')].all()
     take(prose, "y" * 48)
-    assert prose.allowed().nonzero()[0].tolist() == sorted(b" ,")
+    assert allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist() == sorted(b" ,")
 
 
 def test_values_against_the_model() -> None:
@@ -217,7 +218,7 @@ def test_a_line_break_is_an_end(token: int) -> None:
     logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
     logits[token] = 9
 
-    assert prose.allowed()[END]
+    assert allowed_by(prose, len(PIECES.line))[END]
     assert prose.steer(logits).argmax() == END
 
 

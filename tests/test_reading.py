@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llguidance import LLMatcher
+from masks import allowed_by
 
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.model import Logits
@@ -36,7 +37,7 @@ def start(shape: Shape, passage: str, written: str = "") -> Reading:
     reading = Reading(Grammar(TOKENIZER, lark).start(), passage)
     taken = len(reading.text())
     while taken < len(written.encode()):
-        reading.allowed()
+        allowed_by(reading, TOKENIZER.vocab_size)
         taken += 1 + len(reading.take(written.encode()[taken], STREAM))
     assert reading.text().startswith(written)
     return reading
@@ -51,7 +52,7 @@ def logits(likes: Mapping[str, float]) -> Logits:
 
 
 def likeliest(reading: Reading, made: Logits) -> int:
-    allowed = reading.allowed().astype(bool)
+    allowed = allowed_by(reading, len(made))
     return int(np.where(allowed, reading.steer(made), -np.inf).argmax())
 
 
@@ -162,8 +163,8 @@ def test_what_is_allowed_never_changes(seed: int) -> None:
     while not plain.finished:
         made = stream.standard_normal(TOKENIZER.vocab_size, dtype=np.float32)
         before = made.copy()
-        allowed = plain.allowed()
-        assert (reading.allowed() == allowed).all()
+        allowed = allowed_by(plain, len(made))
+        assert (allowed_by(reading, len(made)) == allowed).all()
         steered = reading.steer(made)
         assert np.isfinite(steered).all()
         assert (made == before).all()
@@ -177,7 +178,7 @@ def test_what_is_allowed_never_changes(seed: int) -> None:
 def test_outside_of_lists_the_logits_are_the_models() -> None:
     """Before a string of a record is begun nothing is preferred."""
     reading, made = start(FILMS, "Ann in Bob", '{"Actor":"'), logits({})
-    reading.allowed()
+    allowed_by(reading, TOKENIZER.vocab_size)
 
     assert (reading.steer(made) == made).all()
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from masks import mask_of
 
-from synthgen_local.engine.sampling import allowed_tokens, draw, row_stream
+from synthgen_local.engine.sampling import draw, row_stream
 
 VOCABULARY = 1000
 
@@ -27,7 +28,7 @@ def test_draws_only_what_is_allowed(seed: int, ids: set[int], uniform: float) ->
     allowed[list(ids)] = 1
 
     for spread in (0.0, 1.0, 100.0, 1e4):
-        drawn = draw(logits_of(seed, spread), allowed, temperature=1.0, uniform=uniform)
+        drawn = draw(logits_of(seed, spread), mask_of(allowed), temperature=1.0, uniform=uniform)
         assert drawn.token in ids
         assert drawn.log_allowed <= 0
 
@@ -37,10 +38,11 @@ def test_frequencies_are_the_softmax() -> None:
     logits = logits_of(0, 2.0)
     allowed = np.zeros(VOCABULARY, dtype=np.uint8)
     allowed[::100] = 1
+    mask = mask_of(allowed)
     weights = np.exp(logits[::100].astype(float))
     expected = weights / weights.sum()
     tokens = [
-        draw(logits, allowed, temperature=1.0, uniform=(i + 0.5) / 5000).token for i in range(5000)
+        draw(logits, mask, temperature=1.0, uniform=(i + 0.5) / 5000).token for i in range(5000)
     ]
 
     counts = np.bincount(tokens, minlength=VOCABULARY)[::100] / 5000
@@ -51,10 +53,11 @@ def test_temperature_sharpens() -> None:
     """At temperature 0 the likeliest allowed token is drawn; at a high one, many are."""
     logits, allowed = logits_of(0, 2.0), np.ones(VOCABULARY, dtype=np.uint8)
     allowed[int(logits.argmax())] = 0
+    mask = mask_of(allowed)
     best = int(np.where(allowed, logits, -np.inf).argmax())
 
-    assert {draw(logits, allowed, temperature=0, uniform=u / 9).token for u in range(9)} == {best}
-    assert len({draw(logits, allowed, temperature=9, uniform=u / 50).token for u in range(50)}) > 40
+    assert {draw(logits, mask, temperature=0, uniform=u / 9).token for u in range(9)} == {best}
+    assert len({draw(logits, mask, temperature=9, uniform=u / 50).token for u in range(50)}) > 40
 
 
 def test_log_allowed_is_the_mass_of_the_mask() -> None:
@@ -64,18 +67,12 @@ def test_log_allowed_is_the_mass_of_the_mask() -> None:
     half = every.copy()
     half[::2] = 0
 
-    assert draw(logits, every, temperature=1.0, uniform=0.3).log_allowed == pytest.approx(0)
-    assert draw(logits, half, temperature=1.0, uniform=0.3).log_allowed == pytest.approx(
+    assert draw(logits, mask_of(every), temperature=1.0, uniform=0.3).log_allowed == pytest.approx(
+        0
+    )
+    assert draw(logits, mask_of(half), temperature=1.0, uniform=0.3).log_allowed == pytest.approx(
         np.log(0.5)
     )
-
-
-def test_allowed_tokens_reads_llguidance_bits() -> None:
-    """Bit i of word i // 32 is token i."""
-    mask = np.zeros(2, dtype=np.int32)
-    mask[1] = 1 << 3
-
-    assert np.flatnonzero(allowed_tokens(mask, 40)).tolist() == [35]
 
 
 def test_streams_are_independent() -> None:

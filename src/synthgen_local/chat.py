@@ -213,7 +213,8 @@ class _Heard:
         self._constraint = constraint
         self._reader = reader
         self._said = 0
-        self.allowed = constraint.allowed
+        self.matcher = constraint.matcher
+        self.narrow = constraint.narrow
         self.steer = constraint.steer
         self.text = constraint.text
         self.close = constraint.close

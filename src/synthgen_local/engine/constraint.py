@@ -13,12 +13,12 @@ from typing import Protocol
 
 import llguidance.numpy as lln
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
+from .mask import Mask, has, masks, write_tokens
 from .model import Logits
-from .sampling import allowed_tokens
 
 _LIMITS = LLParserLimits(step_lexer_fuel=20_000_000, max_lexer_states=1_000_000)
 """Room for regular expressions with many states, such as the multiples of 13753."""
@@ -32,10 +32,15 @@ class Constraint(Protocol):
         """Whether the row is whole: nothing is asked of it any more but its text."""
         ...
 
-    def allowed(self) -> NDArray[np.uint8]:
-        """1 for each token that may come next, shape (vocabulary,); at least one may.
+    @property
+    def matcher(self) -> LLMatcher | None:
+        """The grammar that says what may come next, or None for a constraint without one."""
+        ...
 
-        Raises DecodingError if none may.
+    def narrow(self, mask: Mask) -> None:
+        """Leave in a mask what may come next; it holds what the matcher says, if there is one.
+
+        Raises DecodingError if the grammar has come to no good.
         """
         ...
 
@@ -57,6 +62,34 @@ class Constraint(Protocol):
     def close(self) -> None:
         """The row is over, or will start again from the beginning."""
         ...
+
+
+class Masks:
+    """What may come next in each of at most `rows` rows, asked of all grammars at once.
+
+    Example: `Masks(32, vocabulary=49152, threads=1).of([grammar.start()]).shape == (1, 1536)`
+    """
+
+    def __init__(self, rows: int, vocabulary: int, threads: int) -> None:
+        self._masks = masks(rows, vocabulary)
+        self._executor = LLExecutor(threads)
+
+    def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
+        """Return the mask of each constraint; the next call writes over them.
+
+        Raises DecodingError if a grammar has come to no good.
+        """
+        found = self._masks[: len(constraints)]
+        matchers = [
+            (matcher, row)
+            for row, constraint in enumerate(constraints)
+            if (matcher := constraint.matcher) is not None
+        ]
+        if matchers:
+            lln.fill_next_token_bitmask_par(self._executor, matchers, found)
+        for constraint, mask in zip(constraints, found, strict=True):
+            constraint.narrow(mask)
+        return found
 
 
 class Grammar:
@@ -107,25 +140,21 @@ class GrammarConstraint:
         self._tokenizer = grammar.tokenizer
         self._forcing = grammar.forcing
         self._tokens = list(grammar.head)
-        self._matcher = matcher
-        self._bitmask = lln.allocate_token_bitmask(1, grammar.tokenizer.vocab_size)
+        self.matcher = matcher
         self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
 
     @property
     def finished(self) -> bool:
         """Whether the grammar admits nothing more."""
-        return bool(self._matcher.is_stopped())
+        return bool(self.matcher.is_stopped())
 
-    def allowed(self) -> NDArray[np.uint8]:
+    def narrow(self, mask: Mask) -> None:  # noqa: ARG002
         """The grammar's mask."""
-        matcher, bitmask = self._matcher, self._bitmask
-        lln.fill_next_token_bitmask(matcher, bitmask)
-        if matcher.is_error() or not bitmask.any():
-            reason = (matcher.get_error() or "no token is allowed").splitlines()[0]
+        if self.matcher.is_error():
+            reason = self.matcher.get_error().splitlines()[0]
             raise DecodingError(
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
             )
-        return allowed_tokens(bitmask[0], self._tokenizer.vocab_size)
 
     def steer(self, logits: Logits) -> Logits:
         """The model's own logits."""
@@ -133,7 +162,7 @@ class GrammarConstraint:
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Accept a token and what the grammar forces after it."""
-        matcher = self._matcher
+        matcher = self.matcher
         matcher.consume_token(token)
         forced: list[int] = []
         if self._forcing and not matcher.is_stopped():
@@ -154,7 +183,7 @@ class GrammarConstraint:
 
     def close(self) -> None:
         """Leave the matcher to another row."""
-        self._idle.append(self._matcher)
+        self._idle.append(self.matcher)
 
 
 class Limited:
@@ -170,7 +199,7 @@ class Limited:
         self._constraint = constraint
         self._left = most
         self._late = most // 2
-        self._end_tokens = list(end_tokens)
+        self._end_tokens = np.array(end_tokens, dtype=np.int64)
         self.steer = constraint.steer
         self.close = constraint.close
         self.cut = most <= 0 and not constraint.finished
@@ -180,14 +209,18 @@ class Limited:
         """Whether the row is whole, or cut."""
         return self.cut or self._constraint.finished
 
-    def allowed(self) -> NDArray[np.uint8]:
+    @property
+    def matcher(self) -> LLMatcher | None:
+        """The constraint's own."""
+        return self._constraint.matcher
+
+    def narrow(self, mask: Mask) -> None:
         """The constraint's own tokens; late, only its ends if there are any."""
-        allowed = self._constraint.allowed()
-        if self._left <= self._late and allowed[self._end_tokens].any():
-            ends = np.zeros_like(allowed)
-            ends[self._end_tokens] = allowed[self._end_tokens]
-            return ends
-        return allowed
+        self._constraint.narrow(mask)
+        if self._left <= self._late:
+            ends = self._end_tokens[has(mask, self._end_tokens)]
+            if len(ends):
+                write_tokens(mask, ends)
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a token and what must follow it, as far as there is room."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import DecodingError
-from .constraint import Constraint, Grammar
+from .constraint import Constraint, Grammar, Masks
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
 from .sampling import row_stream
@@ -224,6 +224,8 @@ class Decoder:
             self._first_logits = prefix.logits
         self._free_cells = context.size.cells - len(job.prompt)
         self._branches = 0
+        size = context.size
+        self._masks = Masks(size.slots, len(self._first_logits), size.threads)
 
     def run(
         self, queue: RowQueue, cancelled: Callable[[], bool] = lambda: False
@@ -235,57 +237,64 @@ class Decoder:
         active: list[_Row] = []
         slots = list(range(self._context.size.slots))
         while not cancelled():
-            while slots and (ticket := queue.pop()) is not None:
-                row = self._start(ticket, slots.pop())
-                if row.constraint.finished:
-                    slots.append(row.slot)
-                    yield self._finish(row)
-                else:
-                    active.append(row)
+            while begun := self._begin(queue, slots):
+                active += begun
+                yield from self._finished(active, slots)
             if not active:
                 return
             self._pass(self._fitting(active, slots, queue))
-            finished = [row for row in active if row.constraint.finished]
-            active = [row for row in active if not row.constraint.finished]
-            for row in finished:
-                slots.append(row.slot)
-                yield self._finish(row)
+            yield from self._finished(active, slots)
+
+    def _begin(self, queue: RowQueue, slots: list[int]) -> list[_Row]:
+        """Begin a row in each free slot, as long as there are rows.
+
+        Those without tokens of their own draw their first from the prompt's logits.
+        """
+        rows: list[_Row] = []
+        while slots and (ticket := queue.pop()) is not None:
+            rows.append(self._start(ticket, slots.pop()))
+        drawing = [row for row in rows if not (row.pending or row.constraint.finished)]
+        self._draw(drawing, [self._first_logits] * len(drawing))
+        return rows
 
     def _start(self, ticket: Ticket, slot: int) -> _Row:
-        """Begin a row; without tokens of its own, its first is drawn from the prompt's logits."""
         start = self._job.start(ticket.row)
         stream = row_stream(self._job.seed, ticket.row, len(ticket.rejections))
-        row = _Row(ticket, slot, start.constraint, stream, start.suffix, len(start.suffix))
         if not start.constraint.finished:
             self._context.fork(slot)
-            if not start.suffix:
-                self._draw(row, self._first_logits)
-        return row
+        return _Row(ticket, slot, start.constraint, stream, start.suffix, len(start.suffix))
 
     def _pass(self, groups: list[list[_Row]]) -> None:
         """One forward pass over all rows in flight, and a draw for each."""
         steps = [Step([row.slot for row in rows], rows[0].pending) for rows in groups]
         logits = self._context.decode(steps)
-        for rows, step, row_logits in zip(groups, steps, logits, strict=True):
+        for rows, step in zip(groups, steps, strict=True):
             self._branches += 1
             self._free_cells -= len(step.tokens)
             segment = _Segment(len(step.tokens), len(rows))
             for row in rows:
                 row.branch = self._branches
                 row.segments.append(segment)
-                self._draw(row, row_logits)
+        pairs = [(row, found) for rows, found in zip(groups, logits, strict=True) for row in rows]
+        self._draw([row for row, _ in pairs], [found for _, found in pairs])
 
-    def _draw(self, row: _Row, logits: Logits) -> None:
-        """Draw a token, take what its constraint then forces, and leave both pending."""
-        constraint, temperature = row.constraint, self._job.temperature
-        allowed = constraint.allowed()
-        steered = constraint.steer(logits)
-        uniform = row.stream.random()
-        drawn = self._context.draw(steered, allowed, temperature=temperature, uniform=uniform)
-        row.pending = (drawn.token, *constraint.take(drawn.token, row.stream))
-        row.tokens += len(row.pending)
-        row.drawn += 1
-        row.log_weight += drawn.log_allowed
+    def _draw(self, rows: Sequence[_Row], logits: Sequence[Logits]) -> None:
+        """Draw a token for each row, take what is then forced, and leave both pending."""
+        if not rows:
+            return
+        masks = self._masks.of([row.constraint for row in rows])
+        draws = self._context.draw(
+            [row.constraint.steer(found) for row, found in zip(rows, logits, strict=True)],
+            masks,
+            temperature=self._job.temperature,
+            uniforms=[row.stream.random() for row in rows],
+            threads=self._context.size.threads,
+        )
+        for row, drawn in zip(rows, draws, strict=True):
+            row.pending = (drawn.token, *row.constraint.take(drawn.token, row.stream))
+            row.tokens += len(row.pending)
+            row.drawn += 1
+            row.log_weight += drawn.log_allowed
 
     def _fitting(self, active: list[_Row], slots: list[int], queue: RowQueue) -> list[list[_Row]]:
         """Rows to be evaluated as one, after putting back the youngest until all fit.
@@ -313,7 +322,12 @@ class Decoder:
             if segment.users == 0:
                 self._free_cells += segment.cells
 
-    def _finish(self, row: _Row) -> Decoded:
-        text = row.constraint.text()
-        self._release(row)
-        return Decoded(row.ticket, text, row.tokens, row.drawn, row.log_weight)
+    def _finished(self, active: list[_Row], slots: list[int]) -> Iterator[Decoded]:
+        """Yield the rows that are whole, without them in `active`, their slots free."""
+        finished = [row for row in active if row.constraint.finished]
+        active[:] = [row for row in active if not row.constraint.finished]
+        for row in finished:
+            text = row.constraint.text()
+            self._release(row)
+            slots.append(row.slot)
+            yield Decoded(row.ticket, text, row.tokens, row.drawn, row.log_weight)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .mask import Mask, write
 from .model import Logits
 from .pieces import Pieces
 
@@ -20,6 +20,8 @@ class FreeText:
     Example: `FreeText(pieces, most=100, stop=["END"])`
     """
 
+    matcher = None
+
     def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
         self._pieces = pieces
         self._left = most
@@ -28,9 +30,9 @@ class FreeText:
         self.finished = False
         self.cut = False  # at the most tokens
 
-    def allowed(self) -> NDArray[np.uint8]:
+    def narrow(self, mask: Mask) -> None:
         """Everything but special tokens that are no end."""
-        return self._pieces.speech
+        write(mask, self._pieces.speech)
 
     def steer(self, logits: Logits) -> Logits:
         """The model's own logits."""

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from ..errors import DecodingError, ModelError
 from .kernels import PLAIN, Kernels
 from .model import MASK_SLICES, ContextSize, Logits, Step
-from .sampling import DrawFunction, compiled_draw, draw
+from .sampling import DrawFunction, compiled_draw, draw_rows
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
@@ -94,7 +94,7 @@ class LlamaModel:
                 "This build of llama.cpp cannot offload layers to a GPU.",
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
             )
-        self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw
+        self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw_rows
         self._kernels = PLAIN if self.on_gpu else kernels
         self._model = _load(path, gpu_layers, self._kernels)
         vocab = llama_cpp.llama_model_get_vocab(self._model)

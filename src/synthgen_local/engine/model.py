@@ -68,7 +68,7 @@ class Context(Protocol):
 
     @property
     def draw(self) -> DrawFunction:
-        """How a token is drawn from its logits: `sampling.draw`, or what is faster."""
+        """How tokens are drawn from their logits: `sampling.draw_rows`, or what is faster."""
         ...
 
     def fork(self, slot: int) -> None:

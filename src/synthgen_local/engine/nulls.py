@@ -20,6 +20,7 @@ from llguidance import LLTokenizer
 from numpy.typing import NDArray
 
 from .constraint import Grammar, GrammarConstraint
+from .mask import Mask, flags, has, remove, size
 from .model import Logits
 
 _NO_TOKENS = np.empty(0, dtype=np.int64)
@@ -89,7 +90,8 @@ class NullRatesConstraint:
         self._pieces = pieces
         self._scan = scan
         self._scan.read(row.text().encode())
-        self._allowed = np.empty(0, dtype=np.uint8)
+        self._mask: Mask = np.empty(0, dtype=np.int32)
+        self.matcher = row.matcher
         self.text = row.text
         self.close = row.close
 
@@ -98,28 +100,29 @@ class NullRatesConstraint:
         """Whether the grammar admits nothing more."""
         return self._row.finished
 
-    def allowed(self) -> NDArray[np.uint8]:
+    def narrow(self, mask: Mask) -> None:
         """The grammar's mask, without tokens that write past a place where null may stand.
 
         So that each such place is a draw of its own.
         """
-        allowed = self._row.allowed()
+        self._row.narrow(mask)
+        self._mask = mask
         long = self._scan.long(self._pieces)
-        long = long[allowed[long] != 0]
+        if not len(long):
+            return
+        long = long[has(mask, long)]
         skipping = [int(token) for token in long if self._skips(int(token))]
-        if skipping and int(allowed.sum()) > len(skipping):
-            allowed[skipping] = 0
-        self._allowed = allowed
-        return allowed
+        if skipping and size(mask) > len(skipping):
+            remove(mask, skipping)
 
     def steer(self, logits: Logits) -> Logits:
         """Give null its share of the mass."""
         rate = self._scan.null_rate
         if rate is None:
             return logits
-        first = self._pieces.first
-        null = (self._allowed != 0) & (first == ord("n"))
-        other = (self._allowed != 0) & ~null & (first != ord("]"))
+        first, allowed = self._pieces.first, flags(self._mask, len(logits))
+        null = allowed & (first == ord("n"))
+        other = allowed & ~null & (first != ord("]"))
         if not null.any() or not other.any():
             return logits
         steered = logits.copy()

@@ -55,8 +55,8 @@ class Pieces:
             elif piece:
                 self._add(token, piece)
         self.over = np.array(over)
-        self.speech = np.array([bool(piece) for piece in self._bytes], dtype=np.uint8)
-        self.speech[self.end_tokens] = 1
+        self.speech = np.array([bool(piece) for piece in self._bytes])
+        self.speech[self.end_tokens] = True
         continuation = {bytes([byte]) for byte in range(0x80, 0xC0)}
         if not continuation <= set(self._bytes):  # a character that is begun could not be ended
             self.line &= self.whole

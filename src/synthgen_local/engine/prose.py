@@ -10,7 +10,7 @@ Knows tokens and characters. Where the values come from is somebody else's busin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DecodingError
 from .line import STOPS, ends_sentence, joins, places, sentences, starts_word, without_stops
+from .mask import Mask, write, write_tokens
 from .model import Logits
 from .pieces import Pieces
 
@@ -147,6 +148,8 @@ class Prose:
     Example: `Prose(pieces, [Entry.of("blue", pieces)], Length(Range(0, 200)))`
     """
 
+    matcher = None
+
     def __init__(
         self,
         pieces: Pieces,
@@ -182,15 +185,20 @@ class Prose:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def allowed(self) -> NDArray[np.uint8]:
+    def narrow(self, mask: Mask) -> None:
         """What keeps the promises whatever is drawn later."""
         pieces, room = self._pieces, self._room
         if self._entering:
-            return self._only(way[0] for way in self._entering)
-        if self._tail.unfinished:
-            mask = pieces.after(self._tail.unfinished) & (pieces.characters <= room.characters)
-            return _bytes(mask)
-        mask = self._fitting()
+            write_tokens(mask, [way[0] for way in self._entering])
+        elif self._tail.unfinished:
+            going_on = pieces.after(self._tail.unfinished)
+            write(mask, going_on & (pieces.characters <= room.characters))
+        else:
+            write(mask, self._allowed())
+
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Which tokens may come next where neither a value nor a character has been begun."""
+        pieces, mask = self._pieces, self._fitting()
         if self._due and self._tight(_LIST):
             self._listed = True
             mask &= pieces.joins & (self._tail.in_word and not self._unsure)
@@ -203,7 +211,7 @@ class Prose:
             mask[pieces.end_tokens] = True
         if not mask.any():
             raise DecodingError("A text cannot go on within its limits.", hint="Widen its length.")
-        return _bytes(mask)
+        return mask
 
     def steer(self, logits: Logits) -> Logits:
         """Add the bonuses; a line break is as good as an end token."""
@@ -447,15 +455,6 @@ class Prose:
     def _end_bonus(self) -> float:
         target = max(self._length.characters.minimum, 160)
         return _END_BONUS * max(0.0, len(self._tail.text) / target - 1)
-
-    def _only(self, tokens: Iterable[int]) -> NDArray[np.uint8]:
-        mask = np.zeros(len(self._pieces.line), dtype=np.uint8)
-        mask[list(tokens)] = 1
-        return mask
-
-
-def _bytes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return mask.view(np.uint8)
 
 
 def _log_mass(logits: Logits) -> float:

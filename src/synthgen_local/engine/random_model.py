@@ -15,7 +15,7 @@ import numpy as np
 from llguidance import LLTokenizer
 
 from .model import ContextSize, Logits, Step
-from .sampling import DrawFunction, draw
+from .sampling import DrawFunction, draw_rows
 
 _SPREAD = 2.0  # standard deviation of the logits: some tokens likely, none certain
 
@@ -55,7 +55,7 @@ class RandomContext:
 
     def __init__(self, size: ContextSize, vocabulary: int, salt: int) -> None:
         self.size = size
-        self.draw: DrawFunction = draw
+        self.draw: DrawFunction = draw_rows
         self._vocabulary = vocabulary
         self._prefix = hashlib.blake2b(salt.to_bytes(8, "little"), digest_size=16)
         self._text = b""

@@ -18,10 +18,10 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .constraint import GrammarConstraint
 from .line import ends_sentence
+from .mask import Mask, flags
 from .model import Logits
 
 _BACKWARDS = 12.0  # what a token costs that can only go back, or on when no name is left, in nats
@@ -52,17 +52,18 @@ class Reading:
         self._scan = _Scan()
         self._scan.read(constraint.text())
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._allowed = np.empty(0, dtype=np.uint8)
+        self._mask: Mask = np.empty(0, dtype=np.int32)
+        self.matcher = constraint.matcher
 
     @property
     def finished(self) -> bool:
         """Whether the grammar admits nothing more."""
         return self._constraint.finished
 
-    def allowed(self) -> NDArray[np.uint8]:
+    def narrow(self, mask: Mask) -> None:
         """The grammar's mask."""
-        self._allowed = self._constraint.allowed()
-        return self._allowed
+        self._constraint.narrow(mask)
+        self._mask = mask
 
     def steer(self, logits: Logits) -> Logits:
         """Make tokens rare that would take what the list has, or go back."""
@@ -77,7 +78,7 @@ class Reading:
         named = bool(scan.items) and all(map(self._is_name, scan.items))
         ends = named and not self._names_after(scan)
         first: list[tuple[int, int]] = []
-        for token in map(int, np.flatnonzero(self._allowed)):
+        for token in map(int, np.flatnonzero(flags(self._mask, len(logits)))):
             piece = (unfinished + self._constraint.piece(token)).decode(errors="ignore")
             begun = scan.after(piece)
             if begun is not None and scan.in_list and begun not in ahead:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
+from .mask import Mask, flags
 from .model import Logits
 
 _BLOCK = 256  # tokens
 _LEAST = 1e-25  # what allowed tokens weigh together, where the likeliest token weighs 1
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """A token, and the log of the probability mass that the mask left to the model."""
 
     token: int
@@ -30,12 +30,18 @@ class Draw:
 
 
 class DrawFunction(Protocol):
-    """`draw`, or what does the same."""
+    """`draw` for all rows of a pass, or what does the same."""
 
     def __call__(
-        self, logits: Logits, allowed: NDArray[np.uint8], *, temperature: float, uniform: float
-    ) -> Draw:
-        """Draw a token."""
+        self,
+        logits: Sequence[Logits],
+        masks: NDArray[np.int32],
+        *,
+        temperature: float,
+        uniforms: Sequence[float],
+        threads: int = 1,
+    ) -> list[Draw]:
+        """Draw a token for each row; `masks` has their masks in its rows, in the same order."""
         ...
 
 
@@ -63,29 +69,33 @@ def row_stream(seed: int, row: int, attempt: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(row, attempt)))
 
 
-def allowed_tokens(bitmask: NDArray[np.int32], vocabulary: int) -> NDArray[np.uint8]:
-    """Return 1 for each token whose bit is set and 0 for the others, shape (vocabulary,).
-
-    `bitmask` is llguidance's: bit i of word i // 32, shape (ceil(vocabulary / 32),).
-    """
-    return np.unpackbits(bitmask.view(np.uint8), bitorder="little", count=vocabulary)
-
-
-def draw(
-    logits: Logits,
-    allowed: NDArray[np.uint8],
+def draw_rows(
+    logits: Sequence[Logits],
+    masks: NDArray[np.int32],
     *,
     temperature: float,
-    uniform: float,
-) -> Draw:
+    uniforms: Sequence[float],
+    threads: int = 1,  # noqa: ARG001 numpy has one
+) -> list[Draw]:
+    """Draw a token for each row by `draw`. A `DrawFunction`.
+
+    Example: `draw_rows([logits], masks, temperature=1.0, uniforms=[0.5])[0].token`
+    """
+    return [
+        draw(row, mask, temperature=temperature, uniform=uniform)
+        for row, mask, uniform in zip(logits, masks, uniforms, strict=True)
+    ]
+
+
+def draw(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
     """Draw an allowed token by inverting the distribution function at `uniform` in [0, 1).
 
-    `logits` and `allowed` have shape (vocabulary,); at least one token is allowed.
+    `logits` has shape (vocabulary,); `mask` has at least one token of it.
     Temperature 0 takes the likeliest token. `log_allowed` is the log of the mass of the
     allowed tokens in the unmasked distribution at the same temperature (at 1 for 0). Raises
-    DecodingError for logits that are not numbers.
+    DecodingError for logits that are not numbers, and for an empty mask.
 
-    Example: `draw(logits, allowed, temperature=1.0, uniform=0.5).token`
+    Example: `draw(logits, mask, temperature=1.0, uniform=0.5).token`
     """
     scaled = logits if temperature in (0, 1) else logits / np.float32(temperature)
     peak = float(scaled.max())  # NaN if one of them is
@@ -93,6 +103,11 @@ def draw(
         raise DecodingError(
             "The model's logits are not finite numbers.",
             hint="Its weights are damaged: fetch it again.",
+        )
+    allowed = flags(mask, len(logits))
+    if not allowed.any():
+        raise DecodingError(
+            "The grammar cannot go on: no token is allowed.", hint="Simplify the field's pattern."
         )
     weights = np.subtract(scaled, np.float32(peak))
     np.exp(weights, out=weights)  # the one pass over the vocabulary that costs: all else is cheap
@@ -108,7 +123,7 @@ def draw(
         log_allowed = min(0.0, math.log(mass / total))
     else:  # allowed tokens are at the end of float32's reach: weigh them among themselves
         reached = scaled if tokens is None else scaled[tokens]
-        summit = float(scaled[allowed != 0].max(initial=-np.inf))
+        summit = float(scaled[allowed].max(initial=-np.inf))
         if not math.isfinite(summit):
             raise DecodingError(
                 "The model takes all that may follow for impossible.",
@@ -120,49 +135,63 @@ def draw(
         blocks = _block_sums(weights)
         log_allowed = summit - peak + math.log(float(blocks[-1]) / total)
     if temperature == 0:
-        return Draw(_likeliest(scaled, allowed), log_allowed)
+        return Draw(int(np.where(allowed, scaled, -np.inf).argmax()), log_allowed)
     index = _invert(weights, blocks, uniform)
     return Draw(index if tokens is None else int(tokens[index]), log_allowed)
 
 
 def compiled_draw(library: str) -> DrawFunction:
-    """Return `draw` as the library's `c/draw.c` computes it: three times as fast.
+    """Return `draw_rows` as the library's `c/draw.c` computes it: several times as fast.
 
     What that leaves to numpy, temperature 0 among it, `draw` does. Raises DecodingError if the
     library cannot be loaded.
 
-    Example: `compiled_draw(compile_kernels(folder))(logits, allowed, temperature=1.0, uniform=0.5)`
+    Example: `compiled_draw(library)([logits], masks, temperature=1.0, uniforms=[0.5])`
     """
     try:
         function = ctypes.CDLL(library).synthgen_draw
     except (OSError, AttributeError) as error:
         raise DecodingError(f"{library} cannot be loaded: {error}", hint="Delete it.") from error
-    pointer, number = ctypes.c_void_p, ctypes.c_double
-    function.argtypes = [pointer, pointer, ctypes.c_int, ctypes.c_float, number, pointer]
+    pointer, size = ctypes.c_void_p, ctypes.c_int
+    function.restype = None
+    function.argtypes = [
+        *(size, pointer, pointer, size, size),
+        *(ctypes.c_float, pointer, pointer, pointer, size),
+    ]
 
     def drawn(
-        logits: Logits, allowed: NDArray[np.uint8], *, temperature: float, uniform: float
-    ) -> Draw:
-        if temperature > 0:
-            one, other = np.ascontiguousarray(logits), np.ascontiguousarray(allowed)
-            log_allowed = ctypes.c_double()
-            arrays = one.ctypes.data, other.ctypes.data, len(one)
-            token = function(*arrays, temperature, uniform, ctypes.addressof(log_allowed))
-            if token >= 0:
-                return Draw(token, log_allowed.value)
-        return draw(logits, allowed, temperature=temperature, uniform=uniform)
+        logits: Sequence[Logits],
+        masks: NDArray[np.int32],
+        *,
+        temperature: float,
+        uniforms: Sequence[float],
+        threads: int = 1,
+    ) -> list[Draw]:
+        if temperature == 0:
+            return draw_rows(logits, masks, temperature=0, uniforms=uniforms)
+        rows, words = masks.shape
+        kept = [np.ascontiguousarray(row) for row in logits]
+        at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
+        masks, uniform = np.ascontiguousarray(masks), np.array(uniforms, dtype=np.float64)
+        tokens, log_allowed = np.empty(rows, np.int32), np.empty(rows, np.float64)
+        inputs = at.ctypes.data, masks.ctypes.data, words, len(kept[0]), temperature
+        outputs = uniform.ctypes.data, tokens.ctypes.data, log_allowed.ctypes.data
+        function(rows, *inputs, *outputs, threads)
+        return [
+            Draw(token, log)
+            if token >= 0
+            else draw(kept[row], masks[row], temperature=temperature, uniform=uniforms[row])
+            for row, (token, log) in enumerate(
+                zip(tokens.tolist(), log_allowed.tolist(), strict=True)
+            )
+        ]
 
     return drawn
 
 
-def _few(allowed: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+def _few(allowed: NDArray[np.bool_]) -> NDArray[np.int64] | None:
     """The allowed tokens, if they are so few that it is cheaper to pick them out."""
-    flags = allowed.view(np.bool_)
-    return np.flatnonzero(flags) if np.count_nonzero(flags) * 64 <= len(flags) else None
-
-
-def _likeliest(logits: Logits, allowed: NDArray[np.uint8]) -> int:
-    return int(np.where(allowed != 0, logits, -np.inf).argmax())
+    return np.flatnonzero(allowed) if np.count_nonzero(allowed) * 64 <= len(allowed) else None
 
 
 def _block_sums(weights: Logits) -> NDArray[np.float64]:

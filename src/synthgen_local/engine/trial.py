@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from . import mask
 from .apart import DiedError, answer, ask
 from .kernels import PLAIN, Kernels
 from .model import ContextSize, Logits, Model, Step
-from .sampling import draw
+from .sampling import draw_rows
 from .weight_formats import divergence
 
 _MOST_KL = 0.1
@@ -108,17 +109,16 @@ def _predict(model: Model, tokens: Sequence[int]) -> Logits:
 
 def _draws_alike(model: Model, found: Logits) -> bool:
     """Whether the model's own draw takes what numpy's takes, but for rounding."""
-    allowed = np.ones(found.shape[1], np.uint8)
-    allowed[::3] = 0
+    uniforms = (0.1, 0.5, 0.9)
+    logits = [row for row in found for _ in uniforms]
+    masks = mask.masks(len(logits), found.shape[1])
+    for row in masks:
+        mask.write(row, np.arange(found.shape[1]) % 3 > 0)
+    every = uniforms * len(found)
     with closing(model.open_context(ContextSize(slots=1, cells=256, threads=1))) as context:
-        pairs = [
-            (
-                context.draw(logits, allowed, temperature=1.0, uniform=uniform),
-                draw(logits, allowed, temperature=1.0, uniform=uniform),
-            )
-            for logits in found
-            for uniform in (0.1, 0.5, 0.9)
-        ]
+        ours = context.draw(logits, masks, temperature=1.0, uniforms=every)
+    numpys = draw_rows(logits, masks, temperature=1.0, uniforms=every)
+    pairs = list(zip(ours, numpys, strict=True))
     near = all(abs(one.log_allowed - two.log_allowed) < _ROUNDING for one, two in pairs)
     return near and sum(one.token != two.token for one, two in pairs) <= 1
 

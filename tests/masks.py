@@ -1,0 +1,22 @@
+"""Masks as tests speak of them: a flag for each token."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synthgen_local.engine.constraint import Constraint, Masks
+from synthgen_local.engine.mask import Mask, flags, masks, write
+
+
+def mask_of(allowed: ArrayLike) -> Mask:
+    """The tokens whose flag is set."""
+    chosen = np.asarray(allowed).astype(bool)
+    mask: Mask = masks(1, len(chosen))[0]
+    write(mask, chosen)
+    return mask
+
+
+def allowed_by(constraint: Constraint, vocabulary: int) -> NDArray[np.bool_]:
+    """What may come next, shape (vocabulary,)."""
+    return flags(Masks(1, vocabulary, threads=1).of([constraint])[0], vocabulary)
