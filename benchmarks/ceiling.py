@@ -25,7 +25,7 @@ from synthgen_local import LocalModel
 from synthgen_local.engine.model import ContextSize, Model
 from synthgen_local.engine.parallel import plan
 
-_BATCH = 512  # the engine's
+_BATCH, _GPU_BATCH = 512, 2048  # the engine's
 _ROWS = 64  # enough for a context on each core
 SECONDS = 4.0
 OF_LLAMA_CPP = "ceiling-of-llama.cpp"
@@ -54,8 +54,8 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
     rates = [0.0] * layout.contexts
 
     def work(index: int) -> None:
-        size = ContextSize(1, _BATCH, layout.threads)
         tokens = _distinct(model.engine, seed=index)
+        size = ContextSize(1, len(tokens), layout.threads)
         with closing(model.engine.open_context(size)) as context:
             context.prefill(tokens)  # the first pass touches the weights
             ready.wait()
@@ -76,7 +76,7 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
 def _distinct(model: Model, seed: int) -> list[int]:
     """A batch of tokens of which none comes twice, if the vocabulary has as many."""
     tokens = np.random.default_rng(seed).permutation(model.tokenizer.vocab_size)
-    return [int(token) for token in tokens[:_BATCH]]
+    return [int(token) for token in tokens[: _GPU_BATCH if model.on_gpu else _BATCH]]
 
 
 def main() -> None:

@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, help="rows of everybody; else many of the fast")
+    parser.add_argument("--ours", type=int, help="rows of ours, where a GPU makes many a second")
     parser.add_argument("--limit", type=int, default=600, help="seconds that one run may take")
     parser.add_argument("--llama-server", type=Path, default=SERVER, help="the binary")
     parser.add_argument("--peers-python", type=Path, default=PYTHON, help="of their environment")
@@ -96,7 +97,7 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
         prompts=prompts,
         context=max(len(model.engine.tokenize(prompt)) for prompt in prompts) + tokens + 32,
         tokens=tokens,
-        rows=options.rows or _ROWS[name][0],
+        rows=options.rows or options.ours or _ROWS[name][0],
         seed=0,
         server=str(options.llama_server),
     )
@@ -122,17 +123,17 @@ def _run(task: Assignment, options: argparse.Namespace) -> Any:
     if task.contender in (CEILING, OF_LLAMA_CPP):
         return _start(HERE / "ceiling.py", task, sys.executable, options.limit)
     python = options.peers_python if task.contender in _ELSEWHERE else sys.executable
-    task = replace(task, rows=options.rows or _rows(task))
+    task = replace(task, rows=options.rows or _rows(task, options.ours))
     answer = _start(HERE / "contenders.py", task, python, options.limit)
     if isinstance(answer, Missing):
         return answer
     return Missing(**answer) if "reason" in answer else Figures(**answer)
 
 
-def _rows(task: Assignment) -> int:
+def _rows(task: Assignment, of_ours: int | None) -> int:
     ours, served, alone = _ROWS[task.work]
     if task.contender in _OURS:
-        return ours
+        return of_ours or ours
     return served if task.contender in _SERVERS else alone
 
 

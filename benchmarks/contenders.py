@@ -27,6 +27,7 @@ from memory import peak
 from works import WORKS, RowWork, TextWork
 
 TEXT_TEMPERATURE = 0.7  # this project's own for texts
+_ALL = -1  # layers are on the GPU, where this build of llama.cpp has one
 _WITHOUT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 
 
@@ -109,7 +110,12 @@ def guidance(task: Assignment) -> Iterator[Ready]:
 
     work = WORKS[task.work]
     model = package.models.LlamaCpp(
-        task.weights, echo=False, n_ctx=task.context, n_threads=CORES, seed=task.seed
+        task.weights,
+        echo=False,
+        n_ctx=task.context,
+        n_threads=CORES,
+        n_gpu_layers=_ALL,
+        seed=task.seed,
     )
     answer = (
         package.json(name="answer", schema=work.schema, temperature=1.0, max_tokens=task.tokens)
@@ -142,6 +148,7 @@ def langchain(task: Assignment) -> Iterator[Ready]:
         n_ctx=2 * task.context,  # its examples grow
         n_batch=512,
         n_threads=CORES,
+        n_gpu_layers=_ALL,
         seed=task.seed,
         max_tokens=task.tokens,
         temperature=1.0 if rows else TEXT_TEMPERATURE,
@@ -274,7 +281,14 @@ def _give_template(llama: Any) -> None:
 def _llama(task: Assignment) -> Any:
     from llama_cpp import Llama
 
-    return Llama(task.weights, n_ctx=task.context, n_threads=CORES, verbose=False, seed=task.seed)
+    return Llama(
+        task.weights,
+        n_ctx=task.context,
+        n_threads=CORES,
+        n_gpu_layers=_ALL,
+        verbose=False,
+        seed=task.seed,
+    )
 
 
 def _options(task: Assignment, llama: Any) -> dict[str, Any]:

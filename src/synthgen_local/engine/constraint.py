@@ -65,14 +65,14 @@ class Constraint(Protocol):
 
 
 class Masks:
-    """What may come next in each of at most `rows` rows, asked of all grammars at once.
+    """What may come next in each of at most `rows` rows; of grammars by several threads at once.
 
     Example: `Masks(32, vocabulary=49152, threads=1).of([grammar.start()]).shape == (1, 1536)`
     """
 
     def __init__(self, rows: int, vocabulary: int, threads: int) -> None:
         self._masks = masks(rows, vocabulary)
-        self._executor = LLExecutor(threads)
+        self._executor = LLExecutor(threads) if threads > 1 else None  # which has its own threads
 
     def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
         """Return the mask of each constraint; the next call writes over them.
@@ -85,8 +85,11 @@ class Masks:
             for row, constraint in enumerate(constraints)
             if (matcher := constraint.matcher) is not None
         ]
-        if matchers:
+        if matchers and self._executor is not None:
             lln.fill_next_token_bitmask_par(self._executor, matchers, found)
+        else:
+            for matcher, row in matchers:
+                lln.fill_next_token_bitmask(matcher, found, row)
         for constraint, mask in zip(constraints, found, strict=True):
             constraint.narrow(mask)
         return found

@@ -22,8 +22,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import llama_cpp
 import numpy as np
@@ -40,6 +41,7 @@ MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
+_GPU_BATCH = 2048
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -137,7 +139,12 @@ class LlamaModel:
         """Allocate a context on these weights; several may be open at once."""
         with _offered(self._kernels, _EVERYTHING if self._kernels.int8 else _ATTENTION):
             return LlamaContext(
-                self._model, self.vocabulary, size, flash=self.flash, draw=self._draw
+                self._model,
+                self.vocabulary,
+                size,
+                flash=self.flash,
+                draw=self._draw,
+                batch=_GPU_BATCH if self.on_gpu else _BATCH,
             )
 
     def close(self) -> None:
@@ -154,10 +161,20 @@ class LlamaModel:
 
 
 class LlamaContext:
-    """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row."""
+    """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row.
+
+    `batch` is how many tokens a forward pass takes at most.
+    """
 
     def __init__(
-        self, model: Any, vocabulary: int, size: ContextSize, *, flash: bool, draw: DrawFunction
+        self,
+        model: Any,
+        vocabulary: int,
+        size: ContextSize,
+        *,
+        flash: bool,
+        draw: DrawFunction,
+        batch: int,
     ) -> None:
         if not 0 < size.slots <= MAX_SLOTS:
             raise DecodingError(
@@ -169,7 +186,7 @@ class LlamaContext:
         self._vocabulary = vocabulary
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = size.cells
-        params.n_batch = params.n_ubatch = _BATCH
+        params.n_batch = params.n_ubatch = batch
         params.n_seq_max = size.slots + 1
         params.n_outputs_max = size.slots + 1  # llama.cpp wants one for each sequence
         params.kv_unified = True
@@ -184,7 +201,7 @@ class LlamaContext:
                 hint="Choose a smaller --batch, or free memory.",
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = _Batch()
+        self._batch = batch
         self._lengths = [0] * (size.slots + 1)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
@@ -230,24 +247,20 @@ class LlamaContext:
             self._context = None
 
     def _evaluate(self, work: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Logits:
-        passes: list[Logits] = []
-        for sequences, tokens in work:
-            start, last = self._lengths[sequences[0]], len(tokens) - 1
-            self._batch.choose(sequences)
-            for index, token in enumerate(tokens):
-                if self._batch.full:
-                    passes.append(self._forward().copy())
-                    self._batch.choose(sequences)
-                self._batch.add(token, start + index, wanted=index == last)
+        """Logits after the last of the tokens that each set of sequences goes on with."""
+        starts = [self._lengths[sequences[0]] for sequences, _ in work]
+        for (sequences, tokens), start in zip(work, starts, strict=True):
             for sequence in sequences:
                 self._lengths[sequence] = start + len(tokens)
-        final = self._forward()
-        return np.concatenate([*passes, final]) if passes else final
+        laid_out = _Tokens.of(work, starts)
+        first, *others = laid_out.batches(self._batch)
+        if not others:
+            return self._forward(*first)
+        return np.concatenate([self._forward(*batch).copy() for batch in (first, *others)])
 
-    def _forward(self) -> Logits:
+    def _forward(self, batch: llama_cpp.llama_batch, outputs: int) -> Logits:
         _log.clear()
-        status = llama_cpp.llama_decode(self._context, self._batch.struct())
-        outputs = self._batch.clear()
+        status = llama_cpp.llama_decode(self._context, batch)
         if status != 0:
             raise DecodingError(
                 f"llama.cpp stopped with status {status}: {_reason()}",
@@ -259,60 +272,61 @@ class LlamaContext:
         return np.ctypeslib.as_array(pointer, shape=(outputs, self._vocabulary))
 
 
-class _Batch:
-    """A `llama_batch` over numpy arrays, filled token by token."""
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokens as a `llama_batch` wants them: of each its position, and whose it is.
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._outputs = 0
-        self._chosen = slice(0, 0)
-        self._token = np.zeros(_BATCH, dtype=np.int32)
-        self._position = np.zeros(_BATCH, dtype=np.int32)
-        self._sequences = np.zeros(_BATCH + MAX_SLOTS, dtype=np.int32)  # of all chosen sets
-        self._sequence_counts = np.zeros(_BATCH, dtype=np.int32)
-        self._sequence_pointers = np.zeros(_BATCH, dtype=np.uintp)
-        self._wanted = np.zeros(_BATCH, dtype=np.int8)
-        self._struct = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._token, llama_cpp.llama_token),
-            embd=None,
-            pos=_pointer(self._position, llama_cpp.llama_pos),
-            n_seq_id=_pointer(self._sequence_counts, ctypes.c_int32),
-            seq_id=_pointer(self._sequence_pointers, ctypes.POINTER(llama_cpp.llama_seq_id)),
-            logits=_pointer(self._wanted, ctypes.c_int8),
+    `sequences` are all sets, one after the other, and `pointers` where a token's begins there.
+    `wanted` is 1 where logits are. It must outlive the batches, which point into it.
+    """
+
+    token: NDArray[np.int32]
+    position: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    pointers: NDArray[np.uintp]
+    sizes: NDArray[np.int32]
+    wanted: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, work: Sequence[tuple[Sequence[int], Sequence[int]]], starts: Sequence[int]) -> Self:
+        """Sets of sequences, and the tokens that each goes on with from its start."""
+        token: list[int] = []
+        position: list[int] = []
+        owners: list[int] = []
+        offsets: list[int] = []
+        sizes: list[int] = []
+        wanted: list[int] = []
+        for (sequences, tokens), start in zip(work, starts, strict=True):
+            token += tokens
+            position += range(start, start + len(tokens))
+            offsets += [len(owners)] * len(tokens)
+            sizes += [len(sequences)] * len(tokens)
+            wanted += [0] * (len(tokens) - 1) + [1]
+            owners += sequences
+        all_owners = np.array(owners, dtype=np.int32)
+        return cls(
+            np.array(token, dtype=np.int32),
+            np.array(position, dtype=np.int32),
+            all_owners,
+            all_owners.ctypes.data + np.array(offsets, dtype=np.uintp) * all_owners.itemsize,
+            np.array(sizes, dtype=np.int32),
+            np.array(wanted, dtype=np.int8),
         )
 
-    @property
-    def full(self) -> bool:
-        return self._count == _BATCH
-
-    def choose(self, sequences: Sequence[int]) -> None:
-        """Let the tokens that follow belong to these sequences. No sequence is chosen twice."""
-        start = self._chosen.stop
-        self._chosen = slice(start, start + len(sequences))
-        self._sequences[self._chosen] = sequences
-
-    def add(self, token: int, position: int, *, wanted: bool) -> None:
-        index = self._count
-        self._token[index] = token
-        self._position[index] = position
-        self._sequence_counts[index] = self._chosen.stop - self._chosen.start
-        offset = self._chosen.start * self._sequences.itemsize
-        self._sequence_pointers[index] = self._sequences.ctypes.data + offset
-        self._wanted[index] = wanted
-        self._count += 1
-        self._outputs += wanted
-
-    def struct(self) -> llama_cpp.llama_batch:
-        self._struct.n_tokens = self._count
-        return self._struct
-
-    def clear(self) -> int:
-        """Empty the batch; return how many rows of logits it asked for."""
-        outputs = self._outputs
-        self._count = self._outputs = 0
-        self._chosen = slice(0, 0)
-        return outputs
+    def batches(self, size: int) -> Iterator[tuple[llama_cpp.llama_batch, int]]:
+        """Cut into batches of at most `size` tokens; with each, how many logits it asks for."""
+        for start in range(0, len(self.token), size):
+            part = slice(start, start + size)
+            batch = llama_cpp.llama_batch(
+                n_tokens=len(self.token[part]),
+                token=_pointer(self.token[part], llama_cpp.llama_token),
+                embd=None,
+                pos=_pointer(self.position[part], llama_cpp.llama_pos),
+                n_seq_id=_pointer(self.sizes[part], ctypes.c_int32),
+                seq_id=_pointer(self.pointers[part], ctypes.POINTER(llama_cpp.llama_seq_id)),
+                logits=_pointer(self.wanted[part], ctypes.c_int8),
+            )
+            yield batch, int(self.wanted[part].sum())
 
 
 def multiplies_int8(kernels: Kernels) -> bool:

@@ -30,9 +30,11 @@ ROWS_A_CONTEXT = 32
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
 GPU_ROWS = 256
 """The same on a GPU, in all contexts together."""
-_GPU_CONTEXTS = 2  # one is masked and drawn from while the other is decoded
+GPU_CONTEXTS = 2  # one is masked and drawn from while the other is decoded
 
-_SHARD = 256  # rows at most; a shard ends with idle slots, and a run that is killed loses some
+_ROWS_A_SLOT = 8
+"""Of a shard, at most: it ends with idle slots, and a run that is killed loses some."""
+_FEW_SLOTS = 32  # a shard of fewer is as long as one of these
 _GRACE = 1.5  # seconds
 
 
@@ -98,7 +100,7 @@ def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
     Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
     in_flight = min(rows, batch)
-    most = _GPU_CONTEXTS if model.on_gpu else threads
+    most = GPU_CONTEXTS if model.on_gpu else threads
     contexts = max(1, min(most, in_flight // _FEWEST_ROWS))
     each = threads if contexts == threads else threads - 1
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, each // contexts))
@@ -109,7 +111,8 @@ def cut(rows: range, layout: Layout) -> list[range]:
 
     Example: `cut(range(10), Layout(2, 32, 1)) == [range(0, 5), range(5, 10)]`
     """
-    rounds = -(-len(rows) // (_SHARD * layout.contexts))
+    most = _ROWS_A_SLOT * max(layout.slots, _FEW_SLOTS)
+    rounds = -(-len(rows) // (most * layout.contexts))
     length = max(1, -(-len(rows) // max(1, rounds * layout.contexts)))
     return [rows[start : start + length] for start in range(0, len(rows), length)]
 

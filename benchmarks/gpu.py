@@ -1,0 +1,68 @@
+"""How many contexts a GPU wants, and how many rows in flight in each: rows and tokens a second.
+
+    python benchmarks/gpu.py --contexts 1 2 4 8 --rows 64 128 255
+
+Each width makes rows of billing as lines, as many for each slot; before them come the ceilings of
+`ceiling.py`. What is fastest stands in `engine/parallel.py`. Knows the engine's constants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from typing import Any, cast
+
+import ours
+from ceiling import prefill_rate
+from parts import PARTS, parts
+from works import WORKS
+
+from synthgen_local import LocalModel, local_model
+from synthgen_local.engine import parallel
+
+
+def main() -> None:
+    """Print the ceiling, then a line for each width."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--work", default="billing", choices=WORKS)
+    parser.add_argument("--contexts", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--rows", nargs="+", type=int, default=[64, 128, 255])
+    parser.add_argument("--each", type=int, default=8, help="rows that each slot makes")
+    parser.add_argument("--no-ceiling", action="store_true")
+    options = parser.parse_args()
+    with LocalModel.load(options.model) as model:
+        print(f"{model.engine.build}, {model.threads} threads", flush=True)
+        for contexts in () if options.no_ceiling else options.contexts:
+            parallel.GPU_CONTEXTS = contexts
+            rate = prefill_rate(model, seconds=2)
+            print(f"ceiling, {contexts} contexts: {rate:.0f} tokens/s", flush=True)
+        make = ours.prepare(model, WORKS[options.work])
+        make(64, 1)
+        for contexts, rows in itertools.product(options.contexts, options.rows):
+            print(
+                f"{contexts} contexts of {rows}: {_measure(model, make, contexts, rows, options)}"
+            )
+
+
+def _measure(
+    model: LocalModel, make: ours.Make, contexts: int, rows: int, options: argparse.Namespace
+) -> str:
+    parallel.GPU_CONTEXTS = contexts
+    cast("Any", local_model).GPU_ROWS = contexts * rows
+    count = contexts * rows * options.each
+    start = time.perf_counter()
+    made = make(count, 0)
+    seconds = time.perf_counter() - start
+    tokens = sum(row.tokens for row in made)
+    shares = parts(model, WORKS[options.work], count, seed=0)
+    where = ", ".join(f"{part} {shares[part]:.0%}" for part in (*PARTS, "wait", "other"))
+    return (
+        f"{count / seconds:.1f} rows/s, {tokens / seconds:.0f} tokens/s; {where}, "
+        f"idle slots {shares['idle slots']:.0%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
