@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rows", nargs="+", type=int, default=[64, 128, 255])
     parser.add_argument("--each", type=int, default=8, help="rows that each slot makes")
+    parser.add_argument("--parts", action="store_true", help="where the time goes, too")
     parser.add_argument("--no-ceiling", action="store_true")
     options = parser.parse_args()
     with LocalModel.load(options.model) as model:
@@ -41,9 +42,8 @@ def main() -> None:
         make = ours.prepare(model, WORKS[options.work])
         make(64, 1)
         for contexts, rows in itertools.product(options.contexts, options.rows):
-            print(
-                f"{contexts} contexts of {rows}: {_measure(model, make, contexts, rows, options)}"
-            )
+            found = _measure(model, make, contexts, rows, options)
+            print(f"{contexts} contexts of {rows}: {found}", flush=True)
 
 
 def _measure(
@@ -56,12 +56,12 @@ def _measure(
     made = make(count, 0)
     seconds = time.perf_counter() - start
     tokens = sum(row.tokens for row in made)
+    rates = f"{count / seconds:.1f} rows/s, {tokens / seconds:.0f} tokens/s"
+    if not options.parts:
+        return rates
     shares = parts(model, WORKS[options.work], count, seed=0)
     where = ", ".join(f"{part} {shares[part]:.0%}" for part in (*PARTS, "wait", "other"))
-    return (
-        f"{count / seconds:.1f} rows/s, {tokens / seconds:.0f} tokens/s; {where}, "
-        f"idle slots {shares['idle slots']:.0%}"
-    )
+    return f"{rates}; {where}, idle slots {shares['idle slots']:.0%}"
 
 
 if __name__ == "__main__":

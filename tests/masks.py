@@ -19,4 +19,4 @@ def mask_of(allowed: ArrayLike) -> Mask:
 
 def allowed_by(constraint: Constraint, vocabulary: int) -> NDArray[np.bool_]:
     """What may come next, shape (vocabulary,)."""
-    return flags(Masks(1, vocabulary, threads=1).of([constraint])[0], vocabulary)
+    return flags(Masks(1, vocabulary).of([constraint])[0], vocabulary)

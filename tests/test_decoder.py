@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from llguidance import LLMatcher
@@ -184,6 +186,22 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
     assert (forked.decode([Step([1], [3, 4])])[0] == expected).all()
 
 
+def test_each_thread_compiles_a_grammar_once() -> None:
+    """Rows of two threads share no matcher, whose lock would make them wait; masks are the same."""
+    grammar = Grammar(RandomModel().tokenizer, GRAMMAR)
+
+    def rows() -> list[bool]:
+        own = [grammar.start() for _ in range(3)]
+        for row in own:
+            row.close()
+        again = [grammar.start() for _ in range(3)]
+        return [row.matcher in [one.matcher for one in own] for row in again]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: rows(), range(2))) == [[True] * 3] * 2
+    assert grammar.start().text() == "{"
+
+
 @pytest.mark.parametrize(
     ("rows", "batch", "threads", "layout"),
     [
@@ -198,6 +216,23 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
 def test_plan(rows: int, batch: int, threads: int, layout: Layout) -> None:
     """One context for each core; for fewer rows fewer, whose threads leave one out."""
     assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "threads", "layout"),
+    [
+        (1000, 256, 16, Layout(8, 32, 2)),
+        (1000, 256, 64, Layout(8, 32, 8)),
+        (1000, 256, 4, Layout(2, 128, 2)),
+        (10, 256, 16, Layout(2, 5, 8)),
+        (1, 256, 1, Layout(1, 1, 1)),
+    ],
+)
+def test_plan_on_a_gpu(rows: int, batch: int, threads: int, layout: Layout) -> None:
+    """A context for every other core, up to as many as a GPU was found to keep up with."""
+    model: Any = RandomModel()
+    model.on_gpu = True
+    assert plan(model, rows, batch=batch, threads=threads) == layout
 
 
 def test_rows_of_equal_text_are_evaluated_once() -> None:

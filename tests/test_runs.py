@@ -366,15 +366,16 @@ def test_a_shard_is_done_when_all_its_rows_are_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "contexts"), [(1, 1), (10, 2), (511, 2), (513, 2), (10**6, 4)])
-def test_shards_are_even(rows: int, contexts: int) -> None:
+@pytest.mark.parametrize(("slots", "most"), [(1, 256), (32, 256), (100, 800)])
+def test_shards_are_even(rows: int, contexts: int, slots: int, most: int) -> None:
     """All rows are in one shard, no shard is long, and every context has as many."""
-    shards = cut(range(rows), Layout(contexts, 32, 1))
+    shards = cut(range(rows), Layout(contexts, slots, 1))
 
     assert [row for shard in shards[:3] for row in shard] == list(range(sum(map(len, shards[:3]))))
     assert sum(map(len, shards)) == rows
-    assert max(map(len, shards)) <= 256
+    assert max(map(len, shards)) <= most
     assert len({len(shard) for shard in shards[:-1]}) <= 1
-    assert len(shards) <= contexts * -(-rows // (256 * contexts))
+    assert len(shards) <= contexts * -(-rows // (most * contexts))
 
 
 # Manifest and verification

@@ -7,8 +7,9 @@ bytes, not models or prompts.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import llguidance.numpy as lln
@@ -65,14 +66,17 @@ class Constraint(Protocol):
 
 
 class Masks:
-    """What may come next in each of at most `rows` rows; of grammars by several threads at once.
+    """What may come next in each of at most `rows` rows, asked of their grammars in one call.
 
-    Example: `Masks(32, vocabulary=49152, threads=1).of([grammar.start()]).shape == (1, 1536)`
+    It leaves the interpreter to other contexts once a pass, and not for each row. More threads
+    than one bring nothing: rows of one grammar share a lexer, and wait for each other.
+
+    Example: `Masks(32, vocabulary=49152).of([grammar.start()]).shape == (1, 1536)`
     """
 
-    def __init__(self, rows: int, vocabulary: int, threads: int) -> None:
+    def __init__(self, rows: int, vocabulary: int) -> None:
         self._masks = masks(rows, vocabulary)
-        self._executor = LLExecutor(threads) if threads > 1 else None  # which has its own threads
+        self._executor = LLExecutor(num_threads=1)
 
     def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
         """Return the mask of each constraint; the next call writes over them.
@@ -85,20 +89,30 @@ class Masks:
             for row, constraint in enumerate(constraints)
             if (matcher := constraint.matcher) is not None
         ]
-        if matchers and self._executor is not None:
+        if matchers:
             lln.fill_next_token_bitmask_par(self._executor, matchers, found)
-        else:
-            for matcher, row in matchers:
-                lln.fill_next_token_bitmask(matcher, found, row)
         for constraint, mask in zip(constraints, found, strict=True):
             constraint.narrow(mask)
         return found
 
 
+class _Matchers(threading.local):
+    """One thread's matchers: one that is copied, and those of rows that are over.
+
+    Copies share what they learn of the grammar, under a lock; threads that shared it would wait
+    for each other at every mask.
+    """
+
+    def __init__(self, compiled: Callable[[], LLMatcher]) -> None:
+        self.fresh = compiled()
+        self.idle: deque[LLMatcher] = deque()
+
+
 class Grammar:
     """A grammar for many rows: `head` are the tokens that every row begins with.
 
-    `serialised` is llguidance's form. Rows may start in several threads. Without `forcing`, each
+    `serialised` is llguidance's form. Rows may start in several threads, each of which compiles
+    it once. Without `forcing`, each
     token beyond the head is a draw, of which the mask may leave one: what the model thinks of it
     is then known.
 
@@ -110,30 +124,40 @@ class Grammar:
     def __init__(self, tokenizer: LLTokenizer, serialised: str, *, forcing: bool = True) -> None:
         self.tokenizer = tokenizer
         self.forcing = forcing
-        self._fresh = LLMatcher(tokenizer, serialised, log_level=0, limits=_LIMITS)
-        self._idle: deque[LLMatcher] = deque()
-        matcher = self._matcher()
-        self.head: tuple[int, ...] = tuple(matcher.compute_ff_tokens())
-        self._idle.append(matcher)
+        self._serialised = serialised
+        first = self._compile()
+        self._compiled = deque([first.deep_copy()])  # the first thread need not do it again
+        self._matchers = _Matchers(self._own)
+        self.head: tuple[int, ...] = tuple(_checked(first).compute_ff_tokens())
 
     def start(self) -> GrammarConstraint:
         """A row that has its head."""
-        matcher = self._matcher()
-        if not matcher.consume_tokens(self.head):
-            reason = matcher.get_error().splitlines()[0]
-            raise DecodingError(f"The grammar refuses its own head: {reason}")
-        return GrammarConstraint(self, matcher, self._idle)
-
-    def _matcher(self) -> LLMatcher:
-        """A matcher at the start of the grammar. LLMatcher never raises: ask it."""
-        if self._idle:
-            matcher = self._idle.pop()
+        idle = self._matchers.idle
+        if idle:
+            matcher = idle.pop()
             matcher.reset()
         else:
-            matcher = self._fresh.deep_copy()  # to compile it again may take a second
-        if matcher.is_error():
-            raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
-        return matcher
+            matcher = self._matchers.fresh.deep_copy()
+        if not _checked(matcher).consume_tokens(self.head):
+            reason = matcher.get_error().splitlines()[0]
+            raise DecodingError(f"The grammar refuses its own head: {reason}")
+        return GrammarConstraint(self, matcher, idle)
+
+    def _own(self) -> LLMatcher:
+        try:
+            return self._compiled.pop()
+        except IndexError:
+            return self._compile()
+
+    def _compile(self) -> LLMatcher:
+        return LLMatcher(self.tokenizer, self._serialised, log_level=0, limits=_LIMITS)
+
+
+def _checked(matcher: LLMatcher) -> LLMatcher:
+    """LLMatcher never raises: ask it."""
+    if matcher.is_error():
+        raise DecodingError(f"The grammar cannot be used: {matcher.get_error()}")
+    return matcher
 
 
 class GrammarConstraint:

@@ -224,8 +224,7 @@ class Decoder:
             self._first_logits = prefix.logits
         self._free_cells = context.size.cells - len(job.prompt)
         self._branches = 0
-        size = context.size
-        self._masks = Masks(size.slots, len(self._first_logits), size.threads)
+        self._masks = Masks(context.size.slots, len(self._first_logits))
 
     def run(
         self, queue: RowQueue, cancelled: Callable[[], bool] = lambda: False
@@ -288,7 +287,6 @@ class Decoder:
             masks,
             temperature=self._job.temperature,
             uniforms=[row.stream.random() for row in rows],
-            threads=self._context.size.threads,
         )
         for row, drawn in zip(rows, draws, strict=True):
             row.pending = (drawn.token, *row.constraint.take(drawn.token, row.stream))

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,7 @@ MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 
 _BATCH = 512  # tokens in one forward pass; more brings nothing on a CPU
 _GPU_BATCH = 2048
+_BURST = 4  # times its share of the cores: contexts on a GPU seldom draw at the same moment
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -143,7 +145,7 @@ class LlamaModel:
                 self.vocabulary,
                 size,
                 flash=self.flash,
-                draw=self._draw,
+                draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
             )
 

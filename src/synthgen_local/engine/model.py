@@ -131,7 +131,7 @@ class Model(Protocol):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether layers run on a GPU, where there are two wide contexts, not one a core."""
+        """Whether layers run on a GPU, which several contexts keep busy."""
         ...
 
     def tokenize(self, text: str) -> list[int]:

@@ -1,8 +1,8 @@
 """One job over several contexts, one thread each.
 
 Contexts share the loaded weights and nothing else; on a CPU, one context for each core
-beats one context with all cores, because no pass waits for another core at a barrier. On a GPU two
-contexts take turns.
+beats one context with all cores, because no pass waits for another core at a barrier. On a GPU
+there is one for every other core: the host takes longer to prepare a pass than it takes the GPU.
 Rows are cut into shards. A shard is decoded by one context from a clean state, so its rows are
 the same whichever context takes it and when: timing decides nothing but the order in which rows
 come out.
@@ -30,7 +30,8 @@ ROWS_A_CONTEXT = 32
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
 GPU_ROWS = 256
 """The same on a GPU, in all contexts together."""
-GPU_CONTEXTS = 2  # one is masked and drawn from while the other is decoded
+GPU_CONTEXTS = 8
+"""At most; an H100 beside 16 cores did best with as many (`benchmarks/gpu.py`)."""
 
 _ROWS_A_SLOT = 8
 """Of a shard, at most: it ends with idle slots, and a run that is killed loses some."""
@@ -100,9 +101,9 @@ def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
     Example: 64 rows on 2 threads: `Layout(contexts=2, slots=32, threads=1)`
     """
     in_flight = min(rows, batch)
-    most = GPU_CONTEXTS if model.on_gpu else threads
+    most = max(2, min(GPU_CONTEXTS, threads // 2)) if model.on_gpu else threads
     contexts = max(1, min(most, in_flight // _FEWEST_ROWS))
-    each = threads if contexts == threads else threads - 1
+    each = threads if contexts == threads or model.on_gpu else threads - 1
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, each // contexts))
 
 
