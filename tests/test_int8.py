@@ -1,6 +1,7 @@
 """Weights as integers of 8 bits in our own kernels, and the steps between products, against numpy.
 
-Where there is no AMX such weights are refused; what they compute is then not tested, but skipped.
+Where a processor has neither AMX nor AVX-512 VNNI they are refused; what they compute is then not
+tested, but skipped.
 """
 
 from __future__ import annotations
@@ -135,24 +136,26 @@ def able(weights: Path, library: str) -> bool:  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def amx(able: bool) -> None:
+def capable(able: bool) -> None:
     """A machine that can."""
     if not able:
-        pytest.skip("no AMX")
+        pytest.skip("neither AMX nor AVX-512 VNNI")
 
 
 @pytest.fixture
-def bench(amx: None) -> Iterator[Bench]:
+def bench(capable: None) -> Iterator[Bench]:
     """One with a single thread."""
     with closing(Bench(1)) as made:
         yield made
 
 
-def test_without_amx_they_are_refused(weights: Path, library: str, able: bool) -> None:  # noqa: F811
+def test_where_the_processor_cannot_they_are_refused(
+    weights: Path, library: str, able: bool
+) -> None:  # noqa: F811
     """In one line, and nothing is computed in another way; with it a model names them."""
     kernels = Kernels(compiled=library, int8=True)
     if not able:
-        with pytest.raises(ModelError, match="does not multiply integers by AMX"):
+        with pytest.raises(ModelError, match="neither AMX nor AVX-512 VNNI"):
             LlamaModel(weights, gpu_layers=0, kernels=kernels)
         return
     with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
@@ -170,7 +173,7 @@ def test_without_amx_they_are_refused(weights: Path, library: str, able: bool) -
     threads=st.integers(1, 3),
 )
 def test_a_product_is_that_of_the_weights(
-    amx: None,
+    capable: None,
     *,
     seed: int,
     tokens: int,
@@ -200,7 +203,7 @@ def test_a_product_is_that_of_the_weights(
     assert (np.abs(found - x @ w.T) <= 2 * bound.T).all()
 
 
-def test_tokens_may_lie_in_more_dimensions(amx: None) -> None:
+def test_tokens_may_lie_in_more_dimensions(capable: None) -> None:
     """As they do in models that keep a state for each row."""
     stream = np.random.default_rng(0)
     w, x = stream.normal(size=(20, 64)), stream.normal(size=(3, 7, 64))
@@ -215,7 +218,7 @@ def _spans(array: Array) -> list[Array]:
     return [array[:, start : start + 192] for start in range(0, array.shape[1], 192)]
 
 
-def test_a_token_gives_the_same_in_any_company(amx: None) -> None:
+def test_a_token_gives_the_same_in_any_company(capable: None) -> None:
     """Sums of integers are exact: a row does not hang on those that it is computed with."""
     stream = np.random.default_rng(0)
     w = stream.normal(size=(48, 576)).astype(np.float32)
@@ -232,7 +235,7 @@ def test_a_token_gives_the_same_in_any_company(amx: None) -> None:
 
 @pytest.mark.parametrize("where", ["weights", "activations"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_number_stays_none(amx: None, where: str, bad: float) -> None:
+def test_what_is_no_number_stays_none(capable: None, where: str, bad: float) -> None:
     """A damaged file is found by its logits: they must not come out as numbers."""
     w, x = np.ones((16, 64), np.float32), np.ones((3, 64), np.float32)
     (w if where == "weights" else x)[1, 40] = bad
@@ -332,7 +335,7 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
 
 
 @pytest.mark.model
-def test_a_model_stays_itself(weights: Path, library: str, amx: None) -> None:  # noqa: F811
+def test_a_model_stays_itself(weights: Path, library: str, capable: None) -> None:  # noqa: F811
     """Its predictions stay within the bound of all formats, beside one that is held otherwise."""
     found = []
     ways = (Kernels(), Kernels(compiled=library, int8=True), Kernels(compiled=library))
@@ -352,7 +355,7 @@ def test_a_model_stays_itself(weights: Path, library: str, amx: None) -> None:  
 @pytest.mark.model
 def test_they_are_what_is_opened_where_it_pays(
     weights: Path,
-    amx: None,
+    capable: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

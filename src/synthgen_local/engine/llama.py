@@ -373,7 +373,7 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
     try:
         if not offer(what):
             raise ModelError(
-                "This machine does not multiply integers by AMX.",
+                "This processor has neither AMX nor AVX-512 VNNI, which int8 needs.",
                 hint="Open them with --weights as-shipped.",
             )
         yield

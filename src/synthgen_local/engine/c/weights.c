@@ -1,9 +1,9 @@
-/* Products with weights of 8 bits, by AMX.
+/* Products with weights of 8 bits, by AMX or else by AVX-512's dot products of integers.
  *
  * A weight is an integer of 8 bits times a scale that it shares with 191 others of its row, whatever
- * it is in the file. Activations are integers of 15 bits times their token's scale, in two halves of
- * 8 bits each. Sums of integers are exact, so what a token gives does not hang on which tokens it is
- * computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
+ * it is in the file. Activations are integers of 15 bits times their token's scale, for AMX in two
+ * halves of 8 bits each. Sums of integers are exact, so what a token gives hangs neither on which
+ * tokens it is computed with nor on which of the two computes it. Weights lie in memory in the order in which they are multiplied: a pass reads them
  * from end to end, and how fast memory is decides how long it takes.
  *
  * Takes GGML_OP_MUL_MAT over weights in the buffer that is made here. Knows ggml's tensors and
@@ -13,26 +13,34 @@
 #include "operations.h"
 #include "vectors.h"
 
-#if defined(__AMX_INT8__) && defined(__linux__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
 #include <string.h>
+
+#if defined(__AMX_INT8__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#define BY_TILES 1
+#else
+#define BY_TILES 0
+#endif
 
 enum {
   AHEAD = 12,         /* steps whose weights are on their way from memory */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
   TILE = SIDE * DEPTH,
-  CHUNKS = 4,         /* tiles of tokens that are computed together */
-  SHARING = 3,        /* steps of a row that share a scale */
-  HALF = 128,         /* of activations: one is HALF times the first and the second */
-  WIDEST = 127 * HALF /* integer that an activation becomes */
+  RUN = BY_TILES ? 4 : 2, /* values of a row that lie together */
+  CHUNKS = 4,             /* tiles of tokens that are computed together */
+  SHARING = 3,            /* steps of a row that share a scale */
+  HALF = 128,             /* of activations: one is HALF times the first and the second */
+  WIDEST = 127 * HALF     /* integer that an activation becomes */
 };
 
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef int16_t shorts __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
-/* Tiles of rows [pair of groups][step][group], each [value / 4][row][value % 4]; then the scales of
+/* Tiles of rows [pair of groups][step][group], each [value / RUN][row][value % RUN]; then the scales of
  * rows [group][span][row], a span being the steps that share one. */
 typedef struct {
   int values, rows, steps, spans, pairs;
@@ -40,7 +48,8 @@ typedef struct {
   float *scales;
 } weights;
 
-/* Tiles of tokens [chunk][step][half], each [token][value]; then the scales of all tokens. */
+/* Tiles of tokens [chunk][step][half], each [token][value], where there are no halves [chunk][step] of
+ * 16 bits; then the scales of all tokens. */
 typedef struct {
   int tokens, steps, chunks;
   int8_t *tiles;
@@ -91,8 +100,8 @@ static void arrange(const weights *w, int group, const char *from, size_t stride
         *(bytes *)(row + i) = __builtin_convertvector(rounded(load(values + i) * by), bytes);
     }
     for (int s = 0; s < w->steps; s++)
-      for (int four = 0; four < DEPTH / 4; four++)
-        memcpy(tiles + (size_t)s * 2 * TILE + (four * SIDE + r) * 4, row + s * DEPTH + four * 4, 4);
+      for (int run = 0; run < DEPTH / RUN; run++)
+        memcpy(tiles + (size_t)s * 2 * TILE + (run * SIDE + r) * RUN, row + s * DEPTH + run * RUN, RUN);
   }
 }
 
@@ -171,10 +180,11 @@ static ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t si
   return memory ? ggml_backend_buffer_init(type, does, memory, size) : NULL;
 }
 
-/* Linux lets a process use tiles when it has asked for them. */
 ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) {
-  enum { REQUEST = 0x1023, TILES = 18 };
+#if BY_TILES
+  enum { REQUEST = 0x1023, TILES = 18 }; /* Linux lets a process use tiles when it has asked for them */
   if (syscall(SYS_arch_prctl, REQUEST, TILES)) return NULL;
+#endif
   buffer_type.does.name = name;
   buffer_type.does.allocate = allocate;
   buffer_type.does.alignment = alignment;
@@ -185,17 +195,20 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) {
 
 /* ---- products --------------------------------------------------------------------------------- */
 
-static void halve(const activations *a, const struct ggml_tensor *t, int token) {
+static void round_off(const activations *a, const struct ggml_tensor *t, int token) {
   const float *x = (const float *)((const char *)t->data + token * t->nb[1]);
   const int n = (int)t->ne[0];
   const float most = amount(x, n), by = most > 0 ? WIDEST / most : 0;
   a->scales[token] = most / WIDEST;
-  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE + token % SIDE * DEPTH;
+  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE;
   for (int i = 0; i < n; i += LANES) {
     const integers q = rounded(load(x + i) * by), first = (q + HALF / 2) >> 7;
-    int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE + i % DEPTH;
-    *(bytes *)at = __builtin_convertvector(first, bytes);
-    *(bytes *)(at + TILE) = __builtin_convertvector(q - first * HALF, bytes);
+    int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE;
+    const int place = token % SIDE * DEPTH + i % DEPTH;
+    if (BY_TILES) {
+      *(bytes *)(at + place) = __builtin_convertvector(first, bytes);
+      *(bytes *)(at + place + TILE) = __builtin_convertvector(q - first * HALF, bytes);
+    } else *(shorts *)((int16_t *)at + place) = __builtin_convertvector(q, shorts);
   }
 }
 
@@ -213,23 +226,8 @@ static bool read_activations(const struct ggml_tensor *t, workspace *at, activat
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
-  for (int token = 0; token < a->tokens; token++) halve(a, t, token);
+  for (int token = 0; token < a->tokens; token++) round_off(a, t, token);
   return true;
-}
-
-static const struct tile_shapes {
-  uint8_t palette, start, unused[14];
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-} shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-
-/* Add the sums of a span, of first halves and of second ones, times its rows' scales. */
-INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, float *totals) {
-  const vector by = load(scales);
-  for (int i = 0; i < SIDE * SIDE; i += SIDE) {
-    const integers sum = *(const integers *)(first + i) * HALF + *(const integers *)(second + i);
-    store(totals + i, load(totals + i) + __builtin_convertvector(sum, vector) * by);
-  }
 }
 
 static void write_out(const float *totals, const activations *a, int chunk, const weights *w, int group,
@@ -249,10 +247,40 @@ INLINE const int8_t *expect(const int8_t *from, int lines) {
   return from + lines * 64;
 }
 
-/* Multiply a tile of tokens with two of rows, over the steps of a span. Meanwhile what comes `later`
- * is asked for, some lines after each product: in one go it would hold up what is needed now. */
-INLINE void multiply_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
-                          int32_t (*sums)[SIDE * SIDE]) {
+#if BY_TILES
+
+static const struct tile_shapes {
+  uint8_t palette, start, unused[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+} shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+
+/* llama.cpp's own products set theirs once in a thread. GCC 12 takes the intrinsic for one that reads
+ * 8 bytes (its bug 114098). */
+INLINE struct tile_shapes set_shapes(void) {
+  struct tile_shapes before;
+  __asm__ volatile("sttilecfg %0" : "=m"(before));
+  __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+  return before;
+}
+
+INLINE void restore(struct tile_shapes before) { __asm__ volatile("ldtilecfg %0" : : "m"(before)); }
+
+/* Add the sums of a span, of first halves and of second ones, times its rows' scales. */
+INLINE void scale(const int32_t *first, const int32_t *second, const float *scales, float *totals) {
+  const vector by = load(scales);
+  for (int i = 0; i < SIDE * SIDE; i += SIDE) {
+    const integers sum = *(const integers *)(first + i) * HALF + *(const integers *)(second + i);
+    store(totals + i, load(totals + i) + __builtin_convertvector(sum, vector) * by);
+  }
+}
+
+/* Multiply a tile of tokens with two of rows, over the steps of a span, and add to the totals of both.
+ * Meanwhile what comes `later` is asked for, some lines after each product: in one go it would hold up
+ * what is needed now. */
+INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+                     const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
+  int32_t sums[4][SIDE * SIDE] __attribute__((aligned(64)));
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -275,16 +303,55 @@ INLINE void multiply_span(const int8_t *tokens, const int8_t *rows, int steps, c
   _tile_stored(1, sums[1], SIDE * 4);
   _tile_stored(2, sums[2], SIDE * 4);
   _tile_stored(3, sums[3], SIDE * 4);
+  scale(sums[0], sums[1], scales, totals[0]);
+  scale(sums[2], sums[3], scales + next_scales, totals[1]);
 }
+
+#else
+
+INLINE int set_shapes(void) { return 0; }
+INLINE void restore(int before) { (void)before; }
+
+enum { ABREAST = 8 }; /* tokens whose sums stay in registers, with those of two tiles of rows */
+
+INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+                     const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
+  for (int first = 0; first < SIDE; first += ABREAST) {
+    __m512i sums[2][ABREAST];
+    for (int t = 0; t < ABREAST; t++) sums[0][t] = sums[1][t] = _mm512_setzero_si512();
+    for (int s = 0; s < steps; s++) {
+      const int8_t *from = rows + s * 2 * TILE;
+      const int16_t *x = (const int16_t *)(tokens + s * 2 * TILE) + first * DEPTH;
+      for (int run = 0; run < DEPTH / RUN; run++, from += SIDE * RUN, x += RUN) {
+        const __m512i one = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
+        const __m512i two = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(from + TILE)));
+#pragma GCC unroll 8
+        for (int t = 0; t < ABREAST; t++) {
+          int32_t pair;
+          memcpy(&pair, x + t * DEPTH, sizeof pair);
+          const __m512i both = _mm512_set1_epi32(pair);
+          sums[0][t] = _mm512_dpwssd_epi32(sums[0][t], one, both);
+          sums[1][t] = _mm512_dpwssd_epi32(sums[1][t], two, both);
+        }
+      }
+      for (int i = 0; i < 2; i++) later = expect(later, lines);
+    }
+    for (int group = 0; group < 2; group++) {
+      const vector by = load(scales + group * next_scales);
+      for (int t = 0; t < ABREAST; t++) {
+        float *total = totals[group] + (first + t) * SIDE;
+        store(total, load(total) + __builtin_convertvector((integers)sums[group][t], vector) * by);
+      }
+    }
+  }
+}
+
+#endif
 
 /* A span's rows stay in the first cache for all chunks that are computed together. */
 static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
-  int32_t sums[4][SIDE * SIDE] __attribute__((aligned(64)));
   float totals[CHUNKS][2][SIDE * SIDE] __attribute__((aligned(64)));
-  struct tile_shapes before; /* llama.cpp's own products set theirs once in a thread */
-  /* GCC 12 takes the intrinsic for one that reads 8 bytes (its bug 114098). */
-  __asm__ volatile("sttilecfg %0" : "=m"(before));
-  __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+  const __auto_type before = set_shapes();
   for (int pair = from; pair < to; pair++) {
     for (int first = 0; first < a->chunks; first += CHUNKS) {
       const int count = a->chunks - first < CHUNKS ? a->chunks - first : CHUNKS;
@@ -293,12 +360,11 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       for (int span = 0; span < w->spans; span++) {
         const int begin = span * SHARING, steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
         const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * TILE;
+        const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
         for (int c = 0; c < count; c++) {
           const int8_t *tokens = a->tiles + ((size_t)(first + c) * a->steps + begin) * 2 * TILE;
           const int8_t *later = rows + (AHEAD * 2 * TILE) + c * steps * lines * 4 * 64;
-          multiply_span(tokens, rows, steps, later, lines, sums);
-          scale(sums[0], sums[1], w->scales + (2 * pair * w->spans + span) * SIDE, totals[c][0]);
-          scale(sums[2], sums[3], w->scales + ((2 * pair + 1) * w->spans + span) * SIDE, totals[c][1]);
+          add_span(tokens, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
       for (int c = 0; c < count; c++) {
@@ -307,7 +373,7 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       }
     }
   }
-  __asm__ volatile("ldtilecfg %0" : : "m"(before));
+  restore(before);
 }
 
 bool are_weights(const struct ggml_tensor *t) {
