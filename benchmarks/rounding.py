@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from synthgen_local.engine.kernels import PLAIN, Kernels, compile_kernels
-from synthgen_local.engine.llama import LlamaModel, multiplies_int8, write_as
+from synthgen_local.engine.llama import LlamaModel, held_formats, write_as
 from synthgen_local.engine.weight_formats import mean_kl
 from synthgen_local.models.sources import find
 
@@ -35,8 +35,8 @@ def main() -> None:
 def _ways(folder: Path) -> dict[str, Kernels]:
     ours = Kernels(compiled=compile_kernels(folder))
     ways = {"llama.cpp's kernels": PLAIN, "with our attention": ours}
-    if multiplies_int8(ours):
-        ways["with our products, int8"] = Kernels(compiled=ours.compiled, int8=True)
+    for name in held_formats(ours):
+        ways[f"with our products, {name}"] = Kernels(compiled=ours.compiled, weights=name)
     return ways
 
 

@@ -39,7 +39,6 @@ from .engine.parallel import (
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
 from .engine.trial import Trial, hold
-from .engine.weight_formats import INT8
 from .errors import DecodingError, UsageError
 from .models.catalog import default_model
 from .models.gguf import read_header
@@ -145,7 +144,7 @@ class LocalModel:
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu
         opened = opening(path, threads=threads, kernels=kernels) if tuned else Opening(path)
-        kernels = replace(kernels, int8=opened.format == INT8)
+        kernels = replace(kernels, weights=opened.held)
         flash = opened.batch.flash if flash_attn == "auto" else flash_attn == "on"
         engine = LlamaModel(
             opened.path, name=name, gpu_layers=gpu_layers, flash=flash, kernels=kernels

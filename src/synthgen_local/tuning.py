@@ -70,6 +70,11 @@ class Tuned(BaseModel):
         return self.sha256 == self.shipped_sha256
 
     @property
+    def held(self) -> str:
+        """The format in which our kernels hold the weights of the file as shipped, or nothing."""
+        return self.format if self._in_place and self.format != AS_SHIPPED else ""
+
+    @property
     def kept(self) -> Measured:
         """What was measured of the format that was chosen."""
         return next(found for found in self.measured if found.format == self.format)
@@ -104,11 +109,15 @@ class Tuned(BaseModel):
 
 @dataclass(frozen=True)
 class Opening:
-    """What to open: a file, its format, and the batch that each context is to decode."""
+    """What to open: a file, its format, the batch that each context is to decode.
+
+    `held` is the format in which our kernels hold the file's weights, empty if they do not.
+    """
 
     path: Path
     format: str = AS_SHIPPED
     batch: Batch = USUAL
+    held: str = ""
 
 
 def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening:
@@ -123,7 +132,7 @@ def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening
     tuned = recorded(shipped)
     if tuned is None and _is_small(header := read_header(shipped)):
         likely = likely_format(kernels)
-        names = [likely] if likely == INT8 or _is_quantised(header) else []
+        names = [likely] if likely in _held(kernels) or _is_quantised(header) else []
         try:
             tuned = _tune(shipped, names, threads=threads, kernels=kernels, brief=True)
         except (OSError, ModelError) as error:
@@ -132,7 +141,7 @@ def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening
             )
     if tuned is None:
         return Opening(shipped)
-    return Opening(tuned.path(shipped), tuned.format, tuned.batch)
+    return Opening(tuned.path(shipped), tuned.format, tuned.batch, tuned.held)
 
 
 def optimise(
@@ -225,19 +234,25 @@ def machine() -> str:
 def likely_format(kernels: Kernels = PLAIN) -> str:
     """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
-    AMX's tiles take 8 bits, and fastest as our own kernels hold them; where there are none,
-    unpacking weights costs more than it saves.
+    It is one that our own kernels hold, if they can. AMX's tiles take 8 bits; where there are none
+    16 are faster, because unpacking weights costs more than it saves.
 
     Example: `likely_format() in FORMATS`
     """
-    from .engine.llama import multiplies_int8, system_info
+    from .engine.llama import system_info
 
-    if multiplies_int8(kernels):
+    features, held = system_info(), _held(kernels)
+    if INT8 in held and ("AMX_INT8" in features or "bf16" not in held):
         return INT8
-    features = system_info()
     if kernels.repack and "AMX_INT8" in features:
         return "q8_0"
     return "bf16" if "AVX512" in features else "f16"
+
+
+def _held(kernels: Kernels) -> list[str]:
+    from .engine.llama import held_formats
+
+    return held_formats(kernels)
 
 
 def _is_small(header: Header) -> bool:
@@ -263,10 +278,11 @@ def _tune(
     folder = optimised_record(shipped, machine()).parent
     with writing(folder) as scratch:
         tried, refused = _possible(shipped, names, kernels)
+        held = _held(kernels)
 
         def written(name: str) -> Path:
             """The file in that format, alone of its kind: the one before makes room for it."""
-            if name == INT8:
+            if name in held:
                 return shipped
             target = scratch / f"{name}.gguf"
             if not target.is_file():
@@ -277,8 +293,8 @@ def _tune(
 
         def measured(name: str, file: Path) -> Measured:
             size = file.stat().st_size
-            if name == INT8:
-                size = FORMATS[INT8].size(read_header(shipped).parameters)
+            if name in held:
+                size = FORMATS[name].size(read_header(shipped).parameters)
             note(f"Measuring {name}, {size / 1e6:.0f} MB")
             passes = {"passes": _BRIEF} if brief else {}
             asked = Comparison(
@@ -287,7 +303,7 @@ def _tune(
                 weight_formats.brief(kernels) if brief else BATCHES,
                 threads,
                 kernels=kernels,
-                int8=name == INT8,
+                held=name if name in held else "",
                 **passes,
             )
             return weight_formats.measure(name, asked, size)
@@ -319,9 +335,8 @@ def _possible(
     shipped: Path, names: Sequence[str], kernels: Kernels
 ) -> tuple[list[str], dict[str, str]]:
     """Formats that can be tried, and why others cannot. Raises ModelError if none of them can."""
-    from .engine.llama import multiplies_int8
-
     header = read_header(shipped)
+    held = _held(kernels)
     shipped_size = shipped.stat().st_size
     folder = optimised_record(shipped, machine()).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -329,11 +344,11 @@ def _possible(
     refused = {}
     for name in names:
         size = header.size + FORMATS[name].size(header.parameters)
-        if name == INT8 and not multiplies_int8(kernels):
-            refused[name] = "our kernels need AMX for it"
-        elif name == INT8 and size > memory:
+        if name == INT8 and name not in held:
+            refused[name] = "our kernels need AMX or AVX-512 VNNI for it"
+        elif name in held and size > memory:
             refused[name] = f"{_gigabytes(size)}, too much for half of this machine's memory"
-        elif name == INT8:
+        elif name in held:
             continue
         elif header.metadata.get("general.file_type") == FORMATS[name].file_type:
             refused[name] = "it is the format as shipped"

@@ -46,7 +46,8 @@ OPTIMISE = """Example:
 
 Takes minutes, for a small model as well. A format is kept if it is the fastest, 1.1 times as fast
 as shipped or more, and its predictions stay within a mean KL divergence of 0.01 nats a token.
-int8 needs AMX and no file of its own: the file as shipped is held in it.
+int8, and bf16 where the processor multiplies it, need no file of their own: the file as shipped is
+held in them.
 """
 
 Here = Annotated[str, typer.Argument(help="A name that `models list` shows as here.")]

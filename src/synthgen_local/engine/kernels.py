@@ -37,16 +37,16 @@ class Kernels:
 
     Without `repack` weights stay as they are in the file, and llama.cpp's kernels for weights that
     it has arranged anew, AMX among them, are not used. `compiled` is a library that
-    `compile_kernels` made, None for llama.cpp's own attention and numpy's draws. With `int8` that
-    library holds the weights as well, as integers of 8 bits with a scale for 192 of a row, and
-    multiplies them by AMX: see `c/weights.c`.
+    `compile_kernels` made, None for llama.cpp's own attention and numpy's draws. With `weights`
+    that library also holds the weights, in the format of that name, and multiplies them: `int8`,
+    integers of 8 bits with a scale for 192 of a row, or `bf16` (`c/weights.c`).
 
     Example: `Kernels(repack=False)`
     """
 
     repack: bool = True
     compiled: str | None = None
-    int8: bool = False
+    weights: str = ""
 
 
 PLAIN = Kernels()

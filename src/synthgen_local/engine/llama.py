@@ -47,7 +47,8 @@ _BURST = 4  # times its share of the cores: contexts on a GPU seldom draw at the
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-_NOTHING, _ATTENTION, _EVERYTHING, _WEIGHTS = range(4)  # what our backend offers: c/backend.c
+_NOTHING, _ATTENTION, _EVERYTHING = range(3)  # what our backend offers: c/operations.h
+_WEIGHTS = {"int8": 3, "bf16": 4}
 
 
 class _Log:
@@ -120,8 +121,7 @@ class LlamaModel:
         """The version of llama.cpp, what it uses of this machine, and what is ours."""
         ours = [Path(self._kernels.compiled).stem] if self._kernels.compiled else []
         unpacked = () if self._kernels.repack else ("without-repacking",)
-        eight = ("int8",) if self._kernels.int8 else ()
-        return " ".join([build(), *ours, *eight, *unpacked])
+        return " ".join([build(), *ours, *filter(None, [self._kernels.weights]), *unpacked])
 
     def tokenize(self, text: str) -> list[int]:
         """Prompt text to tokens; a leading token that the text spells is not added twice."""
@@ -139,7 +139,7 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        with _offered(self._kernels, _EVERYTHING if self._kernels.int8 else _ATTENTION):
+        with _offered(self._kernels, _EVERYTHING if self._kernels.weights else _ATTENTION):
             return LlamaContext(
                 self._model,
                 self.vocabulary,
@@ -331,15 +331,14 @@ class _Tokens:
             yield batch, int(self.wanted[part].sum())
 
 
-def multiplies_int8(kernels: Kernels) -> bool:
-    """Whether our kernels can hold weights as integers and multiply them on this machine."""
+def held_formats(kernels: Kernels) -> list[str]:
+    """Formats in which our kernels can hold weights and multiply them on this processor."""
     if kernels.compiled is None:
-        return False
-    try:
-        with _offered(kernels, _EVERYTHING):
-            return True
-    except ModelError:
-        return False
+        return []
+    offer = _backend(kernels.compiled).synthgen_local_offer
+    found = [name for name, format_ in _WEIGHTS.items() if offer(format_)]
+    offer(_NOTHING)
+    return found
 
 
 def gpu_offload() -> bool:
@@ -373,7 +372,7 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
     try:
         if not offer(what):
             raise ModelError(
-                "This processor has neither AMX nor AVX-512 VNNI, which int8 needs.",
+                f"Our kernels cannot hold weights as {kernels.weights} on this processor.",
                 hint="Open them with --weights as-shipped.",
             )
         yield
@@ -431,7 +430,7 @@ def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
     params.use_extra_bufts = kernels.repack
     _log.clear()
-    with _offered(kernels, _WEIGHTS if kernels.int8 else _ATTENTION):
+    with _offered(kernels, _WEIGHTS[kernels.weights] if kernels.weights else _ATTENTION):
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if model is None:
         raise ModelError(

@@ -28,10 +28,7 @@ from .parallel import Batch
 AS_SHIPPED = "as-shipped"
 
 INT8 = "int8"
-"""Integers of 8 bits with a scale for 192 of them, as our kernels multiply them (`c/weights.c`).
-
-They are made of the file as shipped whenever it is loaded: there is no file in this format.
-"""
+"""Integers of 8 bits with a scale for 192 of them, which only our kernels know (`c/weights.c`)."""
 
 MOST_KL = 0.01
 """Nats a token, mean over the held-out text, that a format may be away from the file as shipped.
@@ -65,7 +62,7 @@ class Format:
     """A format: llama.cpp's number of it, and bits that a weight takes at most.
 
     Of Q4_0 these are the bits of the Q6_K that llama.cpp gives the output layer. Without a number
-    it is a format in memory alone.
+    it is a format in memory alone, as are others where our kernels hold them.
     """
 
     file_type: int | None
@@ -122,7 +119,7 @@ class Measured:
 class Comparison:
     """Two files to compare: the one as shipped, and one of another format, or the same.
 
-    With `int8` the other's weights are held in that format.
+    `held` is the format in which our kernels hold the other's weights, empty if they do not.
     """
 
     shipped: str
@@ -131,7 +128,7 @@ class Comparison:
     threads: int
     passes: int = _PASSES
     kernels: Kernels = PLAIN
-    int8: bool = False
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,7 +248,7 @@ def compare(comparison: Comparison) -> dict[str, object]:
 
     asked = [
         (comparison.shipped, comparison.kernels),
-        (comparison.other, replace(comparison.kernels, int8=comparison.int8)),
+        (comparison.other, replace(comparison.kernels, weights=comparison.held)),
     ]
     with ExitStack() as opened:
         models = [

@@ -52,19 +52,16 @@ struct ggml_backend_reg {
   void *context;
 };
 
-/* What a thread is offered: nothing; attention alone; everything, and the buffer for its weights
- * while they are loaded. */
-enum offer { NOTHING, ATTENTION, EVERYTHING, WEIGHTS };
-
 static _Thread_local enum offer offered;
 static struct ggml_backend_device attention, everything;
 static struct ggml_backend_reg registry;
-static ggml_backend_buffer_type_t for_weights;
+static ggml_backend_buffer_type_t for_weights[2];
 
 /* False if this processor cannot do it. */
 __attribute__((visibility("default"))) bool synthgen_local_offer(int offer) {
   offered = offer;
-  return offer < EVERYTHING || for_weights;
+  if (offer == EVERYTHING) return for_weights[0] || for_weights[1];
+  return offer < EVERYTHING || for_weights[offer - INT8];
 }
 
 static const char *title(ggml_backend_dev_t device) {
@@ -157,11 +154,11 @@ static void properties(ggml_backend_dev_t from, struct ggml_backend_dev_props *t
 }
 
 static ggml_backend_buffer_type_t buffers(ggml_backend_dev_t from) {
-  return from == &everything && offered == WEIGHTS ? for_weights : ggml_backend_cpu_buffer_type();
+  return from == &everything && offered > EVERYTHING ? for_weights[offered - INT8] : ggml_backend_cpu_buffer_type();
 }
 
 static bool reads(ggml_backend_dev_t from, ggml_backend_buffer_type_t buffer) {
-  return (void)from, buffer == for_weights || ggml_backend_buft_is_host(buffer);
+  return (void)from, buffer == for_weights[0] || buffer == for_weights[1] || ggml_backend_buft_is_host(buffer);
 }
 
 static const char *registry_name(ggml_backend_reg_t from) { return (void)from, "synthgen-local"; }
@@ -184,7 +181,8 @@ __attribute__((visibility("default"))) ggml_backend_reg_t ggml_backend_init(void
   attention.does.reads = reads;
   attention.registry = &registry;
   everything = attention;
-  for_weights = weights_buffer(&everything);
+  for (enum offer format = INT8; format <= BF16; format++)
+    for_weights[format - INT8] = weights_buffer(&everything, format);
   registry.version = API_VERSION;
   registry.does.name = registry_name;
   registry.does.devices = devices;

@@ -14,6 +14,10 @@
 
 enum { MOST_THREADS = 64, TURNS = 4 };
 
+/* What a thread is offered: nothing; attention alone; everything, and while they are loaded the
+ * buffer for its weights, in one format or the other. */
+enum offer { NOTHING, ATTENTION, EVERYTHING, INT8, BF16 };
+
 /* Memory that grows to what is asked of it. */
 typedef struct {
   void *bytes;
@@ -43,6 +47,7 @@ typedef struct {
   int threads;
   room lines[MOST_THREADS];              /* attention's, for each thread */
   const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
+  bool wide;                             /* and that they are no halves, but bfloat16 */
   room halves;                           /* of activations, see weights.c */
   turns turned[TURNS];
   int next_turn;
@@ -52,7 +57,7 @@ bool takes_attention(const struct ggml_tensor *node);
 bool attend(struct ggml_tensor *node, workspace *at);
 
 /* Weights as they are multiplied here: a buffer of their own, NULL where this processor cannot. */
-ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device);
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format);
 bool are_weights(const struct ggml_tensor *t); /* in that buffer */
 bool takes_product(const struct ggml_tensor *node);
 bool multiply(struct ggml_tensor *node, workspace *at);

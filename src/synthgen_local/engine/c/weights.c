@@ -1,9 +1,11 @@
-/* Products with weights of 8 bits, by AMX or else by AVX-512's dot products of integers.
+/* Products with weights that are arranged here, narrow or wide, whatever they are in the file.
  *
- * A weight is an integer of 8 bits times a scale that it shares with 191 others of its row, whatever
- * it is in the file. Activations are integers of 15 bits times their token's scale, for AMX in two
- * halves of 8 bits each. Sums of integers are exact, so what a token gives hangs neither on which
- * tokens it is computed with nor on which of the two computes it. Weights lie in memory in the order in which they are multiplied: a pass reads them
+ * A narrow weight is an integer of 8 bits times a scale that it shares with 191 others of its row, for
+ * AMX or else for AVX-512's dot products of integers. Activations are then integers of 15 bits times
+ * their token's scale, for AMX in two halves of 8 bits each. Sums of integers are exact, so it does not
+ * matter which of the two computes them. Wide weights and their activations are bfloat16, for
+ * AVX-512's dot products of those. Either way what a token gives does not hang on which tokens it is
+ * computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
  * from end to end, and how fast memory is decides how long it takes.
  *
  * Takes GGML_OP_MUL_MAT over weights in the buffer that is made here. Knows ggml's tensors and
@@ -25,14 +27,21 @@
 #define BY_TILES 0
 #endif
 
+#if defined(__AVX512BF16__)
+#define HAS_WIDE 1
+#else
+#define HAS_WIDE 0
+#endif
+
 enum {
   AHEAD = 12,         /* steps whose weights are on their way from memory */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
   TILE = SIDE * DEPTH,
-  RUN = BY_TILES ? 4 : 2, /* values of a row that lie together */
+  RUN = BY_TILES ? 4 : 2, /* narrow values of a row that lie together, of wide ones there are 2 */
   CHUNKS = 4,             /* tiles of tokens that are computed together */
   SHARING = 3,            /* steps of a row that share a scale */
+  ABREAST = 8,            /* tokens whose sums stay in registers, where there are no tiles */
   HALF = 128,             /* of activations: one is HALF times the first and the second */
   WIDEST = 127 * HALF     /* integer that an activation becomes */
 };
@@ -40,10 +49,12 @@ enum {
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef int16_t shorts __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
-/* Tiles of rows [pair of groups][step][group], each [value / RUN][row][value % RUN]; then the scales of
- * rows [group][span][row], a span being the steps that share one. */
+/* Tiles of rows [pair of groups][step][group], each [value / RUN][row][value % RUN]; then, of narrow
+ * ones, the scales of rows [group][span][row], a span being the steps that share one. */
 typedef struct {
+  bool wide;
   int values, rows, steps, spans, pairs;
+  size_t tile; /* bytes */
   int8_t *tiles;
   float *scales;
 } weights;
@@ -56,10 +67,11 @@ typedef struct {
   float *scales;
 } activations;
 
-static weights weights_of(const struct ggml_tensor *t) {
+static weights weights_of(const struct ggml_tensor *t, bool wide) {
   const int steps = (int)up(t->ne[0], DEPTH) / DEPTH, pairs = (int)up(t->ne[1], 2 * SIDE) / (2 * SIDE);
-  weights w = {(int)t->ne[0], (int)t->ne[1], steps, (int)up(steps, SHARING) / SHARING, pairs, t->data, NULL};
-  w.scales = (float *)(w.tiles + (size_t)pairs * steps * 2 * TILE);
+  const size_t tile = wide ? 2 * TILE : TILE;
+  weights w = {wide, (int)t->ne[0], (int)t->ne[1], steps, (int)up(steps, SHARING) / SHARING, pairs, tile, t->data, NULL};
+  w.scales = (float *)(w.tiles + pairs * steps * 2 * tile);
   return w;
 }
 
@@ -81,41 +93,59 @@ INLINE integers rounded(vector x) {
 
 /* ---- weights in memory ------------------------------------------------------------------------ */
 
+/* Lay a row, of so many bytes a run, into its tiles. */
+static void lay(const weights *w, int group, int r, const char *row, size_t run) {
+  char *tile = (char *)w->tiles + ((size_t)group / 2 * w->steps * 2 + group % 2) * w->tile;
+  const size_t line = w->tile / SIDE; /* bytes of a row in a tile */
+  for (int s = 0; s < w->steps; s++, tile += 2 * w->tile, row += line)
+    for (size_t at = 0; at < line; at += run) memcpy(tile + at * SIDE + r * run, row + at, run);
+}
+
+static void arrange_narrow(const weights *w, int group, int r, const float *from, int count, int8_t *row) {
+  for (int span = 0; span < w->spans; span++) {
+    const int first = span * SHARING * DEPTH, end = first + SHARING * DEPTH;
+    const int last = count < first ? first : end < count ? end : count;
+    const float most = amount(from + first, last - first), by = most > 0 ? 127 / most : 0;
+    w->scales[(group * w->spans + span) * SIDE + r] = most / 127;
+    for (int i = first; i < last; i += LANES)
+      *(bytes *)(row + i) = __builtin_convertvector(rounded(load(from + i) * by), bytes);
+  }
+  lay(w, group, r, (char *)row, RUN);
+}
+
+/* The nearest bfloat16 of each. */
+INLINE void to_bfloat16(const float *from, int16_t *to) {
+#if HAS_WIDE
+  *(shorts *)to = (shorts)_mm512_cvtneps_pbh((__m512)load(from));
+#endif
+}
+
 static void arrange(const weights *w, int group, const char *from, size_t stride, ggml_to_float_t widen,
-                    float *values, int8_t *row) {
-  int8_t *tiles = w->tiles + ((size_t)group / 2 * w->steps * 2 + group % 2) * TILE;
+                    float *values, void *row) {
   for (int r = 0; r < SIDE; r++) {
-    const int at = group * SIDE + r;
-    memset(row, 0, (size_t)w->steps * DEPTH);
-    if (at < w->rows) {
-      if (widen) widen(from + at * stride, values, w->values);
-      else memcpy(values, from + at * stride, sizeof(float) * w->values);
-    }
-    for (int span = 0; span < w->spans; span++) {
-      const int first = span * SHARING * DEPTH, end = first + SHARING * DEPTH;
-      const int last = at >= w->rows ? first : end < w->values ? end : w->values;
-      const float most = amount(values + first, last - first), by = most > 0 ? 127 / most : 0;
-      w->scales[(group * w->spans + span) * SIDE + r] = most / 127;
-      for (int i = first; i < last; i += LANES)
-        *(bytes *)(row + i) = __builtin_convertvector(rounded(load(values + i) * by), bytes);
-    }
-    for (int s = 0; s < w->steps; s++)
-      for (int run = 0; run < DEPTH / RUN; run++)
-        memcpy(tiles + (size_t)s * 2 * TILE + (run * SIDE + r) * RUN, row + s * DEPTH + run * RUN, RUN);
+    const int at = group * SIDE + r, count = at < w->rows ? w->values : 0;
+    memset(row, 0, w->steps * w->tile / SIDE);
+    if (count && widen) widen(from + at * stride, values, count);
+    else if (count) memcpy(values, from + at * stride, sizeof(float) * count);
+    if (w->wide) {
+      for (int i = 0; i < count; i += LANES) to_bfloat16(values + i, (int16_t *)row + i);
+      lay(w, group, r, row, 2 * sizeof(int16_t));
+    } else arrange_narrow(w, group, r, values, count, row);
   }
 }
 
+static bool is_wide(ggml_backend_buffer_type_t);
+
 static void fill(ggml_backend_buffer_t buffer, struct ggml_tensor *t, const void *data, size_t offset, size_t size) {
-  (void)buffer;
   if (offset || size != ggml_nbytes(t)) abort(); /* llama.cpp loads a tensor at once */
-  const weights w = weights_of(t);
+  const weights w = weights_of(t, is_wide(ggml_backend_buffer_get_type(buffer)));
   const ggml_to_float_t widen = ggml_get_type_traits(t->type)->to_float;
 #if defined(_OPENMP)
 #pragma omp parallel
 #endif
   {
     float *values = aligned_alloc(64, up(sizeof(float) * w.values, 64));
-    int8_t *row = aligned_alloc(64, (size_t)w.steps * DEPTH);
+    void *row = aligned_alloc(64, w.steps * w.tile / SIDE);
     if (!values || !row) abort();
 #if defined(_OPENMP)
 #pragma omp for
@@ -159,14 +189,16 @@ struct ggml_backend_buffer {
 
 ggml_backend_buffer_t ggml_backend_buffer_init(ggml_backend_buffer_type_t, buffer_does, void *, size_t);
 
-static struct ggml_backend_buffer_type buffer_type;
+static struct ggml_backend_buffer_type narrow, wide;
 
-static const char *name(ggml_backend_buffer_type_t type) { return (void)type, "8-bit rows"; }
+static bool is_wide(ggml_backend_buffer_type_t type) { return type == &wide; }
+
+static const char *name(ggml_backend_buffer_type_t type) { return is_wide(type) ? "16-bit rows" : "8-bit rows"; }
 static size_t alignment(ggml_backend_buffer_type_t type) { return (void)type, 64; }
 
 static size_t size(ggml_backend_buffer_type_t type, const struct ggml_tensor *t) {
-  const weights w = weights_of(t);
-  return (void)type, ((size_t)w.steps * TILE + w.spans * SIDE * sizeof(float)) * 2 * w.pairs;
+  const weights w = weights_of(t, is_wide(type));
+  return (w.steps * w.tile + (w.wide ? 0 : w.spans * SIDE * sizeof(float))) * 2 * w.pairs;
 }
 
 static void *base(ggml_backend_buffer_t buffer) { return buffer->context; }
@@ -180,27 +212,39 @@ static ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t si
   return memory ? ggml_backend_buffer_init(type, does, memory, size) : NULL;
 }
 
-ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) {
+static bool multiplies(enum offer format) {
 #if BY_TILES
   enum { REQUEST = 0x1023, TILES = 18 }; /* Linux lets a process use tiles when it has asked for them */
-  if (syscall(SYS_arch_prctl, REQUEST, TILES)) return NULL;
+  if (format == INT8) return !syscall(SYS_arch_prctl, REQUEST, TILES);
 #endif
-  buffer_type.does.name = name;
-  buffer_type.does.allocate = allocate;
-  buffer_type.does.alignment = alignment;
-  buffer_type.does.size = size;
-  buffer_type.device = device;
-  return &buffer_type;
+  return format == INT8 || HAS_WIDE;
+}
+
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format) {
+  struct ggml_backend_buffer_type *type = format == BF16 ? &wide : &narrow;
+  if (!multiplies(format)) return NULL;
+  type->does.name = name;
+  type->does.allocate = allocate;
+  type->does.alignment = alignment;
+  type->does.size = size;
+  type->device = device;
+  return type;
 }
 
 /* ---- products --------------------------------------------------------------------------------- */
 
-static void round_off(const activations *a, const struct ggml_tensor *t, int token) {
+static void round_off(const activations *a, const struct ggml_tensor *t, int token, bool wide) {
   const float *x = (const float *)((const char *)t->data + token * t->nb[1]);
   const int n = (int)t->ne[0];
+  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE;
+  if (wide) {
+    a->scales[token] = 1;
+    for (int i = 0; i < n; i += LANES)
+      to_bfloat16(x + i, (int16_t *)(to + (size_t)(i / DEPTH) * 2 * TILE) + token % SIDE * DEPTH + i % DEPTH);
+    return;
+  }
   const float most = amount(x, n), by = most > 0 ? WIDEST / most : 0;
   a->scales[token] = most / WIDEST;
-  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE;
   for (int i = 0; i < n; i += LANES) {
     const integers q = rounded(load(x + i) * by), first = (q + HALF / 2) >> 7;
     int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE;
@@ -212,7 +256,7 @@ static void round_off(const activations *a, const struct ggml_tensor *t, int tok
   }
 }
 
-static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a) {
+static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a, bool wide) {
   a->tokens = (int)ggml_nrows(t);
   a->steps = (int)up(t->ne[0], DEPTH) / DEPTH;
   a->chunks = (int)up(a->tokens, SIDE) / SIDE;
@@ -220,13 +264,14 @@ static bool read_activations(const struct ggml_tensor *t, workspace *at, activat
   a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE);
   if (!a->tiles) return false;
   a->scales = (float *)(a->tiles + tiles);
-  if (at->activations == t) return true;
+  if (at->activations == t && at->wide == wide) return true;
   at->activations = t;
+  at->wide = wide;
   if (t->ne[0] % DEPTH || a->tokens % SIDE) memset(a->tiles, 0, tiles);
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
-  for (int token = 0; token < a->tokens; token++) round_off(a, t, token);
+  for (int token = 0; token < a->tokens; token++) round_off(a, t, token, wide);
   return true;
 }
 
@@ -312,8 +357,6 @@ INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const 
 INLINE int set_shapes(void) { return 0; }
 INLINE void restore(int before) { (void)before; }
 
-enum { ABREAST = 8 }; /* tokens whose sums stay in registers, with those of two tiles of rows */
-
 INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
                      const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
   for (int first = 0; first < SIDE; first += ABREAST) {
@@ -348,6 +391,36 @@ INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const 
 
 #endif
 
+/* The same of wide weights, which have no scales. */
+INLINE void add_wide_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+                          float (*totals)[SIDE * SIDE]) {
+#if HAS_WIDE
+  for (int first = 0; first < SIDE; first += ABREAST) {
+    __m512 sums[2][ABREAST];
+    for (int group = 0; group < 2; group++)
+      for (int t = 0; t < ABREAST; t++) sums[group][t] = (__m512)load(totals[group] + (first + t) * SIDE);
+    for (int s = 0; s < steps; s++) {
+      const int8_t *from = rows + s * 4 * TILE;
+      const int16_t *x = (const int16_t *)(tokens + s * 2 * TILE) + first * DEPTH;
+      for (int run = 0; run < DEPTH / 2; run++, from += SIDE * 4, x += 2) {
+        const __m512bh one = (__m512bh)_mm512_loadu_si512(from), two = (__m512bh)_mm512_loadu_si512(from + 2 * TILE);
+#pragma GCC unroll 8
+        for (int t = 0; t < ABREAST; t++) {
+          int32_t pair;
+          memcpy(&pair, x + t * DEPTH, sizeof pair);
+          const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+          sums[0][t] = _mm512_dpbf16_ps(sums[0][t], one, both);
+          sums[1][t] = _mm512_dpbf16_ps(sums[1][t], two, both);
+        }
+      }
+      for (int i = 0; i < 4; i++) later = expect(later, lines);
+    }
+    for (int group = 0; group < 2; group++)
+      for (int t = 0; t < ABREAST; t++) store(totals[group] + (first + t) * SIDE, (vector)sums[group][t]);
+  }
+#endif
+}
+
 /* A span's rows stay in the first cache for all chunks that are computed together. */
 static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
   float totals[CHUNKS][2][SIDE * SIDE] __attribute__((aligned(64)));
@@ -359,12 +432,13 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
       for (int span = 0; span < w->spans; span++) {
         const int begin = span * SHARING, steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
-        const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * TILE;
+        const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * w->tile;
         const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
         for (int c = 0; c < count; c++) {
           const int8_t *tokens = a->tiles + ((size_t)(first + c) * a->steps + begin) * 2 * TILE;
-          const int8_t *later = rows + (AHEAD * 2 * TILE) + c * steps * lines * 4 * 64;
-          add_span(tokens, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
+          const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
+          if (w->wide) add_wide_span(tokens, rows, steps, later, lines, totals[c]);
+          else add_span(tokens, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
       for (int c = 0; c < count; c++) {
@@ -378,7 +452,7 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
 
 bool are_weights(const struct ggml_tensor *t) {
   const struct ggml_tensor *whole = t->view_src ? t->view_src : t;
-  return whole->buffer && whole->buffer->type == &buffer_type;
+  return whole->buffer && (whole->buffer->type == &narrow || whole->buffer->type == &wide);
 }
 
 /* Whether its rows lie one after the other, whatever its dimensions. */
@@ -394,9 +468,9 @@ bool takes_product(const struct ggml_tensor *node) {
 }
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
-  const weights w = weights_of(node->src[0]);
+  const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->type));
   activations a;
-  if (!read_activations(node->src[1], at, &a)) return false;
+  if (!read_activations(node->src[1], at, &a, w.wide)) return false;
   const int threads = at->threads;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
@@ -408,7 +482,9 @@ bool multiply(struct ggml_tensor *node, workspace *at) {
 
 #else
 
-ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device) { return (void)device, NULL; }
+ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format) {
+  return (void)device, (void)format, NULL;
+}
 bool are_weights(const struct ggml_tensor *t) { return (void)t, false; }
 bool takes_product(const struct ggml_tensor *node) { return (void)node, false; }
 bool multiply(struct ggml_tensor *node, workspace *at) { return (void)node, (void)at, false; }

@@ -1,7 +1,7 @@
-"""Weights as integers of 8 bits in our own kernels, and the steps between products, against numpy.
+"""Weights as our own kernels hold them, and the steps between products, against numpy.
 
-Where a processor has neither AMX nor AVX-512 VNNI they are refused; what they compute is then not
-tested, but skipped.
+Where a processor cannot multiply a format it is refused; what it computes is then not tested, but
+skipped: int8 needs AMX or AVX-512 VNNI, bf16 AVX-512 BF16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_kernels import Parameters, library  # noqa: F401 a fixture
@@ -23,13 +23,13 @@ from test_kernels import Parameters, library  # noqa: F401 a fixture
 from synthgen_local import LocalModel, ModelError, tuning
 from synthgen_local.engine import llama
 from synthgen_local.engine.kernels import PLAIN, Kernels
-from synthgen_local.engine.llama import LlamaModel, multiplies_int8
+from synthgen_local.engine.llama import LlamaModel, held_formats
 from synthgen_local.engine.model import ContextSize, Step
 from synthgen_local.engine.weight_formats import MOST_KL, divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
 F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
-WEIGHTS = 3  # what is offered while they are loaded: c/backend.c
+OFFERS = {"int8": 3, "bf16": 4}  # what is offered while weights are loaded: c/operations.h
 _P, _I, _F, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64
 Array = NDArray[Any]
 
@@ -44,9 +44,10 @@ def _call(name: str, *arguments: Any, result: Any = _P) -> Any:
 
 
 class Bench:
-    """Tensors in the CPU's memory and in the buffer for weights, and our device to compute them."""
+    """Tensors in the CPU's memory and in a buffer for weights, and our device to compute them."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, held: str = "int8") -> None:
+        self.held = held
         self.context = self._init(1 << 26, no_alloc=False)
         self.weights = self._init(1 << 20, no_alloc=True)
         self.device = _call("ggml_backend_dev_by_name", b"synthgen-local")
@@ -82,7 +83,7 @@ class Bench:
         """A tensor of weights in our buffer, written in a format of ggml's."""
         made = self._new(self.weights, kind, array.shape)
         offer = next(iter(llama._loaded.values())).synthgen_local_offer
-        offer(WEIGHTS)
+        offer(OFFERS[self.held])
         kind_of_buffer = _call("ggml_backend_dev_buffer_type", self.device)
         offer(0)
         self.buffers.append(
@@ -129,17 +130,25 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def able(weights: Path, library: str) -> bool:  # noqa: F811
-    """Whether this machine can; our kernels are loaded."""
+def able(weights: Path, library: str) -> list[str]:  # noqa: F811
+    """Formats that this machine can hold; our kernels are loaded."""
     with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))):
-        return multiplies_int8(Kernels(compiled=library))
+        return held_formats(Kernels(compiled=library))
+
+
+@pytest.fixture(params=OFFERS)
+def held(request: pytest.FixtureRequest, able: list[str]) -> str:
+    """A format that this machine can hold."""
+    if request.param not in able:
+        pytest.skip(f"this processor does not multiply {request.param}")
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def capable(able: bool) -> None:
-    """A machine that can."""
+def capable(able: list[str]) -> None:
+    """A machine that can hold one."""
     if not able:
-        pytest.skip("neither AMX nor AVX-512 VNNI")
+        pytest.skip("this processor multiplies neither int8 nor bf16")
 
 
 @pytest.fixture
@@ -149,21 +158,27 @@ def bench(capable: None) -> Iterator[Bench]:
         yield made
 
 
+@pytest.mark.parametrize("held", OFFERS)
 def test_where_the_processor_cannot_they_are_refused(
-    weights: Path, library: str, able: bool
-) -> None:  # noqa: F811
-    """In one line, and nothing is computed in another way; with it a model names them."""
-    kernels = Kernels(compiled=library, int8=True)
-    if not able:
-        with pytest.raises(ModelError, match="neither AMX nor AVX-512 VNNI"):
+    weights: Path,
+    library: str,  # noqa: F811
+    able: list[str],
+    held: str,
+) -> None:
+    """In one line, and nothing is computed in another way; where it can a model names them."""
+    kernels = Kernels(compiled=library, weights=held)
+    if held not in able:
+        with pytest.raises(ModelError, match=f"cannot hold weights as {held}"):
             LlamaModel(weights, gpu_layers=0, kernels=kernels)
         return
     with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
-        assert model.build.endswith(f"{Path(library).stem} int8")
-    assert not multiplies_int8(PLAIN)
+        assert model.build.endswith(f"{Path(library).stem} {held}")
+    assert held_formats(PLAIN) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seed=st.integers(0, 2**32 - 1),
     tokens=st.integers(1, 90),
@@ -173,7 +188,7 @@ def test_where_the_processor_cannot_they_are_refused(
     threads=st.integers(1, 3),
 )
 def test_a_product_is_that_of_the_weights(
-    capable: None,
+    held: str,
     *,
     seed: int,
     tokens: int,
@@ -182,16 +197,21 @@ def test_a_product_is_that_of_the_weights(
     kind: int,
     threads: int,
 ) -> None:
-    """Within what 8 bits of a weight leave out, for any number of tokens, rows and values."""
+    """Within what the format leaves out, for any number of tokens, rows and values."""
     stream = np.random.default_rng(seed)
     w = stream.normal(0, stream.choice([1e-3, 1, 30]), (rows, values)).astype(np.float32)
     x = stream.normal(0, 1, (tokens, values)).astype(np.float32)
     x[0, 0] = stream.choice([0, 1, 100])  # an outlier
-    with closing(Bench(threads)) as bench:
+    with closing(Bench(threads, held)) as bench:
         read = bench.tensor(x)
         out = _call("ggml_mul_mat", bench.context, bench.weight(w, kind), read)
         assert bench.compute(out)
         found = bench.read(out, tokens, rows)
+    if held == "bf16":  # 8 bits of a weight and of an activation, and those of the file
+        bound = 2**-7 * np.abs(x) @ np.abs(w).T
+        bound += (kind == Q8_0) * np.abs(x).sum(axis=1)[:, None] * np.abs(w).max() / 254
+        assert (np.abs(found - x @ w.T) <= bound + 1e-30).all()
+        return
     steps = np.array([np.abs(part).max(axis=1) for part in _spans(w)]).T / 127
     bound = (
         sum(
@@ -218,14 +238,14 @@ def _spans(array: Array) -> list[Array]:
     return [array[:, start : start + 192] for start in range(0, array.shape[1], 192)]
 
 
-def test_a_token_gives_the_same_in_any_company(capable: None) -> None:
-    """Sums of integers are exact: a row does not hang on those that it is computed with."""
+def test_a_token_gives_the_same_in_any_company(held: str) -> None:
+    """What a token gives does not hang on those that it is computed with."""
     stream = np.random.default_rng(0)
     w = stream.normal(size=(48, 576)).astype(np.float32)
     x = stream.normal(size=(70, 576)).astype(np.float32)
     found = []
     for part in (x, x[5:6], x[5:40]):
-        with closing(Bench(1)) as bench:
+        with closing(Bench(1, held)) as bench:
             out = _call("ggml_mul_mat", bench.context, bench.weight(w, F32), bench.tensor(part))
             assert bench.compute(out)
             found.append(bench.read(out, len(part), 48))
@@ -235,11 +255,11 @@ def test_a_token_gives_the_same_in_any_company(capable: None) -> None:
 
 @pytest.mark.parametrize("where", ["weights", "activations"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_number_stays_none(capable: None, where: str, bad: float) -> None:
+def test_what_is_no_number_stays_none(held: str, where: str, bad: float) -> None:
     """A damaged file is found by its logits: they must not come out as numbers."""
     w, x = np.ones((16, 64), np.float32), np.ones((3, 64), np.float32)
     (w if where == "weights" else x)[1, 40] = bad
-    with closing(Bench(1)) as bench:
+    with closing(Bench(1, held)) as bench:
         out = _call("ggml_mul_mat", bench.context, bench.weight(w, F32), bench.tensor(x))
         assert bench.compute(out)
         found = bench.read(out, 3, 16)
@@ -335,10 +355,10 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
 
 
 @pytest.mark.model
-def test_a_model_stays_itself(weights: Path, library: str, capable: None) -> None:  # noqa: F811
+def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  # noqa: F811
     """Its predictions stay within the bound of all formats, beside one that is held otherwise."""
     found = []
-    ways = (Kernels(), Kernels(compiled=library, int8=True), Kernels(compiled=library))
+    ways = (Kernels(), Kernels(compiled=library, weights=held), Kernels(compiled=library))
     for kernels in ways:
         with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
             tokens = model.tokenize("The bill of Maria Weber, born in 1961, is 120.50 euros, and")
@@ -355,6 +375,7 @@ def test_a_model_stays_itself(weights: Path, library: str, capable: None) -> Non
 @pytest.mark.model
 def test_they_are_what_is_opened_where_it_pays(
     weights: Path,
+    able: list[str],
     capable: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -363,10 +384,11 @@ def test_they_are_what_is_opened_where_it_pays(
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
     with LocalModel.load(str(weights), gpu_layers=0) as model:
         assert model.opened is not None
-        assert (model.opened.format, model.opened.path) == ("int8", model.path)
-        assert "int8" in model.engine.build
+        assert model.opened.format in able
+        assert (model.opened.held, model.opened.path) == (model.opened.format, model.path)
+        assert model.engine.build.endswith(f" {model.opened.format}")
     with LocalModel.load(str(weights), gpu_layers=0, weights="as-shipped") as model:
-        assert "int8" not in model.engine.build
+        assert not model.engine.build.endswith(tuple(OFFERS))
     tuned = tuning.recorded(weights)
     assert tuned is not None
     assert tuned.kept.kl < MOST_KL
