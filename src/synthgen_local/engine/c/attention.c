@@ -18,9 +18,11 @@
 
 enum {
 #if defined(__AVX512F__) || !defined(__AVX__)
-  PARTS = 4, /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
+  PARTS = 4,    /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
+  TOGETHER = 4, /* own cells whose scores are, likewise */
 #else
   PARTS = 2,
+  TOGETHER = 2,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
   HEADS = 4,            /* heads that read the same keys and are computed together */
@@ -179,18 +181,39 @@ static void score_common(const attention *a, int head, scratch *s) {
   }
 }
 
+/* The sum of the lanes of each of some vectors. */
+INLINE void sum_each(const vector *x, float *to) {
+#if defined(__AVX512F__)
+  __m512 two[2], four;
+  for (int i = 0; i < 2; i++) {
+    const __m512 one = (__m512)x[2 * i], other = (__m512)x[2 * i + 1];
+    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(one, other), _mm512_unpackhi_ps(one, other));
+  }
+  const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
+  four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+#else
+  for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);
+#endif
+}
+
+/* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
 INLINE void dots(int heads, const attention *a, int head, const float *query, const int *own, int n,
                  float *scores, size_t stride) {
-  for (int c = 0; c < n; c++) {
-    const half *from = key(a, head, own[c]);
-    if (c + AHEAD < n) expect(key(a, head, own[c + AHEAD]), a->size);
-    vector score[HEADS] = {0};
-    for (int d = 0; d < a->size; d += SPAN)
-      for (int part = 0; part < PARTS; part++) {
-        const vector k = widen(from + d + part * LANES);
-        for (int h = 0; h < heads; h++) score[h] += k * load(query + h * a->size + d + part * LANES);
+  for (int first = 0; first < n; first += TOGETHER) {
+    const half *from[TOGETHER];
+    vector score[HEADS][TOGETHER] = {0};
+    for (int c = 0; c < TOGETHER; c++) {
+      from[c] = key(a, head, own[first + c < n ? first + c : first]);
+      if (first + c + AHEAD < n) expect(key(a, head, own[first + c + AHEAD]), a->size);
+    }
+    for (int d = 0; d < a->size; d += LANES)
+      for (int c = 0; c < TOGETHER; c++) {
+        const vector k = widen(from[c] + d);
+        for (int h = 0; h < heads; h++) score[h][c] += k * load(query + h * a->size + d);
       }
-    for (int h = 0; h < heads; h++) scores[h * stride + c] = sum(score[h]);
+    for (int h = 0; h < heads; h++) sum_each(score[h], scores + h * stride + first);
   }
 }
 
