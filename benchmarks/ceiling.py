@@ -23,7 +23,6 @@ from assignment import Assignment
 
 from synthgen_local import LocalModel
 from synthgen_local.engine.model import ContextSize, Model
-from synthgen_local.engine.parallel import plan
 
 _BATCH, _GPU_BATCH = 512, 2048  # the engine's
 _ROWS = 64  # enough for a context on each core
@@ -49,7 +48,7 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
 
     Example: `prefill_rate(LocalModel.load("random"), seconds=0.1)`
     """
-    layout = plan(model.engine, _ROWS, batch=model.batch(), threads=model.threads)
+    layout = model.layout(_ROWS)
     ready = threading.Barrier(layout.contexts)
     rates = [0.0] * layout.contexts
 

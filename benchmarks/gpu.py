@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --contexts 1 2 4 8 --rows 64 128 255
 
 Each width makes rows of billing as lines, as many for each slot; before them come the ceilings of
-`ceiling.py`. What is fastest stands in `engine/parallel.py`. Knows the engine's constants.
+`ceiling.py`. What is fastest stands in `engine/parallel.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ceiling import prefill_rate
 from parts import PARTS, parts
 from works import WORKS
 
-from synthgen_local import LocalModel, local_model
-from synthgen_local.engine import parallel
+from synthgen_local import LocalModel
+from synthgen_local.engine.parallel import Layout
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     with LocalModel.load(options.model) as model:
         print(f"{model.engine.build}, {model.threads} threads", flush=True)
         for contexts in () if options.no_ceiling else options.contexts:
-            parallel.GPU_CONTEXTS = contexts
+            _lay_out(model, contexts, 1)
             rate = prefill_rate(model, seconds=2)
             print(f"ceiling, {contexts} contexts: {rate:.0f} tokens/s", flush=True)
         make = ours.prepare(model, WORKS[options.work])
@@ -46,11 +46,16 @@ def main() -> None:
             print(f"{contexts} contexts of {rows}: {found}", flush=True)
 
 
+def _lay_out(model: LocalModel, contexts: int, rows: int) -> None:
+    """Let a model decode so, whatever it would choose."""
+    layout = Layout(contexts, rows, max(1, model.threads // contexts))
+    cast("Any", model).layout = lambda _rows, _batch=None: layout
+
+
 def _measure(
     model: LocalModel, make: ours.Make, contexts: int, rows: int, options: argparse.Namespace
 ) -> str:
-    parallel.GPU_CONTEXTS = contexts
-    cast("Any", local_model).GPU_ROWS = contexts * rows
+    _lay_out(model, contexts, rows)
     count = contexts * rows * options.each
     start = time.perf_counter()
     made = make(count, 0)

@@ -27,7 +27,6 @@ from synthgen_local import LocalModel
 from synthgen_local.engine import decoder
 from synthgen_local.engine.constraint import Constraint, Masks
 from synthgen_local.engine.model import Logits, Step
-from synthgen_local.engine.parallel import plan
 
 PARTS = ("prompt", "decode", "mask", "draw", "check")
 
@@ -167,7 +166,7 @@ def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, floa
 
     Example: `parts(model, BILLING, 64, seed=0)["decode"]`
     """
-    clock = Clock(plan(model.engine, rows, batch=model.batch(), threads=model.threads).contexts)
+    clock = Clock(model.layout(rows).contexts)
     make = ours.prepare(model, work)
     with watched(model, clock):
         start = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -186,20 +187,39 @@ def test_a_fork_is_the_prefix_evaluated_again() -> None:
     assert (forked.decode([Step([1], [3, 4])])[0] == expected).all()
 
 
-def test_each_thread_compiles_a_grammar_once() -> None:
-    """Rows of two threads share no matcher, whose lock would make them wait; masks are the same."""
-    grammar = Grammar(RandomModel().tokenizer, GRAMMAR)
+def test_a_slot_may_take_several_steps() -> None:
+    """One after the other, as if they had been one."""
+    model = RandomModel()
+    once, twice = (model.open_context(ContextSize(2, 99, 1)) for _ in range(2))
+    for context in (once, twice):
+        context.prefill([1])
+        context.fork(0)
+    steps = twice.decode([Step([0], [2]), Step([0], [3])])
 
-    def rows() -> list[bool]:
+    assert (steps[1] == once.decode([Step([0], [2, 3])])[0]).all()
+    assert (steps[0] != steps[1]).any()
+
+
+def test_each_thread_compiles_a_grammar_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of two threads share no matcher, whose lock would make them wait; those of one do."""
+    compiled: list[Grammar] = []
+    compile_ = Grammar._compile
+    monkeypatch.setattr(Grammar, "_compile", lambda self: compiled.append(self) or compile_(self))
+    grammar, both = Grammar(RandomModel().tokenizer, GRAMMAR), Barrier(2)
+
+    def matchers(_: int) -> list[LLMatcher]:
+        both.wait()
         own = [grammar.start() for _ in range(3)]
         for row in own:
             row.close()
-        again = [grammar.start() for _ in range(3)]
-        return [row.matcher in [one.matcher for one in own] for row in again]
+        again = [grammar.start().matcher for _ in range(3)]
+        assert again == [row.matcher for row in reversed(own)]
+        return again
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda _: rows(), range(2))) == [[True] * 3] * 2
-    assert grammar.start().text() == "{"
+        one, other = pool.map(matchers, range(2))
+    assert len(compiled) == 2
+    assert not set(map(id, one)) & set(map(id, other))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,26 @@ def test_a_fork_equals_the_prompt_evaluated_again(engine: LlamaModel, context: C
     assert _distance(forked, expected) < 0.05
 
 
+def test_a_slot_may_take_several_steps(engine: LlamaModel, context: Context) -> None:
+    """Each token at its own place: the last says what it says when all are one step."""
+    prefix, more = engine.tokenize(PREFIX), engine.tokenize(" Paris, and that of")
+    context.prefill(prefix)
+    for slot in range(2):
+        context.fork(slot)
+    together = context.decode([Step([0], more)])[0].copy()
+    apart = context.decode([Step([1], [token]) for token in more])
+
+    assert len(apart) == len(more)
+    assert int(apart[-1].argmax()) == int(together.argmax())
+    assert _distance(apart[-1], together) < 0.05
+
+
+def test_an_empty_prompt_is_refused(context: Context) -> None:
+    """A model that begins a text with no token of its own has nothing to go on from."""
+    with pytest.raises(DecodingError, match="no prompt"):
+        context.prefill([])
+
+
 def test_equal_rows_get_equal_logits(engine: LlamaModel, context: Context) -> None:
     """Slots of one batch do not disturb each other."""
     context.prefill(engine.tokenize(PREFIX))

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_kernels import Parameters, library  # noqa: F401 a fixture
 
-from synthgen_local import LocalModel, ModelError, tuning
-from synthgen_local.engine import llama
+from synthgen_local import LocalModel, ModelError, local_model, tuning
+from synthgen_local.engine import llama, weight_formats
 from synthgen_local.engine.kernels import PLAIN, Kernels
 from synthgen_local.engine.llama import LlamaModel, held_formats
 from synthgen_local.engine.model import ContextSize, Step
-from synthgen_local.engine.weight_formats import MOST_KL, divergence
+from synthgen_local.engine.weight_formats import MOST_KL, Comparison, Measured, Speed, divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
 F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
@@ -373,23 +373,34 @@ def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  
 
 
 @pytest.mark.model
-def test_they_are_what_is_opened_where_it_pays(
+def test_what_pays_is_held(
     weights: Path,
     able: list[str],
-    capable: None,
+    held: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At first use, without a file of their own; `as-shipped` does without."""
+    """The file as shipped is opened, and held in the format that was measured to be fastest."""
+
+    def measure(name: str, asked: Comparison, size: int) -> Measured:
+        speeds = [Speed(each, 100.0 + 100 * (name == held)) for each in asked.batches]
+        return Measured(name, size, 0.0, 1.0 + (name == held), speeds)
+
+    monkeypatch.setattr(weight_formats, "measure", measure)
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
+    ours = local_model.try_once(weights, gpu_layers=0)
+    assert tuning.likely_format(ours) == able[0]
+    tuning.optimise(weights, able, threads=1, kernels=ours)
     with LocalModel.load(str(weights), gpu_layers=0) as model:
         assert model.opened is not None
-        assert model.opened.format in able
-        assert (model.opened.held, model.opened.path) == (model.opened.format, model.path)
-        assert model.engine.build.endswith(f" {model.opened.format}")
+        assert (model.opened.held, model.opened.path) == (held, model.path)
+        assert model.engine.build.endswith(f" {held}")
     with LocalModel.load(str(weights), gpu_layers=0, weights="as-shipped") as model:
         assert not model.engine.build.endswith(tuple(OFFERS))
-    tuned = tuning.recorded(weights)
-    assert tuned is not None
-    assert tuned.kept.kl < MOST_KL
     assert [path.suffix for path in (tmp_path / "optimised").iterdir()] == [".json"]
+
+
+def test_without_our_kernels_nothing_is_held(weights: Path) -> None:
+    """A record of what they did is no reason to name a format that is not there."""
+    with pytest.raises(ModelError, match="which are not here"):
+        LlamaModel(weights, gpu_layers=0, kernels=Kernels(weights="bf16"))

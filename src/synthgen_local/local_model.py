@@ -189,7 +189,7 @@ class LocalModel:
         part = part or Part()
         shards = self.shards(rows, batch)
         chosen = shards if part.shards is None else [shards[number] for number in part.shards]
-        layout = self._layout(rows, batch)
+        layout = self.layout(rows, batch)
         outcomes = decode_shards(
             self.engine,
             job,
@@ -217,7 +217,7 @@ class LocalModel:
 
         Example: `model.shards(1000)[0]`
         """
-        return cut(range(rows), self._layout(rows, batch)) if rows else []
+        return cut(range(rows), self.layout(rows, batch)) if rows else []
 
     def batch(self, wanted: int | None = None) -> int:
         """Return how many rows are in flight at most: those wanted, or what is fast here.
@@ -246,7 +246,11 @@ class LocalModel:
             save_prefix(key, prefix)
         return prefix
 
-    def _layout(self, rows: int, batch: int | None) -> Layout:
+    def layout(self, rows: int, batch: int | None = None) -> Layout:
+        """Return how so many rows are divided over contexts.
+
+        Example: `model.layout(1000).contexts`
+        """
         return plan(self.engine, max(1, rows), batch=self.batch(batch), threads=self.threads)
 
     def close(self) -> None:

@@ -123,9 +123,9 @@ class Opening:
 def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
-    A small model is measured where nothing was chosen yet, in two batches, and if it is quantised
-    also in the format that this CPU likes, which takes some seconds. If that fails it is used as
-    shipped, and a warning says so. Raises ModelError if what was chosen is not there.
+    A small model is measured where nothing was chosen yet, in two batches, also in the format that
+    our kernels or, if it is quantised, this CPU likes, which takes some seconds. If that fails it
+    is used as shipped, and a warning says so. Raises ModelError if what was chosen is not there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
@@ -234,16 +234,16 @@ def machine() -> str:
 def likely_format(kernels: Kernels = PLAIN) -> str:
     """Return the format that this CPU is likely to multiply fastest, but for those of 4 bits.
 
-    It is one that our own kernels hold, if they can. AMX's tiles take 8 bits; where there are none
-    16 are faster, because unpacking weights costs more than it saves.
+    It is one that our own kernels hold, if they can. llama.cpp's take 8 bits to AMX's tiles; where
+    there are none, 16 are faster, because unpacking weights costs more than it saves.
 
     Example: `likely_format() in FORMATS`
     """
     from .engine.llama import system_info
 
-    features, held = system_info(), _held(kernels)
-    if INT8 in held and ("AMX_INT8" in features or "bf16" not in held):
-        return INT8
+    if held := _held(kernels):
+        return held[0]
+    features = system_info()
     if kernels.repack and "AMX_INT8" in features:
         return "q8_0"
     return "bf16" if "AVX512" in features else "f16"
@@ -345,8 +345,8 @@ def _possible(
     for name in names:
         size = header.size + FORMATS[name].size(header.parameters)
         if name == INT8 and name not in held:
-            refused[name] = "our kernels need AMX or AVX-512 VNNI for it"
-        elif name in held and size > memory:
+            refused[name] = "our kernels cannot hold it on this processor"
+        elif name in held and size + shipped_size > memory:
             refused[name] = f"{_gigabytes(size)}, too much for half of this machine's memory"
         elif name in held:
             continue

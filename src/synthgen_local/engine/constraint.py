@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import llguidance.numpy as lln
@@ -96,25 +96,13 @@ class Masks:
         return found
 
 
-class _Matchers(threading.local):
-    """One thread's matchers: one that is copied, and those of rows that are over.
-
-    Copies share what they learn of the grammar, under a lock; threads that shared it would wait
-    for each other at every mask.
-    """
-
-    def __init__(self, compiled: Callable[[], LLMatcher]) -> None:
-        self.fresh = compiled()
-        self.idle: deque[LLMatcher] = deque()
-
-
 class Grammar:
     """A grammar for many rows: `head` are the tokens that every row begins with.
 
-    `serialised` is llguidance's form. Rows may start in several threads, each of which compiles
-    it once. Without `forcing`, each
-    token beyond the head is a draw, of which the mask may leave one: what the model thinks of it
-    is then known.
+    `serialised` is llguidance's form. Rows may start in several threads, each of which compiles it
+    once: copies of a matcher share what they learn under a lock, and threads that shared it would
+    wait for each other at every mask. Without `forcing`, each token beyond the head is a draw, of
+    which the mask may leave one: what the model thinks of it is then known.
 
     Raises DecodingError if llguidance cannot use it.
 
@@ -125,19 +113,21 @@ class Grammar:
         self.tokenizer = tokenizer
         self.forcing = forcing
         self._serialised = serialised
+        self._thread = threading.local()
         first = self._compile()
-        self._compiled = deque([first.deep_copy()])  # the first thread need not do it again
-        self._matchers = _Matchers(self._own)
+        self._unused = deque([first.deep_copy()])  # the first thread need not compile it again
         self.head: tuple[int, ...] = tuple(_checked(first).compute_ff_tokens())
 
     def start(self) -> GrammarConstraint:
         """A row that has its head."""
-        idle = self._matchers.idle
+        if not hasattr(self._thread, "fresh"):
+            self._thread.fresh, self._thread.idle = self._own(), deque()
+        idle = self._thread.idle
         if idle:
             matcher = idle.pop()
             matcher.reset()
         else:
-            matcher = self._matchers.fresh.deep_copy()
+            matcher = self._thread.fresh.deep_copy()
         if not _checked(matcher).consume_tokens(self.head):
             reason = matcher.get_error().splitlines()[0]
             raise DecodingError(f"The grammar refuses its own head: {reason}")
@@ -145,7 +135,7 @@ class Grammar:
 
     def _own(self) -> LLMatcher:
         try:
-            return self._compiled.pop()
+            return self._unused.pop()
         except IndexError:
             return self._compile()
 

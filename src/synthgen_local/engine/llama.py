@@ -11,7 +11,7 @@ Attention is computed in one of three ways. llama.cpp's flash attention goes thr
 by row and skips those of other rows; without it, one matrix product takes all rows against all
 cells. `c/attention.c` takes the place of flash attention where it is offered: a matrix product over
 the cells that rows share, and each row's own cells by themselves. With it may come `c/weights.c`,
-which holds the weights as integers and multiplies them.
+which holds the weights in a way of its own and multiplies them.
 """
 
 from __future__ import annotations
@@ -98,6 +98,11 @@ class LlamaModel:
             raise ModelError(
                 "This build of llama.cpp cannot offload layers to a GPU.",
                 hint="Leave --gpu-layers out, or rebuild llama-cpp-python with GPU support.",
+            )
+        if kernels.weights and not kernels.compiled:
+            raise ModelError(
+                f"Weights are held as {kernels.weights} by our own kernels, which are not here.",
+                hint="Open them with --weights as-shipped.",
             )
         self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw_rows
         self._kernels = PLAIN if self.on_gpu else kernels
@@ -207,7 +212,9 @@ class LlamaContext:
         self._lengths = [0] * (size.slots + 1)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """Evaluate the prefix as sequence 0."""
+        """Evaluate the prefix as sequence 0. Raises DecodingError if it is empty."""
+        if not tokens:
+            raise DecodingError("There is no prompt to go on from.", hint="Write one.")
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
         logits: Logits = self._evaluate([([0], tokens)])[0]
@@ -250,8 +257,9 @@ class LlamaContext:
 
     def _evaluate(self, work: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Logits:
         """Logits after the last of the tokens that each set of sequences goes on with."""
-        starts = [self._lengths[sequences[0]] for sequences, _ in work]
-        for (sequences, tokens), start in zip(work, starts, strict=True):
+        starts = []
+        for sequences, tokens in work:
+            starts.append(start := self._lengths[sequences[0]])
             for sequence in sequences:
                 self._lengths[sequence] = start + len(tokens)
         laid_out = _Tokens.of(work, starts)
@@ -332,13 +340,13 @@ class _Tokens:
 
 
 def held_formats(kernels: Kernels) -> list[str]:
-    """Formats in which our kernels can hold weights and multiply them on this processor."""
+    """Formats in which our kernels can hold weights on this processor, the likely fastest first."""
     if kernels.compiled is None:
         return []
-    offer = _backend(kernels.compiled).synthgen_local_offer
-    found = [name for name, format_ in _WEIGHTS.items() if offer(format_)]
-    offer(_NOTHING)
-    return found
+    ours = _backend(kernels.compiled)
+    found = [name for name, number in _WEIGHTS.items() if ours.synthgen_local_offer(number)]
+    ours.synthgen_local_offer(_NOTHING)
+    return sorted(found, key=lambda name: _WEIGHTS[name] != ours.synthgen_local_likes())
 
 
 def gpu_offload() -> bool:

@@ -78,6 +78,8 @@ class Context(Protocol):
     def decode(self, steps: Sequence[Step]) -> Logits:
         """Advance slots; return the logits after each step's last token.
 
+        A slot may take several steps, one after the other.
+
         The array has shape (len(steps), vocabulary) and is overwritten by the next call.
         """
         ...

@@ -87,10 +87,12 @@ class RandomContext:
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """Hash each slot's tokens and draw each step's logits from the hash."""
+        found = []
         for step in steps:
             for slot in step.slots:
                 self._slots[slot].update(_as_bytes(step.tokens))
-        return np.stack([self._logits(self._slots[step.slots[0]]) for step in steps])
+            found.append(self._logits(self._slots[step.slots[0]]))
+        return np.stack(found)
 
     def close(self) -> None:
         """Nothing to free."""

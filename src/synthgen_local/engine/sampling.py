@@ -107,7 +107,8 @@ def draw(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> D
     allowed = flags(mask, len(logits))
     if not allowed.any():
         raise DecodingError(
-            "The grammar cannot go on: no token is allowed.", hint="Simplify the field's pattern."
+            "It cannot go on: no token is allowed.",
+            hint="Simplify the pattern, or allow more room.",
         )
     weights = np.subtract(scaled, np.float32(peak))
     np.exp(weights, out=weights)  # the one pass over the vocabulary that costs: all else is cheap
@@ -170,7 +171,9 @@ def compiled_draw(library: str) -> DrawFunction:
         if temperature == 0:
             return draw_rows(logits, masks, temperature=0, uniforms=uniforms)
         rows, words = masks.shape
-        kept = [np.ascontiguousarray(row) for row in logits]
+        if not len(logits) == len(uniforms) == rows:
+            raise ValueError("Each row needs logits, a mask and a number.")
+        kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
         at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
         masks, uniform = np.ascontiguousarray(masks), np.array(uniforms, dtype=np.float64)
         tokens, log_allowed = np.empty(rows, np.int32), np.empty(rows, np.float64)

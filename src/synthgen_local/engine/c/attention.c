@@ -191,7 +191,7 @@ INLINE void sum_each(const vector *x, float *to) {
   }
   const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
   four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), (__m256)_mm512_extractf64x4_pd((__m512d)four, 1));
   _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 #else
   for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);

@@ -64,6 +64,8 @@ __attribute__((visibility("default"))) bool synthgen_local_offer(int offer) {
   return offer < EVERYTHING || for_weights[offer - INT8];
 }
 
+__attribute__((visibility("default"))) int synthgen_local_likes(void) { return likely_format(); }
+
 static const char *title(ggml_backend_dev_t device) {
   return device == &everything ? "synthgen-local" : "synthgen-local attention";
 }

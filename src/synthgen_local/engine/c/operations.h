@@ -47,7 +47,6 @@ typedef struct {
   int threads;
   room lines[MOST_THREADS];              /* attention's, for each thread */
   const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
-  bool wide;                             /* and that they are no halves, but bfloat16 */
   room halves;                           /* of activations, see weights.c */
   turns turned[TURNS];
   int next_turn;
@@ -58,6 +57,7 @@ bool attend(struct ggml_tensor *node, workspace *at);
 
 /* Weights as they are multiplied here: a buffer of their own, NULL where this processor cannot. */
 ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format);
+enum offer likely_format(void); /* the faster one, if this processor can do both */
 bool are_weights(const struct ggml_tensor *t); /* in that buffer */
 bool takes_product(const struct ggml_tensor *node);
 bool multiply(struct ggml_tensor *node, workspace *at);

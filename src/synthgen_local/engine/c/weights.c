@@ -264,9 +264,8 @@ static bool read_activations(const struct ggml_tensor *t, workspace *at, activat
   a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE);
   if (!a->tiles) return false;
   a->scales = (float *)(a->tiles + tiles);
-  if (at->activations == t && at->wide == wide) return true;
+  if (at->activations == t) return true; /* all weights of a model are held in one format */
   at->activations = t;
-  at->wide = wide;
   if (t->ne[0] % DEPTH || a->tokens % SIDE) memset(a->tiles, 0, tiles);
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
@@ -450,6 +449,8 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
   restore(before);
 }
 
+enum offer likely_format(void) { return BY_TILES || !HAS_WIDE ? INT8 : BF16; }
+
 bool are_weights(const struct ggml_tensor *t) {
   const struct ggml_tensor *whole = t->view_src ? t->view_src : t;
   return whole->buffer && (whole->buffer->type == &narrow || whole->buffer->type == &wide);
@@ -485,6 +486,7 @@ bool multiply(struct ggml_tensor *node, workspace *at) {
 ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format) {
   return (void)device, (void)format, NULL;
 }
+enum offer likely_format(void) { return NOTHING; }
 bool are_weights(const struct ggml_tensor *t) { return (void)t, false; }
 bool takes_product(const struct ggml_tensor *node) { return (void)node, false; }
 bool multiply(struct ggml_tensor *node, workspace *at) { return (void)node, (void)at, false; }
