@@ -13,7 +13,7 @@ import pytest
 from synthgen_local import LocalModel, TabularGenerator, UsageError
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.engine.sampling import draw
+from synthgen_local.engine.sampling import draw_rows
 from synthgen_local.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
@@ -30,7 +30,7 @@ class KnownContext:
         self.size = size
         self._vocabulary = vocabulary
 
-    draw = staticmethod(draw)
+    draw = staticmethod(draw_rows)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """What follows the prompt's last character."""
