@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
+import numpy as np
 import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
 from synthgen_local.engine.constraint import Grammar
-from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
+from synthgen_local.engine.decoder import (
+    Decoded,
+    Decoder,
+    Job,
+    RowQueue,
+    Start,
+    weigh_none,
+    weigh_some,
+)
+from synthgen_local.engine.mask import flags
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.parallel import (
     Accepted,
@@ -24,7 +34,7 @@ from synthgen_local.engine.parallel import (
     decode_shards,
     plan,
 )
-from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.engine.random_model import RandomContext, RandomModel
 
 GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
 LONGEST = 32
@@ -173,7 +183,63 @@ def test_log_weight_is_what_the_mask_left() -> None:
     ).run(RowQueue([0])))  # fmt: skip
 
     assert row.drawn <= row.tokens
+    assert row.log_weight is not None
     assert row.log_weight < -row.drawn  # random logits leave a letter in 262 tokens little
+
+
+class FrugalContext(RandomContext):
+    """Computes what it is asked for: all else is no number."""
+
+    asked = 0
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """The logits in each step's mask."""
+        logits = super().decode(steps)
+        for row, step in zip(logits, steps, strict=True):
+            if step.mask is not None:
+                row[~flags(step.mask, len(row))] = np.nan
+                self.asked += 1
+        return logits
+
+
+@pytest.mark.parametrize("slots", [1, 7])
+def test_what_nobody_weighs_is_not_looked_at(slots: int) -> None:
+    """Rows are the same where only logits of what may come next are there."""
+    every, some = job(), replace(job(), weighed=weigh_some)
+    whole = RandomModel().open_context(ContextSize(slots, 900, 1))
+    size, vocabulary = ContextSize(slots, 900, 1), RandomModel().tokenizer.vocab_size
+    frugal = FrugalContext(size, vocabulary, salt=0)
+    weighed = sorted(Decoder(whole, every).run(RowQueue(range(40))), key=number)
+    drawn = sorted(Decoder(frugal, some).run(RowQueue(range(40))), key=number)
+
+    assert [row.text for row in drawn] == [row.text for row in weighed]
+    assert [row.log_weight for row in drawn] == [
+        row.log_weight if n <= 16 or n == 32 else None for n, row in enumerate(weighed)
+    ]
+    assert frugal.asked > 40
+
+
+def number(decoded: Decoded) -> int:
+    return decoded.ticket.row
+
+
+def test_a_constraint_that_looks_beyond_its_mask_gets_all_logits() -> None:
+    """A prose steers by what the model would say if it might."""
+    size, vocabulary = ContextSize(4, 900, 1), RandomModel().tokenizer.vocab_size
+    frugal = FrugalContext(size, vocabulary, salt=0)
+    usual = job().start
+
+    def start(row: int) -> Start:
+        begun = usual(row)
+        begun.constraint.looks_beyond = row % 2 == 0  # type: ignore[misc]
+        return begun
+
+    looking = replace(job(), start=start, weighed=weigh_none)
+    rows = list(Decoder(frugal, looking).run(RowQueue(range(0, 40, 2))))
+    assert frugal.asked == 0
+    rows += list(Decoder(frugal, looking).run(RowQueue(range(1, 40, 2))))
+    assert frugal.asked > 0
+    assert {row.log_weight for row in rows} == {None}
 
 
 def test_a_fork_is_the_prefix_evaluated_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -325,7 +326,15 @@ def test_attention_over_what_is_no_number_is_none(loaded: None, place: str) -> N
 class DrawOne(Protocol):
     """A draw of one row."""
 
-    def __call__(self, logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
+    def __call__(
+        self,
+        logits: Logits,
+        mask: Mask,
+        *,
+        temperature: float,
+        uniform: float,
+        weighed: bool = True,
+    ) -> Draw:
         """Draw it."""
         ...
 
@@ -335,8 +344,11 @@ def ours(library: str) -> DrawOne:
     """The compiled draw, of one row."""
     rows = compiled_draw(library)
 
-    def one(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
-        return rows([logits], mask[None], temperature=temperature, uniforms=[uniform])[0]
+    def one(
+        logits: Logits, mask: Mask, *, temperature: float, uniform: float, weighed: bool = True
+    ) -> Draw:
+        asked: Any = {"temperature": temperature, "uniforms": [uniform], "weighed": [weighed]}
+        return rows([logits], mask[None], **asked)[0]
 
     return one
 
@@ -349,6 +361,7 @@ def ours(library: str) -> DrawOne:
     spread=st.sampled_from([0.1, 3.0, 40.0]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     uniform=st.floats(0, 1, exclude_max=True),
+    weighed=st.booleans(),
 )
 def test_a_draw_is_numpys(
     ours: DrawOne,
@@ -358,23 +371,31 @@ def test_a_draw_is_numpys(
     spread: float,
     temperature: float,
     uniform: float,
+    weighed: bool,
 ) -> None:
-    """The same token and mass, up to rounding: the token's neighbours may differ by that."""
+    """The same token and mass, up to rounding: the token's neighbours may differ by that.
+
+    A draw that is not weighed reads none of the logits that the mask leaves out.
+    """
     stream = np.random.default_rng(seed)
     logits = stream.normal(0, spread, blocks * 16).astype(np.float32)
     allowed = stream.random(len(logits)) < part
     allowed[stream.integers(len(logits))] = True
     mask = mask_of(allowed)
-    mine = ours(logits, mask, temperature=temperature, uniform=uniform)
-    numpys = draw(logits, mask, temperature=temperature, uniform=uniform)
+    read = logits if weighed else np.where(allowed, logits, np.float32(np.nan))
+    mine = ours(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
+    numpys = draw(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
     scaled = logits.astype(np.float64) / (temperature or 1)
     weights = np.exp(scaled - scaled.max())
     exact = np.log(weights[allowed].sum() / weights.sum())
-    assert mine.log_allowed == pytest.approx(exact, abs=1e-4)
+    if weighed:
+        assert mine.log_allowed == pytest.approx(exact, abs=1e-4)
+    else:
+        assert mine.log_allowed is None
     assert allowed[mine.token]
     if mine.token != numpys.token:
         near = [
-            draw(logits, mask, temperature=temperature, uniform=each).token
+            draw(read, mask, temperature=temperature, uniform=each, weighed=weighed).token
             for each in (uniform - 1e-6, uniform + 1e-6)
             if 0 <= each < 1
         ]
@@ -383,12 +404,15 @@ def test_a_draw_is_numpys(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 17, 63])
-def test_logits_that_are_no_numbers_are_refused(ours: DrawOne, bad: float, place: int) -> None:
+@pytest.mark.parametrize("weighed", [True, False])
+def test_logits_that_are_no_numbers_are_refused(
+    ours: DrawOne, bad: float, place: int, weighed: bool
+) -> None:
     """By whichever draw, wherever they are."""
     logits = np.zeros(64, np.float32)
     logits[place] = bad
     with pytest.raises(DecodingError, match="not finite"):
-        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5)
+        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5, weighed=weighed)
 
 
 @pytest.mark.parametrize("vocabulary", [48, 50])
@@ -406,14 +430,15 @@ def test_what_the_model_finds_impossible_is_weighed_among_itself(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_where_nothing_is_possible(ours: DrawOne, temperature: float) -> None:
+@pytest.mark.parametrize("weighed", [True, False])
+def test_where_nothing_is_possible(ours: DrawOne, temperature: float, weighed: bool) -> None:
     """It is an error, and no token that is not allowed."""
     logits = np.full(64, -np.inf, np.float32)
     logits[0] = 0
     allowed = np.ones(64)
     allowed[0] = 0
     with pytest.raises(DecodingError, match="impossible"):
-        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5)
+        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5, weighed=weighed)
 
 
 def test_a_library_that_does_not_load(tmp_path: Path) -> None:
@@ -449,24 +474,30 @@ def test_rows_are_drawn_as_each_alone(library: str, seed: int, rows: int, thread
     masks = np.array([mask_of(stream.random(512) < 0.5) for _ in range(rows)])
     masks[:, 0] = masks[:, 0] & ~1 | 2
     uniforms = stream.random(rows).tolist()
-    drawn = compiled_draw(library)
-    together = drawn(logits, masks, temperature=0.7, uniforms=uniforms, threads=threads)
+    weighed = (stream.random(rows) < 0.5).tolist()
+    drawn = partial(compiled_draw(library), temperature=0.7)
+    together = drawn(logits, masks, uniforms=uniforms, weighed=weighed, threads=threads)
     alone = [
-        drawn([logits[row]], masks[row : row + 1], temperature=0.7, uniforms=[uniforms[row]])[0]
-        for row in range(rows)
+        drawn(
+            [logits[n]], masks[n : n + 1], uniforms=uniforms[n : n + 1], weighed=weighed[n : n + 1]
+        )
+        for n in range(rows)
     ]
-    assert together == alone
-    numpys = draw_rows(logits, masks, temperature=0.7, uniforms=uniforms)
-    assert [draw.log_allowed for draw in together] == pytest.approx(
-        [draw.log_allowed for draw in numpys], abs=1e-4
-    )
+    assert [together] == [[draw for [draw] in alone]]
+    numpys = draw_rows(logits, masks, temperature=0.7, uniforms=uniforms, weighed=weighed)
+    assert [draw.log_allowed for draw in together] == [
+        None if draw.log_allowed is None else pytest.approx(draw.log_allowed, abs=1e-4)
+        for draw in numpys
+    ]
 
 
 @pytest.mark.parametrize("size", [64, 50])
-def test_an_empty_mask_is_an_error(ours: DrawOne, size: int) -> None:
+@pytest.mark.parametrize("weighed", [True, False])
+def test_an_empty_mask_is_an_error(ours: DrawOne, size: int, weighed: bool) -> None:
     """A grammar that allows nothing is to blame, not the weights."""
+    nothing = np.zeros(size, np.float32), mask_of(np.zeros(size))
     with pytest.raises(DecodingError, match="no token is allowed"):
-        ours(np.zeros(size, np.float32), mask_of(np.zeros(size)), temperature=1.0, uniform=0.5)
+        ours(*nothing, temperature=1.0, uniform=0.5, weighed=weighed)
 
 
 def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawOne) -> None:

@@ -400,6 +400,7 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
     assert (manifest.counts.rows, manifest.counts.lost) == (20, 0)
     assert manifest.counts.tokens == manifest.counts.drawn + manifest.counts.forced
     assert 0 < manifest.counts.kept < 1
+    assert manifest.counts.weighed == 17  # of a sample: the first 16, and then each sixteenth
     assert manifest.guarantee == "construction"
     assert {"path": "$.age", "keyword": "type", "value": "integer", "enforced_by": "grammar"} in (
         manifest.certificate

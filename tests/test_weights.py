@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from synthgen_local import LocalModel, ModelError, local_model, tuning
 from synthgen_local.engine import llama, weight_formats
 from synthgen_local.engine.kernels import PLAIN, Kernels
 from synthgen_local.engine.llama import LlamaModel, held_formats
+from synthgen_local.engine.mask import masks, write_tokens
 from synthgen_local.engine.model import ContextSize, Step
 from synthgen_local.engine.weight_formats import MOST_KL, Comparison, Measured, Speed, divergence
 
@@ -370,6 +372,42 @@ def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  
         0 < divergence(found[0], found[1]).mean() < 2 * MOST_KL
     )  # a few tokens: the bound is of many
     assert not np.array_equal(found[1], found[2])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_other_logits_are_computed_than_are_asked_for(
+    weights: Path,
+    library: str,  # noqa: F811
+    held: str,
+    threads: int,
+) -> None:
+    """Those are what they are among all others, to the bit, whoever asks for few or for all."""
+    stream = np.random.default_rng(threads)
+    with closing(
+        LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library, weights=held))
+    ) as model:
+        text = model.tokenize("The bill of Maria Weber, born in 1961, is 120.50 euros, and")
+        with closing(model.open_context(ContextSize(40, 1024, threads))) as context:
+            for asking in (40, 23, 1):
+                sizes = stream.choice([1, 30, 3000, model.vocabulary // 2], asking)
+                asked = [stream.choice(model.vocabulary, n, replace=False) for n in sizes]
+                steps = []
+                for slot, tokens in enumerate(asked):
+                    mask = masks(1, model.vocabulary)[0]
+                    write_tokens(mask, tokens)
+                    steps.append(Step([slot], text[slot % 9 :], None if slot % 5 == 1 else mask))
+                found = []
+                for each in (steps, [replace(step, mask=None) for step in steps], steps):
+                    context.prefill(text[:3])
+                    for slot in range(asking):
+                        context.fork(slot)
+                    found.append(context.decode(each).copy())
+                few, every, again = found
+                for row, (step, tokens) in enumerate(zip(steps, asked, strict=True)):
+                    some = slice(None) if step.mask is None else tokens
+                    assert np.array_equal(few[row, some], every[row, some])
+                    assert np.array_equal(again[row, some], every[row, some])
 
 
 @pytest.mark.model

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from .engine.constraint import Constraint, Grammar, Limited
-from .engine.decoder import Decoded, Job, Start
+from .engine.decoder import Decoded, Job, Start, weigh_none
 from .engine.free_text import FreeText
 from .engine.parallel import Accepted, Rejected
 from .errors import DecodingError, UsageError
@@ -176,7 +176,7 @@ class Chat:
             return Start((*suffixes[row], *head), heard)
 
         longest = max(map(len, suffixes)) + self._longest
-        return Job(prefix, start, longest, seed, self.temperature)
+        return Job(prefix, start, longest, seed, self.temperature, weighed=weigh_none)
 
     def _check(self, decoded: Decoded) -> Accepted[str] | Rejected:
         try:
@@ -215,6 +215,7 @@ class _Heard:
         self._said = 0
         self.matcher = constraint.matcher
         self.narrow = constraint.narrow
+        self.looks_beyond = constraint.looks_beyond
         self.steer = constraint.steer
         self.text = constraint.text
         self.close = constraint.close

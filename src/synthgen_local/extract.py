@@ -16,7 +16,7 @@ from llguidance import LLMatcher
 from pydantic import BaseModel
 
 from .engine.constraint import Grammar
-from .engine.decoder import Decoded, Job, Start
+from .engine.decoder import Decoded, Job, Start, weigh_some
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
@@ -189,7 +189,7 @@ class Extractor:
             return Start((*suffixes[row], *grammar.head), constraint)
 
         usual = [len(suffix) + _USUAL for suffix in suffixes]
-        return Job(prefix, start, max(needs), seed, self._temperature, usual)
+        return Job(prefix, start, max(needs), seed, self._temperature, usual, weighed=weigh_some)
 
     def _records(self, text: str, index: int, read: int) -> Array:
         """What a passage's records may be, after a prompt of `read` tokens."""

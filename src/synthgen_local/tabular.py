@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel
 
 from .engine.constraint import Grammar
-from .engine.decoder import Decoded, Job
+from .engine.decoder import Decoded, Job, weigh_all, weigh_some
 from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.sampling import accepts
@@ -64,7 +64,8 @@ class Row:
     """A row and how it came about.
 
     `value` is None if every attempt was turned down; `rejections` says why, attempt by
-    attempt. `tokens`, `drawn` and `log_weight` are the last attempt's (see `Decoded`).
+    attempt. `tokens`, `drawn` and `log_weight` are the last attempt's (see `Decoded`); where
+    sampling is "fast", the last is found for a sample of rows and None for others.
     """
 
     number: int
@@ -72,7 +73,7 @@ class Row:
     rejections: tuple[str, ...]
     tokens: int
     drawn: int
-    log_weight: float
+    log_weight: float | None
 
 
 class TabularGenerator:
@@ -201,6 +202,7 @@ class TabularGenerator:
             seed=seed,
             temperature=self._temperature,
             usual=_ROOM_OF_ROWS * max(lengths, default=_USUAL),
+            weighed=weigh_some if self._sampling == "fast" else weigh_all,
         )
         return self._rows(job, runs, part)
 
@@ -287,11 +289,10 @@ class TabularGenerator:
 
         def check(decoded: Decoded) -> Accepted[Any] | Rejected:
             nonlocal accepted
-            attempt = len(decoded.ticket.rejections)
             try:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
                 value = self.grammar.schema.parse(text)
-                if exact and not accepts(job.seed, decoded.ticket.row, attempt, decoded.log_weight):
+                if exact and not _accepts(job.seed, decoded):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
                 if not accepted and decoded.ticket.row in first:
@@ -404,6 +405,12 @@ def _hopeless(runs: int, reasons: Counter[str]) -> TooFewRowsError:
         f"({times} times) by: {reason}",
         hint="Loosen that check, or give examples that pass it.",
     )
+
+
+def _accepts(seed: int, decoded: Decoded) -> bool:
+    ticket, log_weight = decoded.ticket, decoded.log_weight
+    assert log_weight is not None, "every row is weighed"
+    return accepts(seed, ticket.row, len(ticket.rejections), log_weight)
 
 
 def _row(outcome: Outcome[Any]) -> Row:

@@ -45,6 +45,11 @@ class Constraint(Protocol):
         """
         ...
 
+    @property
+    def looks_beyond(self) -> bool:
+        """Whether `steer` reads logits of tokens that the mask leaves out."""
+        ...
+
     def steer(self, logits: Logits) -> Logits:
         """The logits to draw from, shape (vocabulary,): these, or a changed copy."""
         ...
@@ -153,6 +158,8 @@ def _checked(matcher: LLMatcher) -> LLMatcher:
 class GrammarConstraint:
     """A row of a grammar."""
 
+    looks_beyond = False
+
     def __init__(self, grammar: Grammar, matcher: LLMatcher, idle: deque[LLMatcher]) -> None:
         self._tokenizer = grammar.tokenizer
         self._forcing = grammar.forcing
@@ -217,6 +224,7 @@ class Limited:
         self._left = most
         self._late = most // 2
         self._end_tokens = np.array(end_tokens, dtype=np.int64)
+        self.looks_beyond = constraint.looks_beyond
         self.steer = constraint.steer
         self.close = constraint.close
         self.cut = most <= 0 and not constraint.finished

@@ -17,18 +17,46 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DecodingError
 from .constraint import Constraint, Grammar, Masks
+from .mask import Mask
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
 from .sampling import row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
+_SAMPLE = 16
 CELLS = 256
 """A context's cells come in as many."""
+
+
+def weigh_all(row: int) -> bool:  # noqa: ARG001
+    """Every row's `log_weight` is wanted, for which a model must compute all logits of each draw.
+
+    Example: `weigh_all(7)`
+    """
+    return True
+
+
+def weigh_some(row: int) -> bool:
+    """Those of a sample are: of the first rows of a run, and of every sixteenth.
+
+    Example: `weigh_some(7)`
+    """
+    return row < _SAMPLE or row % _SAMPLE == 0
+
+
+def weigh_none(row: int) -> bool:  # noqa: ARG001
+    """Nobody asks.
+
+    Example: `not weigh_none(7)`
+    """
+    return False
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class Job:
     `prompt` is the token ids that every row begins with, `start` begins a row by its number
     and is called in several threads. `longest` is the most tokens that one row can take
     beside the prompt, `usual` a guess at what most take, or one for each row. `temperature` 0
-    takes the likeliest token.
+    takes the likeliest token. `weighed` says of which rows, by number, `log_weight` is found.
     """
 
     prompt: tuple[int, ...]
@@ -55,6 +83,7 @@ class Job:
     seed: int = 0
     temperature: float = 1.0
     usual: int | Sequence[int] = _USUAL
+    weighed: Callable[[int], bool] = weigh_all
 
     def expected(self, row: int) -> int:
         """How many tokens a row is likely to take.
@@ -74,6 +103,7 @@ class Job:
         seed: int = 0,
         temperature: float = 1.0,
         usual: int = _USUAL,
+        weighed: Callable[[int], bool] = weigh_all,
     ) -> Job:
         """Rows of one grammar after one prompt; what every row begins with is read once.
 
@@ -84,7 +114,7 @@ class Job:
             return Start((), grammar.start())
 
         prefix = (*prompt, *grammar.head)
-        return cls(prefix, start, longest - len(grammar.head), seed, temperature, usual)
+        return cls(prefix, start, longest - len(grammar.head), seed, temperature, usual, weighed)
 
 
 @dataclass(frozen=True)
@@ -105,14 +135,15 @@ class Decoded:
 
     `tokens` counts all that were read for it, `drawn` those of them that were drawn and not
     forced. `log_weight` is the sum over drawn tokens of the log of the mass that the
-    constraint left to the model: 0 means that it never got in the model's way.
+    constraint left to the model: 0 means that it never got in the model's way. None if the job
+    did not ask.
     """
 
     ticket: Ticket
     text: str
     tokens: int
     drawn: int
-    log_weight: float
+    log_weight: float | None
 
 
 class RowQueue:
@@ -158,10 +189,16 @@ class _Row:
     stream: np.random.Generator
     pending: tuple[int, ...]
     tokens: int
+    weighed: bool
     branch: int = 0  # rows of one branch have read the same tokens; 0 is the bare prompt
     segments: list[_Segment] = field(default_factory=list)
     drawn: int = 0
     log_weight: float = 0.0
+
+    @property
+    def asks_all(self) -> bool:
+        """Whether logits are wanted of tokens that may not come next."""
+        return self.weighed or self.constraint.looks_beyond
 
 
 @dataclass(frozen=True)
@@ -253,7 +290,9 @@ class Decoder:
         while slots and (ticket := queue.pop()) is not None:
             rows.append(self._start(ticket, slots.pop()))
         drawing = [row for row in rows if not (row.pending or row.constraint.finished)]
-        self._draw(drawing, [self._first_logits] * len(drawing))
+        if drawing:
+            masks = self._masks.of([row.constraint for row in drawing])
+            self._draw(drawing, [self._first_logits] * len(drawing), masks)
         return rows
 
     def _start(self, ticket: Ticket, slot: int) -> _Row:
@@ -261,11 +300,18 @@ class Decoder:
         stream = row_stream(self._job.seed, ticket.row, len(ticket.rejections))
         if not start.constraint.finished:
             self._context.fork(slot)
-        return _Row(ticket, slot, start.constraint, stream, start.suffix, len(start.suffix))
+        suffix, weighed = start.suffix, self._job.weighed(ticket.row)
+        return _Row(ticket, slot, start.constraint, stream, suffix, len(suffix), weighed)
 
     def _pass(self, groups: list[list[_Row]]) -> None:
-        """One forward pass over all rows in flight, and a draw for each."""
-        steps = [Step([row.slot for row in rows], rows[0].pending) for rows in groups]
+        """One forward pass over all rows in flight, and a draw for each.
+
+        What may come next is found before it, so that no other logits need be computed.
+        """
+        drawing = [row for rows in groups for row in rows]
+        masks = self._masks.of([row.constraint for row in drawing])
+        firsts = accumulate(map(len, groups), initial=0)
+        steps = [_step(rows, masks[first]) for rows, first in zip(groups, firsts, strict=False)]
         logits = self._context.decode(steps)
         for rows, step in zip(groups, steps, strict=True):
             self._branches += 1
@@ -274,25 +320,25 @@ class Decoder:
             for row in rows:
                 row.branch = self._branches
                 row.segments.append(segment)
-        pairs = [(row, found) for rows, found in zip(groups, logits, strict=True) for row in rows]
-        self._draw([row for row, _ in pairs], [found for _, found in pairs])
+        found = [logits[index] for index, rows in enumerate(groups) for _ in rows]
+        self._draw(drawing, found, masks)
 
-    def _draw(self, rows: Sequence[_Row], logits: Sequence[Logits]) -> None:
+    def _draw(
+        self, rows: Sequence[_Row], logits: Sequence[Logits], masks: NDArray[np.int32]
+    ) -> None:
         """Draw a token for each row, take what is then forced, and leave both pending."""
-        if not rows:
-            return
-        masks = self._masks.of([row.constraint for row in rows])
         draws = self._context.draw(
             [row.constraint.steer(found) for row, found in zip(rows, logits, strict=True)],
             masks,
             temperature=self._job.temperature,
             uniforms=[row.stream.random() for row in rows],
+            weighed=[row.weighed for row in rows],
         )
         for row, drawn in zip(rows, draws, strict=True):
             row.pending = (drawn.token, *row.constraint.take(drawn.token, row.stream))
             row.tokens += len(row.pending)
             row.drawn += 1
-            row.log_weight += drawn.log_allowed
+            row.log_weight += drawn.log_allowed or 0.0
 
     def _fitting(self, active: list[_Row], slots: list[int], queue: RowQueue) -> list[list[_Row]]:
         """Rows to be evaluated as one, after putting back the youngest until all fit.
@@ -328,4 +374,11 @@ class Decoder:
             text = row.constraint.text()
             self._release(row)
             slots.append(row.slot)
-            yield Decoded(row.ticket, text, row.tokens, row.drawn, row.log_weight)
+            log_weight = row.log_weight if row.weighed else None
+            yield Decoded(row.ticket, text, row.tokens, row.drawn, log_weight)
+
+
+def _step(rows: Sequence[_Row], mask: Mask) -> Step:
+    """What rows of equal history take together, and the first one's mask if it is all they ask."""
+    alone = len(rows) == 1 and not rows[0].asks_all
+    return Step([row.slot for row in rows], rows[0].pending, mask if alone else None)

@@ -21,6 +21,7 @@ class FreeText:
     """
 
     matcher = None
+    looks_beyond = False
 
     def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
         self._pieces = pieces

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 
 from ..errors import DecodingError, ModelError
 from .kernels import PLAIN, Kernels
+from .mask import Mask
 from .model import MASK_SLICES, ContextSize, Logits, Step
 from .sampling import DrawFunction, compiled_draw, draw_rows
 
@@ -144,7 +146,8 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        with _offered(self._kernels, _EVERYTHING if self._kernels.weights else _ATTENTION):
+        ours = self._kernels.compiled if self._kernels.weights else None
+        with _offered(self._kernels, _EVERYTHING if ours else _ATTENTION):
             return LlamaContext(
                 self._model,
                 self.vocabulary,
@@ -152,6 +155,7 @@ class LlamaModel:
                 flash=self.flash,
                 draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
+                head=_backend(ours) if ours else None,
             )
 
     def close(self) -> None:
@@ -170,7 +174,8 @@ class LlamaModel:
 class LlamaContext:
     """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row.
 
-    `batch` is how many tokens a forward pass takes at most.
+    `batch` is how many tokens a forward pass takes at most, `head` our kernels where they compute
+    the logits.
     """
 
     def __init__(
@@ -182,6 +187,7 @@ class LlamaContext:
         flash: bool,
         draw: DrawFunction,
         batch: int,
+        head: Any,
     ) -> None:
         if not 0 < size.slots <= MAX_SLOTS:
             raise DecodingError(
@@ -209,6 +215,7 @@ class LlamaContext:
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = batch
+        self._head = head
         self._lengths = [0] * (size.slots + 1)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
@@ -217,7 +224,7 @@ class LlamaContext:
             raise DecodingError("There is no prompt to go on from.", hint="Write one.")
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
-        logits: Logits = self._evaluate([([0], tokens)])[0]
+        logits: Logits = self._evaluate([([0], tokens)], [None])[0]
         return logits
 
     def save_prefix(self) -> bytes:
@@ -247,7 +254,8 @@ class LlamaContext:
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """One forward pass, or more if the steps exceed a batch."""
-        return self._evaluate([([slot + 1 for slot in step.slots], step.tokens) for step in steps])
+        work = [([slot + 1 for slot in step.slots], step.tokens) for step in steps]
+        return self._evaluate(work, [step.mask for step in steps])
 
     def close(self) -> None:
         """Free the context."""
@@ -255,22 +263,35 @@ class LlamaContext:
             llama_cpp.llama_free(self._context)
             self._context = None
 
-    def _evaluate(self, work: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Logits:
-        """Logits after the last of the tokens that each set of sequences goes on with."""
+    def _evaluate(
+        self, work: Sequence[tuple[Sequence[int], Sequence[int]]], masks: Sequence[Mask | None]
+    ) -> Logits:
+        """What the masks ask of the logits after the tokens that sets of sequences go on with."""
         starts = []
         for sequences, tokens in work:
             starts.append(start := self._lengths[sequences[0]])
             for sequence in sequences:
                 self._lengths[sequence] = start + len(tokens)
         laid_out = _Tokens.of(work, starts)
-        first, *others = laid_out.batches(self._batch)
+        left = iter(masks)
+        first, *others = (
+            (batch, list(islice(left, outputs))) for batch, outputs in laid_out.batches(self._batch)
+        )
         if not others:
             return self._forward(*first)
         return np.concatenate([self._forward(*batch).copy() for batch in (first, *others)])
 
-    def _forward(self, batch: llama_cpp.llama_batch, outputs: int) -> Logits:
+    def _forward(self, batch: llama_cpp.llama_batch, masks: Sequence[Mask | None]) -> Logits:
         _log.clear()
-        status = llama_cpp.llama_decode(self._context, batch)
+        outputs = len(masks)
+        if self._head is None or not outputs:
+            status, computed = llama_cpp.llama_decode(self._context, batch), None
+        else:
+            asked = [0 if mask is None else mask.ctypes.data for mask in masks]
+            pointers = np.array(asked, dtype=np.uintp)
+            self._head.synthgen_local_want(outputs, _pointer(pointers, ctypes.c_void_p))
+            status = llama_cpp.llama_decode(self._context, batch)
+            computed = self._head.synthgen_local_wanted()
         if status != 0:
             raise DecodingError(
                 f"llama.cpp stopped with status {status}: {_reason()}",
@@ -278,7 +299,7 @@ class LlamaContext:
             )
         if outputs == 0:
             return np.empty((0, self._vocabulary), dtype=np.float32)
-        pointer = llama_cpp.llama_get_logits(self._context)
+        pointer = computed or llama_cpp.llama_get_logits(self._context)
         return np.ctypeslib.as_array(pointer, shape=(outputs, self._vocabulary))
 
 
@@ -401,6 +422,7 @@ def _backend(library: str) -> Any:
                 )
             _loaded[library] = ctypes.CDLL(library)
             _loaded[library].synthgen_local_offer.restype = ctypes.c_bool
+            _loaded[library].synthgen_local_wanted.restype = ctypes.POINTER(ctypes.c_float)
         return _loaded[library]
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from llguidance import LLTokenizer
 from numpy.typing import NDArray
 
+from .mask import Mask
+
 if TYPE_CHECKING:
     from .sampling import DrawFunction
 
@@ -27,10 +29,14 @@ MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+
 
 @dataclass(frozen=True)
 class Step:
-    """Tokens that slots of equal history take together in the next forward pass."""
+    """Tokens that slots of equal history take together in the next forward pass.
+
+    After them the logits of all tokens are asked for, or of those in `mask` alone.
+    """
 
     slots: Sequence[int]
     tokens: Sequence[int]
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ class Context(Protocol):
 
         A slot may take several steps, one after the other.
 
-        The array has shape (len(steps), vocabulary) and is overwritten by the next call.
+        The array has shape (len(steps), vocabulary) and is overwritten by the next call. Of logits
+        that a step does not ask for there may be anything.
         """
         ...
 

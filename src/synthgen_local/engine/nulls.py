@@ -92,6 +92,7 @@ class NullRatesConstraint:
         self._scan.read(row.text().encode())
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = row.matcher
+        self.looks_beyond = row.looks_beyond
         self.text = row.text
         self.close = row.close
 

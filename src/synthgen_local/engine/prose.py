@@ -149,6 +149,7 @@ class Prose:
     """
 
     matcher = None
+    looks_beyond = True  # at the end tokens, and at how likely the likeliest is
 
     def __init__(
         self,

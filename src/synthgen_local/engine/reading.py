@@ -54,6 +54,7 @@ class Reading:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = constraint.matcher
+        self.looks_beyond = constraint.looks_beyond
 
     @property
     def finished(self) -> bool:

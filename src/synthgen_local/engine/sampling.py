@@ -23,10 +23,13 @@ _LEAST = 1e-25  # what allowed tokens weigh together, where the likeliest token 
 
 
 class Draw(NamedTuple):
-    """A token, and the log of the probability mass that the mask left to the model."""
+    """A token, and the log of the probability mass that the mask left to the model.
+
+    That is None where it was not asked for.
+    """
 
     token: int
-    log_allowed: float
+    log_allowed: float | None
 
 
 class DrawFunction(Protocol):
@@ -39,9 +42,13 @@ class DrawFunction(Protocol):
         *,
         temperature: float,
         uniforms: Sequence[float],
+        weighed: Sequence[bool],
         threads: int = 1,
     ) -> list[Draw]:
-        """Draw a token for each row; `masks` has their masks in its rows, in the same order."""
+        """Draw a token for each row; `masks` has their masks in its rows, in the same order.
+
+        Of a row that is not `weighed` only the logits in its mask are read.
+        """
         ...
 
 
@@ -75,40 +82,49 @@ def draw_rows(
     *,
     temperature: float,
     uniforms: Sequence[float],
+    weighed: Sequence[bool],
     threads: int = 1,  # noqa: ARG001 numpy has one
 ) -> list[Draw]:
     """Draw a token for each row by `draw`. A `DrawFunction`.
 
-    Example: `draw_rows([logits], masks, temperature=1.0, uniforms=[0.5])[0].token`
+    Example: `draw_rows([logits], masks, temperature=1.0, uniforms=[0.5], weighed=[True])[0].token`
     """
     return [
-        draw(row, mask, temperature=temperature, uniform=uniform)
-        for row, mask, uniform in zip(logits, masks, uniforms, strict=True)
+        draw(row, mask, temperature=temperature, uniform=uniform, weighed=weigh)
+        for row, mask, uniform, weigh in zip(logits, masks, uniforms, weighed, strict=True)
     ]
 
 
-def draw(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> Draw:
+def draw(
+    logits: Logits, mask: Mask, *, temperature: float, uniform: float, weighed: bool = True
+) -> Draw:
     """Draw an allowed token by inverting the distribution function at `uniform` in [0, 1).
 
     `logits` has shape (vocabulary,); `mask` has at least one token of it.
     Temperature 0 takes the likeliest token. `log_allowed` is the log of the mass of the
-    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0). Raises
+    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0), None unless
+    the draw is `weighed`: then no other logits than the mask's are read. Raises
     DecodingError for logits that are not numbers, and for an empty mask.
 
     Example: `draw(logits, mask, temperature=1.0, uniform=0.5).token`
     """
-    scaled = logits if temperature in (0, 1) else logits / np.float32(temperature)
-    peak = float(scaled.max())  # NaN if one of them is
-    if not math.isfinite(peak):
-        raise DecodingError(
-            "The model's logits are not finite numbers.",
-            hint="Its weights are damaged: fetch it again.",
-        )
     allowed = flags(mask, len(logits))
     if not allowed.any():
         raise DecodingError(
             "It cannot go on: no token is allowed.",
             hint="Simplify the pattern, or allow more room.",
+        )
+    if not weighed:
+        seen = np.where(allowed, logits, np.float32(-np.inf))
+        return Draw(draw(seen, mask, temperature=temperature, uniform=uniform).token, None)
+    scaled = logits if temperature in (0, 1) else logits / np.float32(temperature)
+    peak = float(scaled.max())  # NaN if one of them is
+    if peak == -math.inf:
+        raise _impossible()
+    if not math.isfinite(peak):
+        raise DecodingError(
+            "The model's logits are not finite numbers.",
+            hint="Its weights are damaged: fetch it again.",
         )
     weights = np.subtract(scaled, np.float32(peak))
     np.exp(weights, out=weights)  # the one pass over the vocabulary that costs: all else is cheap
@@ -126,10 +142,7 @@ def draw(logits: Logits, mask: Mask, *, temperature: float, uniform: float) -> D
         reached = scaled if tokens is None else scaled[tokens]
         summit = float(scaled[allowed].max(initial=-np.inf))
         if not math.isfinite(summit):
-            raise DecodingError(
-                "The model takes all that may follow for impossible.",
-                hint="Its weights are damaged: fetch it again.",
-            )
+            raise _impossible()
         weights = np.exp(np.minimum(reached - np.float32(summit), 0))
         if tokens is None:
             weights *= allowed
@@ -147,7 +160,7 @@ def compiled_draw(library: str) -> DrawFunction:
     What that leaves to numpy, temperature 0 among it, `draw` does. Raises DecodingError if the
     library cannot be loaded.
 
-    Example: `compiled_draw(library)([logits], masks, temperature=1.0, uniforms=[0.5])`
+    Example: `compiled_draw(library)(logits, masks, temperature=1, uniforms=[0.5], weighed=[True])`
     """
     try:
         function = ctypes.CDLL(library).synthgen_draw
@@ -157,7 +170,7 @@ def compiled_draw(library: str) -> DrawFunction:
     function.restype = None
     function.argtypes = [
         *(size, pointer, pointer, size, size),
-        *(ctypes.c_float, pointer, pointer, pointer, size),
+        *(ctypes.c_float, pointer, pointer, pointer, pointer, size),
     ]
 
     def drawn(
@@ -166,30 +179,46 @@ def compiled_draw(library: str) -> DrawFunction:
         *,
         temperature: float,
         uniforms: Sequence[float],
+        weighed: Sequence[bool],
         threads: int = 1,
     ) -> list[Draw]:
         if temperature == 0:
-            return draw_rows(logits, masks, temperature=0, uniforms=uniforms)
+            return draw_rows(logits, masks, temperature=0, uniforms=uniforms, weighed=weighed)
         rows, words = masks.shape
-        if not len(logits) == len(uniforms) == rows:
+        if not len(logits) == len(uniforms) == len(weighed) == rows:
             raise ValueError("Each row needs logits, a mask and a number.")
         kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
         at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
         masks, uniform = np.ascontiguousarray(masks), np.array(uniforms, dtype=np.float64)
+        weigh = np.array(weighed, dtype=np.uint8)
         tokens, log_allowed = np.empty(rows, np.int32), np.empty(rows, np.float64)
         inputs = at.ctypes.data, masks.ctypes.data, words, len(kept[0]), temperature
-        outputs = uniform.ctypes.data, tokens.ctypes.data, log_allowed.ctypes.data
-        function(rows, *inputs, *outputs, threads)
-        return [
-            Draw(token, log)
-            if token >= 0
-            else draw(kept[row], masks[row], temperature=temperature, uniform=uniforms[row])
-            for row, (token, log) in enumerate(
-                zip(tokens.tolist(), log_allowed.tolist(), strict=True)
+        asked = uniform.ctypes.data, weigh.ctypes.data
+        function(rows, *inputs, *asked, tokens.ctypes.data, log_allowed.ctypes.data, threads)
+        found = [
+            Draw(token, log if wanted else None)
+            for token, log, wanted in zip(
+                tokens.tolist(), log_allowed.tolist(), weighed, strict=True
             )
         ]
+        for row in map(int, np.flatnonzero(tokens < 0)):
+            found[row] = draw(
+                kept[row],
+                masks[row],
+                temperature=temperature,
+                uniform=uniforms[row],
+                weighed=weighed[row],
+            )
+        return found
 
     return drawn
+
+
+def _impossible() -> DecodingError:
+    return DecodingError(
+        "The model takes all that may follow for impossible.",
+        hint="Its weights are damaged: fetch it again.",
+    )
 
 
 def _few(allowed: NDArray[np.bool_]) -> NDArray[np.int64] | None:

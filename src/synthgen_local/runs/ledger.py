@@ -27,13 +27,13 @@ _TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE rows (
     row INTEGER PRIMARY KEY, line TEXT, rejections TEXT, tokens INTEGER NOT NULL,
-    drawn INTEGER NOT NULL, log_weight REAL NOT NULL, hash BLOB NOT NULL
+    drawn INTEGER NOT NULL, log_weight REAL, hash BLOB NOT NULL
 ) STRICT;
 CREATE TABLE shards (shard INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
 _FILE, _LOCK = "ledger.sqlite3", "lock"
 _FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", _LOCK)
-_LAYOUT = 1
+_LAYOUT = 2
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -49,7 +49,7 @@ class Made:
     rejections: Sequence[str]
     tokens: int
     drawn: int
-    log_weight: float
+    log_weight: float | None
 
 
 class ShardFacts(BaseModel):
@@ -63,12 +63,14 @@ class ShardFacts(BaseModel):
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over a run; `log_weight` is over all drawn tokens."""
+    """Sums over a run; `log_weight` is over the `weighed_draws` of the `weighed` rows."""
 
     made: int
     lost: int
     tokens: int
     drawn: int
+    weighed: int
+    weighed_draws: int
     log_weight: float
 
 
@@ -165,7 +167,9 @@ class Ledger:
         with _refusing(self._folder):
             return Counts(*self._database.execute(
                 "SELECT count(line), count(*) - count(line), coalesce(sum(tokens), 0), "
-                "coalesce(sum(drawn), 0), coalesce(sum(log_weight), 0.0) FROM rows"
+                "coalesce(sum(drawn), 0), count(log_weight), "
+                "coalesce(sum(drawn) FILTER (WHERE log_weight IS NOT NULL), 0), "
+                "coalesce(sum(log_weight), 0.0) FROM rows"
             ).fetchone())  # fmt: skip
 
     def accounts(self) -> Iterator[tuple[bool, list[str]]]:

@@ -65,7 +65,8 @@ class Layout(_Facts):
 class RowCounts(_Facts):
     """Rows and tokens, of each row's last attempt.
 
-    `kept` is the (geometric) mean probability that the constraint left to a drawn token.
+    `kept` is the (geometric) mean probability that the constraint left to a drawn token, over the
+    `weighed` rows: all of them, or a sample. None stands in manifests of before.
     """
 
     rows: int
@@ -75,6 +76,7 @@ class RowCounts(_Facts):
     drawn: int
     forced: int
     kept: float
+    weighed: int | None = None
 
 
 class OutputFacts(_Facts):
@@ -203,7 +205,8 @@ def counts(ledger: Ledger) -> RowCounts:
         tokens=sums.tokens,
         drawn=sums.drawn,
         forced=sums.tokens - sums.drawn,
-        kept=math.exp(sums.log_weight / max(1, sums.drawn)),
+        kept=math.exp(sums.log_weight / max(1, sums.weighed_draws)),
+        weighed=sums.weighed,
     )
 
 

@@ -151,6 +151,7 @@ class GenerateSettings(Settings):
                 for row in rows:
                     line = None if row.value is None else row_line(row.value, schema)
                     if line is not None and weighted:
+                        assert row.log_weight is not None, "every row is weighed"
                         line = write_value({**json.loads(line), _WEIGHT: round(row.log_weight, 6)})
                     account = row.rejections, row.tokens, row.drawn, row.log_weight
                     yield Made(row.number, line, *account)

@@ -16,7 +16,9 @@ struct ggml_backend {
   struct {
     const char *(*name)(ggml_backend_t);
     void (*free)(ggml_backend_t);
-    void *copies[5], *synchronize, *plans[4];
+    void *write;
+    void (*read)(ggml_backend_t, const struct ggml_tensor *, void *, size_t, size_t);
+    void *copies[3], *synchronize, *plans[4];
     enum ggml_status (*compute)(ggml_backend_t, struct ggml_cgraph *);
     void *events[2], *optimize;
   } does;
@@ -53,6 +55,7 @@ struct ggml_backend_reg {
 };
 
 static _Thread_local enum offer offered;
+static _Thread_local wish wanted;
 static struct ggml_backend_device attention, everything;
 static struct ggml_backend_reg registry;
 static ggml_backend_buffer_type_t for_weights[2];
@@ -65,6 +68,19 @@ __attribute__((visibility("default"))) bool synthgen_local_offer(int offer) {
 }
 
 __attribute__((visibility("default"))) int synthgen_local_likes(void) { return likely_format(); }
+
+/* Say what is wanted of the logits of this thread's next pass, as far as they are computed here. */
+__attribute__((visibility("default"))) void synthgen_local_want(int outputs, const uint32_t *const *masks) {
+  wanted = (wish){outputs, masks, NULL};
+}
+
+/* Where they are after it, until its context's next one: what is not wanted is anything there. NULL if
+ * they were computed elsewhere. From now on all are wanted again. */
+__attribute__((visibility("default"))) const float *synthgen_local_wanted(void) {
+  const float *logits = wanted.logits;
+  wanted = (wish){0};
+  return logits;
+}
 
 static const char *title(ggml_backend_dev_t device) {
   return device == &everything ? "synthgen-local" : "synthgen-local attention";
@@ -81,6 +97,7 @@ static void free_backend(ggml_backend_t backend) {
   for (int t = 0; t < MOST_THREADS; t++) free(at->lines[t].bytes);
   for (int t = 0; t < TURNS; t++) free(at->turned[t].table.bytes);
   free(at->halves.bytes);
+  free(at->choice.bytes);
   free(at);
   free(backend);
 }
@@ -110,12 +127,20 @@ static bool calculate(struct ggml_tensor *node, workspace *at) {
 static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
   workspace *at = backend->context;
   at->activations = NULL;
+  at->wanted = wanted.masks ? &wanted : NULL;
   for (int t = 0; t < TURNS; t++) at->turned[t].positions = NULL;
   for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
     struct ggml_tensor *node = ggml_graph_node(graph, i);
     if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) && !calculate(node, at)) return GGML_STATUS_ALLOC_FAILED;
   }
   return GGML_STATUS_SUCCESS;
+}
+
+/* Logits that are asked for by a wish stay where they are: they are many, and read once. */
+static void read(ggml_backend_t backend, const struct ggml_tensor *t, void *to, size_t offset, size_t size) {
+  (void)backend;
+  if (wanted.masks && are_logits(t) && wanted.outputs == ggml_nrows(t)) wanted.logits = t->data;
+  else ggml_backend_tensor_get(t, to, offset, size);
 }
 
 static ggml_backend_t open_backend(ggml_backend_dev_t from, const char *parameters) {
@@ -129,6 +154,7 @@ static ggml_backend_t open_backend(ggml_backend_dev_t from, const char *paramete
   backend->does.name = name;
   backend->does.free = free_backend;
   backend->does.compute = compute;
+  backend->does.read = read;
   backend->device = from;
   backend->context = at;
   return backend;

@@ -17,18 +17,21 @@ typedef struct {
   vector none;         /* what is as small as this is no weight */
 } question;
 
-/* The lanes of x whose tokens, from `first` on, are allowed, and 0 in the others. */
-INLINE vector only_allowed(const question *q, int first, vector x) {
+/* The lanes of x whose tokens, from `first` on, are allowed, and `other` in the others. */
+INLINE vector if_allowed(const question *q, int first, vector x, vector other) {
   const uint32_t bits = q->allowed[first / 32] >> first % 32;
 #if defined(__AVX512F__)
-  return (vector)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)x);
+  return (vector)_mm512_mask_mov_ps((__m512)other, (__mmask16)bits, (__m512)x);
 #else
   integers lane, every = {0};
   for (int i = 0; i < LANES; i++) lane[i] = 1 << i;
   every += (int32_t)bits;
-  return (vector)((integers)x & ((every & lane) == lane));
+  const integers yes = (every & lane) == lane;
+  return (vector)(((integers)x & yes) | ((integers)other & ~yes));
 #endif
 }
+
+INLINE vector only_allowed(const question *q, int first, vector x) { return if_allowed(q, first, x, all(0)); }
 
 /* What the tokens from `first` on weigh, where one with the largest logit weighs 1. */
 INLINE vector weights(const question *q, int first) {
@@ -40,12 +43,12 @@ INLINE int end_of(const question *q, int first) {
   return first + BLOCK < q->vocabulary ? first + BLOCK : q->vocabulary;
 }
 
-/* The largest logit of a block; NaN if one is no number. */
-INLINE float summit(const question *q, int first) {
+/* The largest logit of a block, or of its allowed tokens; NaN if one is no number. */
+INLINE float summit(const question *q, int first, int whole) {
   vector top = all(-INFINITY);
   integers wrong = {0};
   for (int t = first; t < end_of(q, first); t += LANES) {
-    const vector x = load(q->logits + t);
+    const vector x = whole ? load(q->logits + t) : if_allowed(q, t, load(q->logits + t), all(-INFINITY));
     top = larger(x, top);
     wrong |= x != x;
   }
@@ -53,24 +56,34 @@ INLINE float summit(const question *q, int first) {
   return wrong[0] ? NAN : largest(top);
 }
 
+/* Whether a block has an allowed token; it begins where a word of the mask does. */
+INLINE int is_open(const question *q, int first) {
+  uint32_t any = 0;
+  for (int word = first / 32; word < (end_of(q, first) + 31) / 32; word++) any |= q->allowed[word];
+  return any != 0;
+}
+
 /* What allowed tokens weigh at least, where the likeliest token weighs 1: far above what is none. */
 #define LEAST 1e-25
 
 /* Draw an allowed token at `uniform` of the weight of all of them.
  *
- * Returns the token, and `log_allowed`, the log of the share of all weight that is allowed. -1 leaves
+ * Returns the token, and `log_allowed`, the log of the share of all weight that is allowed; where that
+ * is not asked for it is no number, and no logit of another token is looked at. -1 leaves
  * the draw to numpy: allowed tokens weigh less than LEAST, or a logit is no number. Weights are taken
  * against the largest logit so far, and brought down when a larger one comes: so logits are read once,
  * which is what costs where a vocabulary is larger than the processor's cache. */
-static int draw(const float *logits, const uint32_t *allowed, int vocabulary, float temperature,
-                double uniform, double *log_allowed) {
+INLINE int draw(const float *logits, const uint32_t *allowed, int vocabulary, float temperature,
+                double uniform, int whole, double *log_allowed) {
   static __thread double until[MOST / BLOCK]; /* weight of allowed tokens up to the end of each block */
   question asked = {logits, allowed, vocabulary, -INFINITY, 1 / temperature, exponential(all(-INFINITY))};
   question *q = &asked;
   double total = 0, mass = 0;
   for (int block = 0; block * BLOCK < vocabulary; block++) {
     const int first = block * BLOCK;
-    const float top = summit(q, first);
+    until[block] = mass;
+    if (!whole && !is_open(q, first)) continue;
+    const float top = summit(q, first, whole);
     if (!(top < INFINITY)) return -1;
     if (top > q->peak) {
       const double lower = exp(((double)q->peak - top) * q->inverse);
@@ -83,14 +96,14 @@ static int draw(const float *logits, const uint32_t *allowed, int vocabulary, fl
     if (q->peak > -INFINITY)
       for (int t = first; t < end_of(q, first); t += LANES) {
         const vector weight = weights(q, t);
-        every += weight;
+        if (whole) every += weight;
         open += only_allowed(q, t, weight);
       }
     total += sum(every);
     until[block] = mass += sum(open);
   }
   if (!(mass > LEAST)) return -1;
-  *log_allowed = fmin(0, log(mass / total));
+  *log_allowed = whole ? fmin(0, log(mass / total)) : NAN;
 
   const double target = uniform * mass;
   int block = 0, drawn = -1;
@@ -108,16 +121,21 @@ static int draw(const float *logits, const uint32_t *allowed, int vocabulary, fl
   return drawn; /* the sums of a block and of its tokens round differently */
 }
 
-/* Draw a token for each of `rows`, by so many threads. `masks` has `words` of 32 bits a row. A token of -1
- * leaves a row's draw to numpy. */
+/* Draw a token for each of `rows`, by so many threads, and weigh it among all where it is `weighed`.
+ * `masks` has `words` of 32 bits a row. A token of -1 leaves a row's draw to numpy. */
 __attribute__((visibility("default"))) void synthgen_draw(int rows, const float *const *logits,
                                                           const uint32_t *masks, int words, int vocabulary,
                                                           float temperature, const double *uniforms,
-                                                          int32_t *tokens, double *log_allowed, int threads) {
+                                                          const uint8_t *weighed, int32_t *tokens,
+                                                          double *log_allowed, int threads) {
   const int fits = vocabulary % LANES == 0 && vocabulary <= MOST;
 #pragma omp parallel for num_threads(threads) if (threads > 1 && rows > threads) schedule(dynamic)
-  for (int row = 0; row < rows; row++)
-    tokens[row] = !fits ? -1
-                        : draw(logits[row], masks + (long)row * words, vocabulary, temperature, uniforms[row],
-                               log_allowed + row);
+  for (int row = 0; row < rows; row++) {
+    const uint32_t *mask = masks + (long)row * words;
+    const double uniform = uniforms[row];
+    double *share = log_allowed + row;
+    if (!fits) tokens[row] = -1;
+    else if (weighed[row]) tokens[row] = draw(logits[row], mask, vocabulary, temperature, uniform, 1, share);
+    else tokens[row] = draw(logits[row], mask, vocabulary, temperature, uniform, 0, share);
+  }
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "ggml-backend.h"
@@ -43,11 +44,21 @@ typedef struct {
   room table; /* [position][pair][cosine, sine] */
 } turns;
 
+/* What is wanted of a pass's logits: of each output those of the tokens in its mask, a bit for each, or
+ * all where it has none. Filled in for a pass; `logits` is where they are, if they were computed here. */
+typedef struct {
+  int outputs;
+  const uint32_t *const *masks;
+  const float *logits;
+} wish;
+
 typedef struct {
   int threads;
+  const wish *wanted; /* NULL for all */
   room lines[MOST_THREADS];              /* attention's, for each thread */
   const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
   room halves;                           /* of activations, see weights.c */
+  room choice;                           /* of rows for the logits, likewise */
   turns turned[TURNS];
   int next_turn;
 } workspace;
@@ -61,6 +72,7 @@ enum offer likely_format(void); /* the faster one, if this processor can do both
 bool are_weights(const struct ggml_tensor *t); /* in that buffer */
 bool takes_product(const struct ggml_tensor *node);
 bool multiply(struct ggml_tensor *node, workspace *at);
+bool are_logits(const struct ggml_tensor *node);
 
 bool takes_step(const struct ggml_tensor *node);
 bool step(struct ggml_tensor *node, workspace *at);

@@ -60,11 +60,14 @@ typedef struct {
 } weights;
 
 /* Tiles of tokens [chunk][step][half], each [token][value], where there are no halves [chunk][step] of
- * 16 bits; then the scales of all tokens. */
+ * 16 bits; then the scales of all tokens. Where not every token is multiplied with every row, `order`
+ * says which stands where, and `wanted` [chunk][pair] with what. */
 typedef struct {
   int tokens, steps, chunks;
   int8_t *tiles;
   float *scales;
+  const int *order;
+  const bool *wanted;
 } activations;
 
 static weights weights_of(const struct ggml_tensor *t, bool wide) {
@@ -233,8 +236,11 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer 
 
 /* ---- products --------------------------------------------------------------------------------- */
 
+INLINE int at_place(const activations *a, int place) { return a->order ? a->order[place] : place; }
+
+/* Round the token that stands at a place. */
 static void round_off(const activations *a, const struct ggml_tensor *t, int token, bool wide) {
-  const float *x = (const float *)((const char *)t->data + token * t->nb[1]);
+  const float *x = (const float *)((const char *)t->data + at_place(a, token) * t->nb[1]);
   const int n = (int)t->ne[0];
   int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE;
   if (wide) {
@@ -254,6 +260,35 @@ static void round_off(const activations *a, const struct ggml_tensor *t, int tok
       *(bytes *)(at + place + TILE) = __builtin_convertvector(q - first * HALF, bytes);
     } else *(shorts *)((int16_t *)at + place) = __builtin_convertvector(q, shorts);
   }
+}
+
+/* Let tokens of which all logits are wanted stand before those of which a few are, so that a chunk of
+ * the latter is multiplied with few rows: a word of a mask is a pair of groups. */
+static bool choose(const wish *wanted, workspace *at, activations *a, int pairs) {
+  const int n = wanted->outputs, chunks = (int)up(n, SIDE) / SIDE;
+  int *order = at_least(&at->choice, n * sizeof *order + (size_t)chunks * pairs);
+  if (!order) return false;
+  bool *wants = memset(order + n, 0, (size_t)chunks * pairs);
+  int counts[n];
+  for (int i = 0; i < n; i++) {
+    const uint32_t *mask = wanted->masks[i];
+    int count = mask ? 0 : pairs, place = i;
+    for (int word = 0; mask && word < pairs; word++) count += mask[word] != 0;
+    for (; place && counts[place - 1] < count; place--) {
+      counts[place] = counts[place - 1];
+      order[place] = order[place - 1];
+    }
+    counts[place] = count;
+    order[place] = i;
+  }
+  for (int place = 0; place < n; place++) {
+    const uint32_t *mask = wanted->masks[order[place]];
+    bool *of_chunk = wants + (size_t)(place / SIDE) * pairs;
+    for (int word = 0; word < pairs; word++) of_chunk[word] |= !mask || mask[word];
+  }
+  a->order = order;
+  a->wanted = wants;
+  return true;
 }
 
 static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a, bool wide) {
@@ -280,9 +315,9 @@ static void write_out(const float *totals, const activations *a, int chunk, cons
   const int rows = w->rows - group * SIDE;
   const __mmask16 there = rows < SIDE ? rows > 0 ? (1u << rows) - 1 : 0 : 0xFFFF;
   for (int i = 0; i < tokens; i++) {
-    const int token = chunk * SIDE + i;
-    float *to = (float *)((char *)out->data + token * out->nb[1]) + group * SIDE;
-    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * a->scales[token]));
+    const int place = chunk * SIDE + i;
+    float *to = (float *)((char *)out->data + at_place(a, place) * out->nb[1]) + group * SIDE;
+    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * a->scales[place]));
   }
 }
 
@@ -420,13 +455,25 @@ INLINE void add_wide_span(const int8_t *tokens, const int8_t *rows, int steps, c
 #endif
 }
 
+/* The chunks that are multiplied with a pair, and how many they are. */
+INLINE int chunks_of(const activations *a, int pair, int pairs, int *chunks) {
+  int n = 0;
+  for (int chunk = 0; chunk < a->chunks; chunk++) {
+    chunks[n] = chunk;
+    n += !a->wanted || a->wanted[(size_t)chunk * pairs + pair];
+  }
+  return n;
+}
+
 /* A span's rows stay in the first cache for all chunks that are computed together. */
 static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
   float totals[CHUNKS][2][SIDE * SIDE] __attribute__((aligned(64)));
   const __auto_type before = set_shapes();
+  int chunks[a->chunks];
   for (int pair = from; pair < to; pair++) {
-    for (int first = 0; first < a->chunks; first += CHUNKS) {
-      const int count = a->chunks - first < CHUNKS ? a->chunks - first : CHUNKS;
+    const int wanting = chunks_of(a, pair, w->pairs, chunks);
+    for (int first = 0; first < wanting; first += CHUNKS) {
+      const int count = wanting - first < CHUNKS ? wanting - first : CHUNKS;
       memset(totals, 0, sizeof totals[0] * count);
       const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
       for (int span = 0; span < w->spans; span++) {
@@ -434,20 +481,23 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
         const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * w->tile;
         const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
         for (int c = 0; c < count; c++) {
-          const int8_t *tokens = a->tiles + ((size_t)(first + c) * a->steps + begin) * 2 * TILE;
+          const int8_t *tokens = a->tiles + ((size_t)chunks[first + c] * a->steps + begin) * 2 * TILE;
           const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
           if (w->wide) add_wide_span(tokens, rows, steps, later, lines, totals[c]);
           else add_span(tokens, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
       for (int c = 0; c < count; c++) {
-        write_out(totals[c][0], a, first + c, w, 2 * pair, out);
-        write_out(totals[c][1], a, first + c, w, 2 * pair + 1, out);
+        write_out(totals[c][0], a, chunks[first + c], w, 2 * pair, out);
+        write_out(totals[c][1], a, chunks[first + c], w, 2 * pair + 1, out);
       }
     }
   }
   restore(before);
 }
+
+/* llama.cpp calls them so in all models. */
+bool are_logits(const struct ggml_tensor *node) { return strcmp(node->name, "result_output") == 0; }
 
 enum offer likely_format(void) { return BY_TILES || !HAS_WIDE ? INT8 : BF16; }
 
@@ -470,7 +520,9 @@ bool takes_product(const struct ggml_tensor *node) {
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
   const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->type));
-  activations a;
+  activations a = {0};
+  const wish *wanted = at->wanted;
+  if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
   if (!read_activations(node->src[1], at, &a, w.wide)) return false;
   const int threads = at->threads;
 #if defined(_OPENMP)
@@ -488,6 +540,7 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer 
 }
 enum offer likely_format(void) { return NOTHING; }
 bool are_weights(const struct ggml_tensor *t) { return (void)t, false; }
+bool are_logits(const struct ggml_tensor *node) { return (void)node, false; }
 bool takes_product(const struct ggml_tensor *node) { return (void)node, false; }
 bool multiply(struct ggml_tensor *node, workspace *at) { return (void)node, (void)at, false; }
 
