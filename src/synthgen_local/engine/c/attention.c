@@ -55,17 +55,20 @@ typedef struct {
   float scale;
 } attention;
 
+/* What the queries of a chunk see: cells that all of them do, and those that each does beside these. */
+typedef struct {
+  int count, commons, owns[CHUNK]; /* queries; cells */
+  int cells[];                     /* common ones, then own ones of each, in [cells] each */
+} sight;
+
 /* What one thread computes with. A line is a query's head; lines of a query are neighbours. */
 typedef struct {
-  int chunk; /* which chunk `common` and `own` are of, -1 for none */
-  int count, lines, wide; /* queries; lines; lines rounded up to whole vectors */
-  int commons, owns[CHUNK];
-  int *common, *own;       /* [cells], [CHUNK][cells] */
-  uint16_t *everybody;     /* [cells] */
-  float *query, *across;   /* [line][size], [size][wide] */
-  float *scores, *single;  /* of common cells [cell][wide], of own ones [line][cells] */
+  int chunk, lines, wide; /* lines of the chunk; rounded up to whole vectors */
+  const sight *sees;
+  float *query, *across;    /* [line][size], [size][wide] */
+  float *scores, *single;   /* of common cells [cell][wide], of own ones [line][cells] */
   float *few, *top, *total; /* keys or values of a few cells; [wide]; [wide] */
-  float *sums;             /* [line][SPAN] */
+  float *sums;              /* [line][SPAN] */
 } scratch;
 
 enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
@@ -91,9 +94,8 @@ static bool prepare(scratch *s, const attention *a, room *from) {
   const size_t lines = CHUNK * a->group, wide = up(lines, LANES), cells = up(a->cells, BLOCK);
   const size_t floats = lines * a->size + a->size * wide + cells * wide + lines * cells +
                         CELLS * a->size + BLOCK * SPAN + 2 * wide + lines * SPAN;
-  float *next = at_least(from, floats * 4 + (1 + CHUNK) * cells * 4 + cells * 2);
+  float *next = at_least(from, floats * 4);
   if (!next) return false;
-  s->chunk = -1;
   s->query = next, next += lines * a->size;
   s->across = next, next += a->size * wide;
   s->scores = next, next += cells * wide;
@@ -102,46 +104,67 @@ static bool prepare(scratch *s, const attention *a, room *from) {
   s->top = next, next += wide;
   s->total = next, next += wide;
   s->sums = next, next += lines * SPAN;
-  s->common = (int *)next;
-  s->own = s->common + cells;
-  s->everybody = (uint16_t *)(s->own + CHUNK * cells);
   return true;
+}
+
+static int chunks_of(const attention *a) { return (int)up(a->queries->ne[1], CHUNK) / CHUNK; }
+
+static size_t size_of_sight(const attention *a) {
+  return up(sizeof(sight) + sizeof(int) * (1 + CHUNK) * (size_t)a->cells + a->cells * sizeof(uint16_t), 64);
+}
+
+static const int *own_cells(const attention *a, const sight *sees, int query) {
+  return sees->cells + (size_t)(1 + query) * a->cells;
 }
 
 /* Tell the cells that all queries of a chunk see from those that some of them see. Most cells are
  * another row's: four of them are passed by in a step, so cells are a multiple of four. */
-static void look(const attention *a, int chunk, scratch *s) {
+static void look(const attention *a, int chunk, sight *to) {
   const uint64_t hidden = HIDDEN * 0x0001000100010001ull;
   const int first = chunk * CHUNK, left = (int)a->queries->ne[1] - first;
-  s->chunk = chunk;
-  s->count = left < CHUNK ? left : CHUNK;
-  s->lines = s->count * a->group;
-  s->wide = (int)up(s->lines, LANES);
-  memset(s->everybody, 0xFF, a->cells * sizeof *s->everybody);
-  for (int i = 0; i < s->count; i++) {
+  uint16_t *everybody = (uint16_t *)(to->cells + (1 + CHUNK) * (size_t)a->cells);
+  to->count = left < CHUNK ? left : CHUNK;
+  memset(everybody, 0xFF, a->cells * sizeof *everybody);
+  for (int i = 0; i < to->count; i++) {
     const half *mask = mask_of(a, first + i);
-    for (int c = 0; c < a->cells; c++) s->everybody[c] &= mask[c] == 0 ? 0xFFFF : 0;
+    for (int c = 0; c < a->cells; c++) everybody[c] &= mask[c] == 0 ? 0xFFFF : 0;
   }
-  s->commons = 0;
+  to->commons = 0;
   for (int c = 0; c < a->cells; c++) {
-    s->common[s->commons] = c;
-    s->commons += s->everybody[c] != 0;
+    to->cells[to->commons] = c;
+    to->commons += everybody[c] != 0;
   }
-  for (int i = 0; i < s->count; i++) {
+  for (int i = 0; i < to->count; i++) {
     const half *mask = mask_of(a, first + i);
-    int *own = s->own + (size_t)i * a->cells, n = 0;
+    int *own = to->cells + (size_t)(1 + i) * a->cells, n = 0;
     for (int c = 0; c < a->cells; c += 4) {
       uint64_t four, every;
       memcpy(&four, mask + c, sizeof four);
-      memcpy(&every, s->everybody + c, sizeof every);
+      memcpy(&every, everybody + c, sizeof every);
       if (four == hidden || every == UINT64_MAX) continue;
       for (int j = c; j < c + 4; j++) {
         own[n] = j;
-        n += mask[j] != HIDDEN && !s->everybody[j];
+        n += mask[j] != HIDDEN && !everybody[j];
       }
     }
-    s->owns[i] = n;
+    to->owns[i] = n;
   }
+}
+
+/* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
+static const char *sights(const attention *a, workspace *at) {
+  for (int v = 0; v < VIEWS; v++)
+    if (at->views[v].mask == a->mask) return at->views[v].chunks.bytes;
+  view *to = &at->views[at->next_view++ % VIEWS];
+  const size_t each = size_of_sight(a);
+  char *found = at_least(&to->chunks, chunks_of(a) * each);
+  if (!found) return NULL;
+  to->mask = a->mask;
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
+#endif
+  for (int chunk = 0; chunk < chunks_of(a); chunk++) look(a, chunk, (sight *)(found + chunk * each));
+  return found;
 }
 
 static void read_queries(const attention *a, int head, scratch *s) {
@@ -158,10 +181,10 @@ static void read_queries(const attention *a, int head, scratch *s) {
 
 /* Scores of the cells that all see: lanes are lines, so nothing is summed across lanes. */
 static void score_common(const attention *a, int head, scratch *s) {
-  for (int first = 0; first < s->commons; first += CELLS) {
+  for (int first = 0; first < s->sees->commons; first += CELLS) {
     for (int c = 0; c < CELLS; c++) {
-      const int cell = s->common[first + c < s->commons ? first + c : first];
-      if (first + c + 2 * CELLS < s->commons) expect(key(a, head, s->common[first + c + 2 * CELLS]), a->size);
+      const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
+      if (first + c + 2 * CELLS < s->sees->commons) expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
       for (int d = 0; d < a->size; d += LANES)
         store(s->few + c * a->size + d, widen(key(a, head, cell) + d));
     }
@@ -176,7 +199,7 @@ static void score_common(const attention *a, int head, scratch *s) {
   }
   for (int line = 0; line < s->wide; line += LANES) {
     vector top = all(-1e30f);
-    for (int c = 0; c < s->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
+    for (int c = 0; c < s->sees->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
     store(s->top + line, top);
   }
 }
@@ -218,8 +241,8 @@ INLINE void dots(int heads, const attention *a, int head, const float *query, co
 }
 
 static void score_own(const attention *a, int head, scratch *s) {
-  for (int i = 0; i < s->count; i++) {
-    const int *own = s->own + (size_t)i * a->cells, n = s->owns[i];
+  for (int i = 0; i < s->sees->count; i++) {
+    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
     const size_t stride = up(a->cells, BLOCK);
     for (int h = 0; h < a->group; h += HEADS) {
       const int line = i * a->group + h;
@@ -250,7 +273,7 @@ static void soften(const attention *a, scratch *s) {
   for (int line = 0; line < s->wide; line += LANES) {
     const vector top = load(s->top + line);
     vector total = {0};
-    for (int c = 0; c < s->commons; c++) {
+    for (int c = 0; c < s->sees->commons; c++) {
       float *at = s->scores + (size_t)c * s->wide + line;
       const vector weight = exponential(load(at) - top);
       store(at, weight);
@@ -261,7 +284,7 @@ static void soften(const attention *a, scratch *s) {
   for (int line = 0; line < s->lines; line++) {
     float *at = s->single + line * up(a->cells, BLOCK);
     vector total = {0};
-    for (int c = 0; c < s->owns[line / a->group]; c += LANES) {
+    for (int c = 0; c < s->sees->owns[line / a->group]; c += LANES) {
       const vector weight = exponential(load(at + c) - s->top[line]);
       store(at + c, weight);
       total += weight;
@@ -303,12 +326,12 @@ INLINE void add_own(int heads, const attention *a, int head, int d, const int *o
 /* Sums of values by their weights, for SPAN of a head's dimensions from `d` on. */
 static void weigh(const attention *a, int head, int d, scratch *s) {
   memset(s->sums, 0, sizeof(float) * s->lines * SPAN);
-  for (int first = 0; first < s->commons; first += BLOCK) {
-    const int n = s->commons - first < BLOCK ? s->commons - first : BLOCK;
+  for (int first = 0; first < s->sees->commons; first += BLOCK) {
+    const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
     for (int c = 0; c < n; c++) {
-      if (first + c + BLOCK < s->commons) expect(value(a, head, s->common[first + c + BLOCK]) + d, SPAN);
+      if (first + c + BLOCK < s->sees->commons) expect(value(a, head, s->sees->cells[first + c + BLOCK]) + d, SPAN);
       for (int part = 0; part < PARTS; part++)
-        store(s->few + c * SPAN + part * LANES, widen(value(a, head, s->common[first + c]) + d + part * LANES));
+        store(s->few + c * SPAN + part * LANES, widen(value(a, head, s->sees->cells[first + c]) + d + part * LANES));
     }
     for (int line = 0; line < s->lines; line += HEADS) {
       const float *weights = s->scores + (size_t)first * s->wide + line;
@@ -322,8 +345,8 @@ static void weigh(const attention *a, int head, int d, scratch *s) {
     }
   }
   const size_t stride = up(a->cells, BLOCK);
-  for (int i = 0; i < s->count; i++) {
-    const int *own = s->own + (size_t)i * a->cells, n = s->owns[i];
+  for (int i = 0; i < s->sees->count; i++) {
+    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
     for (int h = 0; h < a->group; h += HEADS) {
       const int line = i * a->group + h;
       const float *weights = s->single + line * stride;
@@ -365,17 +388,22 @@ bool attend(struct ggml_tensor *node, workspace *at) {
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
   memcpy(&a.scale, node->op_params, sizeof a.scale);
+  const char *seen = sights(&a, at);
+  if (!seen) return false;
   for (int t = 0; t < threads; t++)
     if (!prepare(&scratches[t], &a, &at->lines[t])) return false;
-  const int heads = (int)a.keys->ne[2], tasks = (int)up(a.queries->ne[1], CHUNK) / CHUNK * heads;
+  const int heads = (int)a.keys->ne[2], tasks = chunks_of(&a) * heads;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
 #endif
   for (int t = 0; t < threads; t++) {
     scratch *s = &scratches[t];
     for (int task = tasks * t / threads; task < tasks * (t + 1) / threads; task++) {
-      const int chunk = task / heads, head = task % heads;
-      if (s->chunk != chunk) look(&a, chunk, s);
+      const int head = task % heads;
+      s->chunk = task / heads;
+      s->sees = (const sight *)(seen + s->chunk * size_of_sight(&a));
+      s->lines = s->sees->count * a.group;
+      s->wide = (int)up(s->lines, LANES);
       read_queries(&a, head, s);
       score_common(&a, head, s);
       score_own(&a, head, s);

@@ -96,6 +96,7 @@ static void free_backend(ggml_backend_t backend) {
   workspace *at = backend->context;
   for (int t = 0; t < MOST_THREADS; t++) free(at->lines[t].bytes);
   for (int t = 0; t < TURNS; t++) free(at->turned[t].table.bytes);
+  for (int v = 0; v < VIEWS; v++) free(at->views[v].chunks.bytes);
   free(at->halves.bytes);
   free(at->choice.bytes);
   free(at);
@@ -129,6 +130,7 @@ static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *grap
   at->activations = NULL;
   at->wanted = wanted.masks ? &wanted : NULL;
   for (int t = 0; t < TURNS; t++) at->turned[t].positions = NULL;
+  for (int v = 0; v < VIEWS; v++) at->views[v].mask = NULL;
   for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
     struct ggml_tensor *node = ggml_graph_node(graph, i);
     if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) && !calculate(node, at)) return GGML_STATUS_ALLOC_FAILED;

@@ -13,7 +13,7 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 
-enum { MOST_THREADS = 64, TURNS = 4 };
+enum { MOST_THREADS = 64, TURNS = 4, VIEWS = 2 };
 
 /* What a thread is offered: nothing; attention alone; everything, and while they are loaded the
  * buffer for its weights, in one format or the other. */
@@ -52,6 +52,12 @@ typedef struct {
   const float *logits;
 } wish;
 
+/* Which cells each query sees, the same in all layers but for those with a window. */
+typedef struct {
+  const struct ggml_tensor *mask;
+  room chunks; /* see attention.c */
+} view;
+
 typedef struct {
   int threads;
   const wish *wanted; /* NULL for all */
@@ -61,6 +67,8 @@ typedef struct {
   room choice;                           /* of rows for the logits, likewise */
   turns turned[TURNS];
   int next_turn;
+  view views[VIEWS];
+  int next_view;
 } workspace;
 
 bool takes_attention(const struct ggml_tensor *node);
