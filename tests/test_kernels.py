@@ -237,6 +237,22 @@ def defined(
     return found
 
 
+def mask_of_rows(
+    stream: np.random.Generator, queries: int, shared: int, own: int
+) -> NDArray[np.float16]:
+    """The mask of rows that share some cells and have some of their own, wherever those lie."""
+    cells = -(-(shared + own * queries) // 32) * 32
+    mask = np.full((queries, cells), -np.inf, np.float16)
+    places = stream.permutation(cells)
+    mask[:, places[:shared]] = 0
+    for query in range(queries):
+        mask[query, places[shared + own * query : shared + own * (query + 1)]] = 0
+    mask[0, places[-1]] = stream.choice([0, -1.5])  # a mask may also lean
+    if queries > 1:
+        mask[1, places[shared : shared + own]] = 0  # two rows may share more
+    return mask
+
+
 @pytest.fixture(scope="module")
 def loaded(weights: Path, library: str) -> Iterator[None]:
     """llama.cpp knows our backend."""
@@ -266,18 +282,10 @@ def test_attention_is_what_it_is_defined_to_be(
 ) -> None:
     """Whatever rows share, wherever their own cells lie, and however many threads there are."""
     stream = np.random.default_rng(seed)
+    mask = mask_of_rows(stream, queries, shared, own)
     heads, group = groups
-    cells = -(-(shared + own * queries) // 32) * 32
-    mask = np.full((queries, cells), -np.inf, np.float16)
-    places = stream.permutation(cells)
-    mask[:, places[:shared]] = 0
-    for query in range(queries):
-        mask[query, places[shared + own * query : shared + own * (query + 1)]] = 0
-    mask[0, places[-1]] = stream.choice([0, -1.5])  # a mask may also lean
-    if queries > 1:
-        mask[1, places[shared : shared + own]] = 0  # two rows may share more
     q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
-    k, v = stream.normal(size=(2, heads, cells, size)).astype(np.float16)
+    k, v = stream.normal(size=(2, heads, mask.shape[1], size)).astype(np.float16)
     found = attend(q, k, v, mask, threads=threads)
     assert found is not None
     np.testing.assert_allclose(found, defined(q, k, v, mask), rtol=1e-4, atol=1e-5)

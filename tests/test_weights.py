@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_kernels import Parameters, library  # noqa: F401 a fixture
+from test_kernels import Parameters, defined, library, mask_of_rows  # noqa: F401 a fixture
 
 from synthgen_local import LocalModel, ModelError, local_model, tuning
 from synthgen_local.engine import llama, weight_formats
@@ -351,6 +351,52 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
     x = bench.tensor(np.zeros((2, 64), np.float32))
     assert not bench.compute(_call("ggml_rms_norm", bench.context, odd, 1e-5))
     assert not bench.compute(_call("ggml_mul_mat", bench.context, x, x))
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    queries=st.integers(1, 40),
+    shared=st.integers(0, 150),
+    own=st.integers(1, 12),
+    groups=st.tuples(st.integers(1, 2), st.integers(1, 6)),
+    size=st.sampled_from([64, 256]),
+    threads=st.integers(1, 3),
+)
+def test_attention_beside_such_products(
+    held: str,
+    *,
+    seed: int,
+    queries: int,
+    shared: int,
+    own: int,
+    groups: tuple[int, int],
+    size: int,
+    threads: int,
+) -> None:
+    """Of common cells it rounds as they do, so not beside int8, and in every layer alike."""
+    stream = np.random.default_rng(seed)
+    mask = mask_of_rows(stream, queries, shared, own)
+    heads, group = groups
+    q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
+    k, v = stream.normal(size=(2, heads, mask.shape[1], size)).astype(np.float16)
+    with closing(Bench(threads, held)) as bench:
+        x = bench.tensor(np.ones((1, 64), np.float32))
+        weight = bench.weight(np.ones((32, 64), np.float32), F32)
+        product = _call("ggml_mul_mat", bench.context, weight, x)
+        tensors = [bench.tensor(each) for each in (q, k, v, mask)]
+        layers = [
+            _call("ggml_flash_attn_ext", bench.context, *tensors, size**-0.5, 0.0, 0.0)
+            for _ in range(2)
+        ]
+        assert bench.compute(product, *layers)
+        shape = queries, heads * group, size
+        first, second = (bench.read(layer, *shape).transpose(1, 0, 2) for layer in layers)
+    wide = held == "bf16"
+    np.testing.assert_allclose(first, defined(q, k, v, mask), atol=2e-2 if wide else 1e-4)
+    assert np.array_equal(first, second)
 
 
 # ---- in a model -------------------------------------------------------------------------------

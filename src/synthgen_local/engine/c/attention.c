@@ -6,8 +6,8 @@
  * are one product of matrices, and each row's own follow; what a row does not see costs nothing.
  *
  * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits, and leaves attention with a cap,
- * slopes or sinks to llama.cpp. Queries stay in 32 bits. Knows ggml's tensors; no models, rows or
- * sampling.
+ * slopes or sinks to llama.cpp. Queries stay in 32 bits; where a model's weights are multiplied in
+ * bfloat16, so are common cells. Knows ggml's tensors; no models, rows or sampling.
  */
 
 #include <math.h>
@@ -25,6 +25,7 @@ enum {
   TOGETHER = 2,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
+  VECTORS = 2,          /* of lines whose scores are summed at once */
   HEADS = 4,            /* heads that read the same keys and are computed together */
   CHUNK = 16,           /* queries whose common cells are found together */
   CELLS = 8,            /* cells in a tile of the product with common keys */
@@ -52,6 +53,7 @@ typedef struct {
   struct ggml_tensor *out;
   const struct ggml_tensor *queries, *keys, *values, *mask;
   int size, group, cells; /* of a head; heads that share keys; of the cache */
+  bool wide;              /* common cells in bfloat16 */
   float scale;
 } attention;
 
@@ -65,7 +67,7 @@ typedef struct {
 typedef struct {
   int chunk, lines, wide; /* lines of the chunk; rounded up to whole vectors */
   const sight *sees;
-  float *query, *across;    /* [line][size], [size][wide] */
+  float *query, *across;    /* [line][size], [size][wide]; in bfloat16 pairs of values are one */
   float *scores, *single;   /* of common cells [cell][wide], of own ones [line][cells] */
   float *few, *top, *total; /* keys or values of a few cells; [wide]; [wide] */
   float *sums;              /* [line][SPAN] */
@@ -167,34 +169,89 @@ static const char *sights(const attention *a, workspace *at) {
   return found;
 }
 
+/* Pairs of neighbours, or of values of two vectors, in bfloat16. */
+INLINE void pair_neighbours(const float *from, int n, int32_t *to) {
+#if HAS_WIDE
+  for (int i = 0; i < n; i += LANES)
+    _mm256_storeu_si256((__m256i *)(to + i / 2), (__m256i)_mm512_cvtneps_pbh((__m512)load(from + i)));
+#endif
+}
+
+INLINE void pair_vectors(vector first, vector second, int32_t *to) {
+#if HAS_WIDE
+  const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
+  const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
+  _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+#endif
+}
+
 static void read_queries(const attention *a, int head, scratch *s) {
-  memset(s->across, 0, sizeof(float) * a->size * s->wide);
+  const int rows = a->wide ? a->size / 2 : a->size;
+  memset(s->across, 0, sizeof(float) * rows * s->wide);
   for (int line = 0; line < s->lines; line++) {
     const char *query = (const char *)a->queries->data +
                         (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
                         (head * a->group + line % a->group) * a->queries->nb[2];
-    float *to = s->query + (size_t)line * a->size;
+    float *to = s->query + (size_t)line * a->size, *each = to;
     for (int d = 0; d < a->size; d += LANES) store(to + d, load((const float *)query + d) * a->scale);
-    for (int d = 0; d < a->size; d++) s->across[(size_t)d * s->wide + line] = to[d];
+    if (a->wide) pair_neighbours(to, a->size, (int32_t *)(each = s->few));
+    for (int d = 0; d < rows; d++) s->across[(size_t)d * s->wide + line] = each[d];
   }
 }
 
-/* Scores of the cells that all see: lanes are lines, so nothing is summed across lanes. */
+/* Scores of a tile of common cells with some vectors of lines: lanes are lines, so nothing is summed
+ * across lanes. */
+INLINE void score_tile(int vectors, const attention *a, const scratch *s, int line, float *scores) {
+  vector score[VECTORS][CELLS] = {0};
+  for (int d = 0; d < a->size; d++) {
+    vector query[VECTORS];
+    for (int v = 0; v < vectors; v++) query[v] = load(s->across + (size_t)d * s->wide + line + v * LANES);
+    for (int c = 0; c < CELLS; c++)
+      for (int v = 0; v < vectors; v++) score[v][c] += query[v] * s->few[c * a->size + d];
+  }
+  for (int c = 0; c < CELLS; c++)
+    for (int v = 0; v < vectors; v++) store(scores + (size_t)c * s->wide + line + v * LANES, score[v][c]);
+}
+
+INLINE void score_wide_tile(int vectors, const attention *a, const scratch *s, int line, float *scores) {
+#if HAS_WIDE
+  const int32_t *keys = (const int32_t *)s->few;
+  __m512 score[VECTORS][CELLS] = {0};
+  for (int d = 0; d < a->size / 2; d++) {
+    __m512bh query[VECTORS];
+    for (int v = 0; v < vectors; v++)
+      query[v] = (__m512bh)_mm512_loadu_si512(s->across + (size_t)d * s->wide + line + v * LANES);
+    for (int c = 0; c < CELLS; c++) {
+      const __m512bh both = (__m512bh)_mm512_set1_epi32(keys[c * (a->size / 2) + d]);
+      for (int v = 0; v < vectors; v++) score[v][c] = _mm512_dpbf16_ps(score[v][c], query[v], both);
+    }
+  }
+  for (int c = 0; c < CELLS; c++)
+    for (int v = 0; v < vectors; v++)
+      store(scores + (size_t)c * s->wide + line + v * LANES, (vector)score[v][c]);
+#endif
+}
+
 static void score_common(const attention *a, int head, scratch *s) {
   for (int first = 0; first < s->sees->commons; first += CELLS) {
     for (int c = 0; c < CELLS; c++) {
       const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
-      if (first + c + 2 * CELLS < s->sees->commons) expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
-      for (int d = 0; d < a->size; d += LANES)
-        store(s->few + c * a->size + d, widen(key(a, head, cell) + d));
-    }
-    for (int line = 0; line < s->wide; line += LANES) {
-      vector score[CELLS] = {0};
-      for (int d = 0; d < a->size; d++) {
-        const vector query = load(s->across + (size_t)d * s->wide + line);
-        for (int c = 0; c < CELLS; c++) score[c] += query * s->few[c * a->size + d];
+      if (first + c + 2 * CELLS < s->sees->commons)
+        expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
+      float wide[LANES];
+      for (int d = 0; d < a->size; d += LANES) {
+        float *to = a->wide ? wide : s->few + c * a->size + d;
+        store(to, widen(key(a, head, cell) + d));
+        if (a->wide) pair_neighbours(wide, LANES, (int32_t *)s->few + (c * a->size + d) / 2);
       }
-      for (int c = 0; c < CELLS; c++) store(s->scores + (size_t)(first + c) * s->wide + line, score[c]);
+    }
+    float *scores = s->scores + (size_t)first * s->wide;
+    for (int line = 0; line < s->wide; line += VECTORS * LANES) {
+      const bool more = s->wide - line >= VECTORS * LANES;
+      if (a->wide && more) score_wide_tile(VECTORS, a, s, line, scores);
+      else if (a->wide) score_wide_tile(1, a, s, line, scores);
+      else if (more) score_tile(VECTORS, a, s, line, scores);
+      else score_tile(1, a, s, line, scores);
     }
   }
   for (int line = 0; line < s->wide; line += LANES) {
@@ -280,6 +337,11 @@ static void soften(const attention *a, scratch *s) {
       total += weight;
     }
     store(s->total + line, total);
+    for (int c = 0; a->wide && c < s->sees->commons; c += 2) {
+      const float *at = s->scores + (size_t)c * s->wide + line;
+      const vector second = c + 1 < s->sees->commons ? load(at + s->wide) : all(0);
+      pair_vectors(load(at), second, (int32_t *)s->scores + (size_t)c / 2 * s->wide + line);
+    }
   }
   for (int line = 0; line < s->lines; line++) {
     float *at = s->single + line * up(a->cells, BLOCK);
@@ -306,6 +368,25 @@ INLINE void add_common(int heads, const float *values, int n, const float *weigh
     for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
 }
 
+/* The same of pairs of cells in bfloat16. */
+INLINE void add_wide_common(int heads, const float *values, int pairs, const float *weights, size_t wide, float *sums) {
+#if HAS_WIDE
+  __m512 total[HEADS][PARTS];
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = (__m512)load(sums + h * SPAN + part * LANES);
+  for (int c = 0; c < pairs; c++)
+    for (int part = 0; part < PARTS; part++) {
+      const __m512bh v = (__m512bh)_mm512_loadu_si512(values + c * SPAN + part * LANES);
+      for (int h = 0; h < heads; h++) {
+        const __m512bh both = (__m512bh)_mm512_set1_epi32(((const int32_t *)weights)[c * wide + h]);
+        total[h][part] = _mm512_dpbf16_ps(total[h][part], v, both);
+      }
+    }
+  for (int h = 0; h < heads; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, (vector)total[h][part]);
+#endif
+}
+
 INLINE void add_own(int heads, const attention *a, int head, int d, const int *own, int n,
                     const float *weights, size_t stride, float *sums) {
   vector total[HEADS][PARTS];
@@ -323,24 +404,40 @@ INLINE void add_own(int heads, const attention *a, int head, int d, const int *o
     for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
 }
 
+/* Values of a block of common cells, for SPAN of a head's dimensions from `d` on. */
+static void read_values(const attention *a, int head, int d, const scratch *s, int first, int n) {
+  const int *cells = s->sees->cells + first;
+  for (int c = 0; c < n; c++)
+    if (first + c + BLOCK < s->sees->commons) expect(value(a, head, cells[c + BLOCK]) + d, SPAN);
+  for (int c = 0; c < n; c += 1 + a->wide)
+    for (int part = 0; part < PARTS; part++) {
+      const vector v = widen(value(a, head, cells[c]) + d + part * LANES);
+      const int next = c + 1 < n;
+      if (a->wide)
+        pair_vectors(v, next ? widen(value(a, head, cells[c + next]) + d + part * LANES) : all(0),
+                     (int32_t *)s->few + c / 2 * SPAN + part * LANES);
+      else store(s->few + c * SPAN + part * LANES, v);
+    }
+}
+
+INLINE void add_block(int heads, const attention *a, const scratch *s, int first, int n, int line) {
+  float *sums = s->sums + (size_t)line * SPAN;
+  if (a->wide) add_wide_common(heads, s->few, (n + 1) / 2, s->scores + (size_t)first / 2 * s->wide + line, s->wide, sums);
+  else add_common(heads, s->few, n, s->scores + (size_t)first * s->wide + line, s->wide, sums);
+}
+
 /* Sums of values by their weights, for SPAN of a head's dimensions from `d` on. */
 static void weigh(const attention *a, int head, int d, scratch *s) {
   memset(s->sums, 0, sizeof(float) * s->lines * SPAN);
   for (int first = 0; first < s->sees->commons; first += BLOCK) {
     const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
-    for (int c = 0; c < n; c++) {
-      if (first + c + BLOCK < s->sees->commons) expect(value(a, head, s->sees->cells[first + c + BLOCK]) + d, SPAN);
-      for (int part = 0; part < PARTS; part++)
-        store(s->few + c * SPAN + part * LANES, widen(value(a, head, s->sees->cells[first + c]) + d + part * LANES));
-    }
+    read_values(a, head, d, s, first, n);
     for (int line = 0; line < s->lines; line += HEADS) {
-      const float *weights = s->scores + (size_t)first * s->wide + line;
-      float *sums = s->sums + (size_t)line * SPAN;
       switch (s->lines - line) {
-      case 1: add_common(1, s->few, n, weights, s->wide, sums); break;
-      case 2: add_common(2, s->few, n, weights, s->wide, sums); break;
-      case 3: add_common(3, s->few, n, weights, s->wide, sums); break;
-      default: add_common(HEADS, s->few, n, weights, s->wide, sums);
+      case 1: add_block(1, a, s, first, n, line); break;
+      case 2: add_block(2, a, s, first, n, line); break;
+      case 3: add_block(3, a, s, first, n, line); break;
+      default: add_block(HEADS, a, s, first, n, line);
       }
     }
   }
@@ -381,7 +478,7 @@ bool takes_attention(const struct ggml_tensor *node) {
 }
 
 bool attend(struct ggml_tensor *node, workspace *at) {
-  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0};
+  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, at->wide, 0};
   scratch scratches[MOST_THREADS];
   const int threads = at->threads;
   a.size = (int)a.queries->ne[0];

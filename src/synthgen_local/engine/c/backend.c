@@ -128,6 +128,7 @@ static bool calculate(struct ggml_tensor *node, workspace *at) {
 static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
   workspace *at = backend->context;
   at->activations = NULL;
+  at->wide = false;
   at->wanted = wanted.masks ? &wanted : NULL;
   for (int t = 0; t < TURNS; t++) at->turned[t].positions = NULL;
   for (int v = 0; v < VIEWS; v++) at->views[v].mask = NULL;

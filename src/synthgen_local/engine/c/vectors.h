@@ -26,6 +26,12 @@ enum {
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+#if defined(__AVX512BF16__)
+#define HAS_WIDE 1
+#else
+#define HAS_WIDE 0
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vector load(const float *from) { return *(const vector *)from; }

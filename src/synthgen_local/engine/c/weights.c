@@ -27,12 +27,6 @@
 #define BY_TILES 0
 #endif
 
-#if defined(__AVX512BF16__)
-#define HAS_WIDE 1
-#else
-#define HAS_WIDE 0
-#endif
-
 enum {
   AHEAD = 12,         /* steps whose weights are on their way from memory */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
@@ -520,6 +514,7 @@ bool takes_product(const struct ggml_tensor *node) {
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
   const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->type));
+  at->wide = w.wide;
   activations a = {0};
   const wish *wanted = at->wanted;
   if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
