@@ -30,6 +30,7 @@ enum {
   CHUNK = 16,           /* queries whose common cells are found together */
   CELLS = 8,            /* cells in a tile of the product with common keys */
   AHEAD = 12,           /* own cells that are on their way from memory */
+  NEAR = 32,            /* own cells that stay in the first cache for all heads */
   BLOCK = 64,           /* common cells whose values stay in the first cache */
 };
 
@@ -63,14 +64,18 @@ typedef struct {
   int cells[];                     /* common ones, then own ones of each, in [cells] each */
 } sight;
 
-/* What one thread computes with. A line is a query's head; lines of a query are neighbours. */
+/* What one thread computes with, for some heads that have keys of their own. A line is one of the heads
+ * that read these, of one query; lines of a query are neighbours. */
 typedef struct {
-  int chunk, lines, wide; /* lines of the chunk; rounded up to whole vectors */
+  int head, heads, chunk, lines; /* the first head; how many; which queries; lines of a head */
+  int wide, most;                /* lines rounded up to whole vectors; at most */
+  size_t stride;                 /* of `single` */
   const sight *sees;
-  float *query, *across;    /* [line][size], [size][wide]; in bfloat16 pairs of values are one */
-  float *scores, *single;   /* of common cells [cell][wide], of own ones [line][cells] */
-  float *few, *top, *total; /* keys or values of a few cells; [wide]; [wide] */
-  float *sums;              /* [line][SPAN] */
+  float *query;               /* [head][line][size] */
+  float *single, *sums;       /* [head][line][cells], of own ones; [head][line][size] */
+  float *top, *total;         /* [head][line] */
+  float *across, *scores;     /* of one head: [size][wide], in bfloat16 pairs of values are one; [cell][wide] */
+  float *few;                 /* keys or values of a few cells */
 } scratch;
 
 enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
@@ -92,22 +97,28 @@ INLINE void expect(const half *from, int size) {
   for (int d = 0; d < size; d += 32) __builtin_prefetch(from + d);
 }
 
-static bool prepare(scratch *s, const attention *a, room *from) {
-  const size_t lines = CHUNK * a->group, wide = up(lines, LANES), cells = up(a->cells, BLOCK);
-  const size_t floats = lines * a->size + a->size * wide + cells * wide + lines * cells +
-                        CELLS * a->size + BLOCK * SPAN + 2 * wide + lines * SPAN;
+static bool prepare(scratch *s, const attention *a, int heads, room *from) {
+  const size_t most = up(CHUNK * a->group, LANES), lines = heads * most, cells = up(a->cells, BLOCK);
+  const size_t floats = 2 * lines * a->size + lines * cells + 2 * lines + a->size * most + cells * most +
+                        CELLS * a->size + BLOCK * SPAN;
   float *next = at_least(from, floats * 4);
   if (!next) return false;
+  s->most = (int)most;
+  s->heads = heads;
+  s->stride = cells;
   s->query = next, next += lines * a->size;
-  s->across = next, next += a->size * wide;
-  s->scores = next, next += cells * wide;
+  s->sums = next, next += lines * a->size;
   s->single = next, next += lines * cells;
-  s->few = next, next += CELLS * a->size + BLOCK * SPAN;
-  s->top = next, next += wide;
-  s->total = next, next += wide;
-  s->sums = next, next += lines * SPAN;
+  s->top = next, next += lines;
+  s->total = next, next += lines;
+  s->across = next, next += a->size * most;
+  s->scores = next, next += cells * most;
+  s->few = next;
   return true;
 }
+
+/* Where a line of one of its heads is in memory, counted in lines. */
+INLINE size_t at_line(const scratch *s, int head, int line) { return (size_t)(head - s->head) * s->most + line; }
 
 static int chunks_of(const attention *a) { return (int)up(a->queries->ne[1], CHUNK) / CHUNK; }
 
@@ -185,22 +196,31 @@ INLINE void pair_vectors(vector first, vector second, int32_t *to) {
 #endif
 }
 
-static void read_queries(const attention *a, int head, scratch *s) {
-  const int rows = a->wide ? a->size / 2 : a->size;
-  memset(s->across, 0, sizeof(float) * rows * s->wide);
+static void read_queries(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
     const char *query = (const char *)a->queries->data +
                         (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
                         (head * a->group + line % a->group) * a->queries->nb[2];
-    float *to = s->query + (size_t)line * a->size, *each = to;
+    float *to = s->query + at_line(s, head, line) * a->size;
     for (int d = 0; d < a->size; d += LANES) store(to + d, load((const float *)query + d) * a->scale);
-    if (a->wide) pair_neighbours(to, a->size, (int32_t *)(each = s->few));
-    for (int d = 0; d < rows; d++) s->across[(size_t)d * s->wide + line] = each[d];
   }
 }
 
-/* Scores of a tile of common cells with some vectors of lines: lanes are lines, so nothing is summed
- * across lanes. */
+/* Let lanes be lines: so nothing is summed across lanes where all see the same cells. */
+static void lay_across(const attention *a, int head, const scratch *s) {
+  const int rows = a->wide ? a->size / 2 : a->size;
+  memset(s->across, 0, sizeof(float) * rows * s->wide);
+  for (int line = 0; line < s->lines; line++) {
+    const float *query = s->query + at_line(s, head, line) * a->size;
+    if (a->wide) {
+      pair_neighbours(query, a->size, (int32_t *)s->few);
+      query = s->few;
+    }
+    for (int d = 0; d < rows; d++) s->across[(size_t)d * s->wide + line] = query[d];
+  }
+}
+
+/* Scores of a tile of common cells with some vectors of lines. */
 INLINE void score_tile(int vectors, const attention *a, const scratch *s, int line, float *scores) {
   vector score[VECTORS][CELLS] = {0};
   for (int d = 0; d < a->size; d++) {
@@ -232,7 +252,7 @@ INLINE void score_wide_tile(int vectors, const attention *a, const scratch *s, i
 #endif
 }
 
-static void score_common(const attention *a, int head, scratch *s) {
+static void score_common(const attention *a, int head, const scratch *s) {
   for (int first = 0; first < s->sees->commons; first += CELLS) {
     for (int c = 0; c < CELLS; c++) {
       const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
@@ -255,9 +275,10 @@ static void score_common(const attention *a, int head, scratch *s) {
     }
   }
   for (int line = 0; line < s->wide; line += LANES) {
-    vector top = all(-1e30f);
+    float *to = s->top + at_line(s, head, line);
+    vector top = load(to);
     for (int c = 0; c < s->sees->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
-    store(s->top + line, top);
+    store(to, top);
   }
 }
 
@@ -278,57 +299,73 @@ INLINE void sum_each(const vector *x, float *to) {
 #endif
 }
 
-/* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
-INLINE void dots(int heads, const attention *a, int head, const float *query, const int *own, int n,
-                 float *scores, size_t stride) {
-  for (int first = 0; first < n; first += TOGETHER) {
-    const half *from[TOGETHER];
+/* Ask for the rows of all heads in advance: what lies together in memory comes together. */
+INLINE void expect_heads(const attention *a, const scratch *s, const half *first, size_t next) {
+  for (int h = 0; h < s->heads; h++) expect((const half *)((const char *)first + h * next), a->size);
+}
+
+/* Scores of own cells `from` up to `to`, and of some that are none up to a multiple of TOGETHER. */
+INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, const int *own, int from, int to,
+                 int n) {
+  const float *query = s->query + at_line(s, head, line) * a->size;
+  float *scores = s->single + at_line(s, head, line) * s->stride;
+  const bool asks = head == s->head && line % a->group == 0;
+  for (int first = from; first < to; first += TOGETHER) {
+    const half *keys[TOGETHER];
     vector score[HEADS][TOGETHER] = {0};
     for (int c = 0; c < TOGETHER; c++) {
-      from[c] = key(a, head, own[first + c < n ? first + c : first]);
-      if (first + c + AHEAD < n) expect(key(a, head, own[first + c + AHEAD]), a->size);
+      keys[c] = key(a, head, own[first + c < to ? first + c : first]);
+      if (asks && first + c + AHEAD < n) expect_heads(a, s, key(a, head, own[first + c + AHEAD]), a->keys->nb[2]);
     }
     for (int d = 0; d < a->size; d += LANES)
       for (int c = 0; c < TOGETHER; c++) {
-        const vector k = widen(from[c] + d);
-        for (int h = 0; h < heads; h++) score[h][c] += k * load(query + h * a->size + d);
+        const vector k = widen(keys[c] + d);
+        for (int h = 0; h < lines; h++) score[h][c] += k * load(query + h * a->size + d);
       }
-    for (int h = 0; h < heads; h++) sum_each(score[h], scores + h * stride + first);
+    for (int h = 0; h < lines; h++) sum_each(score[h], scores + h * s->stride + first);
   }
 }
 
-static void score_own(const attention *a, int head, scratch *s) {
+static void lean(const attention *a, const scratch *s, int i, int head, const int *own, int n) {
+  const half *mask = mask_of(a, s->chunk * CHUNK + i);
+  for (int line = i * a->group; line < (i + 1) * a->group; line++) {
+    float *scores = s->single + at_line(s, head, line) * s->stride;
+    for (int c = 0; c < n; c++)
+      if (mask[own[c]] != 0) scores[c] += ggml_fp16_to_fp32(mask[own[c]]);
+    for (size_t c = n; c < up(n, LANES); c++) scores[c] = -INFINITY;
+    vector top = all(-1e30f);
+    for (int c = 0; c < n; c += LANES) top = larger(load(scores + c), top);
+    s->top[at_line(s, head, line)] = largest(top);
+  }
+}
+
+/* Scores of own cells, and the largest of each line. */
+static void score_own(const attention *a, const scratch *s) {
   for (int i = 0; i < s->sees->count; i++) {
     const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
-    const size_t stride = up(a->cells, BLOCK);
-    for (int h = 0; h < a->group; h += HEADS) {
-      const int line = i * a->group + h;
-      const float *query = s->query + (size_t)line * a->size;
-      float *scores = s->single + line * stride;
-      switch (a->group - h) {
-      case 1: dots(1, a, head, query, own, n, scores, stride); break;
-      case 2: dots(2, a, head, query, own, n, scores, stride); break;
-      case 3: dots(3, a, head, query, own, n, scores, stride); break;
-      default: dots(HEADS, a, head, query, own, n, scores, stride);
-      }
+    for (int from = 0; from < n; from += NEAR) {
+      const int to = from + NEAR < n ? from + NEAR : n;
+      for (int head = s->head; head < s->head + s->heads; head++)
+        for (int h = 0; h < a->group; h += HEADS) {
+          const int line = i * a->group + h;
+          switch (a->group - h) {
+          case 1: dots(1, a, s, head, line, own, from, to, n); break;
+          case 2: dots(2, a, s, head, line, own, from, to, n); break;
+          case 3: dots(3, a, s, head, line, own, from, to, n); break;
+          default: dots(HEADS, a, s, head, line, own, from, to, n);
+          }
+        }
     }
-    const half *mask = mask_of(a, s->chunk * CHUNK + i);
-    for (int line = i * a->group; line < (i + 1) * a->group; line++) {
-      float *scores = s->single + line * stride;
-      for (int c = 0; c < n; c++)
-        if (mask[own[c]] != 0) scores[c] += ggml_fp16_to_fp32(mask[own[c]]);
-      for (size_t c = n; c < up(n, LANES); c++) scores[c] = -INFINITY;
-      vector top = all(s->top[line]);
-      for (int c = 0; c < n; c += LANES) top = larger(load(scores + c), top);
-      s->top[line] = largest(top);
-    }
+    for (int head = s->head; head < s->head + s->heads; head++) lean(a, s, i, head, own, n);
   }
 }
 
 /* Scores become weights; `total` is what they are to be divided by. */
-static void soften(const attention *a, scratch *s) {
+static void soften(const attention *a, int head, const scratch *s) {
+  const float *tops = s->top + at_line(s, head, 0);
+  float *totals = s->total + at_line(s, head, 0);
   for (int line = 0; line < s->wide; line += LANES) {
-    const vector top = load(s->top + line);
+    const vector top = load(tops + line);
     vector total = {0};
     for (int c = 0; c < s->sees->commons; c++) {
       float *at = s->scores + (size_t)c * s->wide + line;
@@ -336,7 +373,7 @@ static void soften(const attention *a, scratch *s) {
       store(at, weight);
       total += weight;
     }
-    store(s->total + line, total);
+    store(totals + line, total);
     for (int c = 0; a->wide && c < s->sees->commons; c += 2) {
       const float *at = s->scores + (size_t)c * s->wide + line;
       const vector second = c + 1 < s->sees->commons ? load(at + s->wide) : all(0);
@@ -344,64 +381,70 @@ static void soften(const attention *a, scratch *s) {
     }
   }
   for (int line = 0; line < s->lines; line++) {
-    float *at = s->single + line * up(a->cells, BLOCK);
+    float *at = s->single + at_line(s, head, line) * s->stride;
     vector total = {0};
     for (int c = 0; c < s->sees->owns[line / a->group]; c += LANES) {
-      const vector weight = exponential(load(at + c) - s->top[line]);
+      const vector weight = exponential(load(at + c) - tops[line]);
       store(at + c, weight);
       total += weight;
     }
-    s->total[line] += sum(total);
+    totals[line] += sum(total);
   }
 }
 
-INLINE void add_common(int heads, const float *values, int n, const float *weights, size_t wide, float *sums) {
+/* Add values of common cells, by their weights, to SPAN of each line's `size` sums. */
+INLINE void add_common(int lines, const float *values, int n, const float *weights, size_t wide, float *sums, int size) {
   vector total[HEADS][PARTS];
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * SPAN + part * LANES);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * size + part * LANES);
   for (int c = 0; c < n; c++)
     for (int part = 0; part < PARTS; part++) {
       const vector v = load(values + c * SPAN + part * LANES);
-      for (int h = 0; h < heads; h++) total[h][part] += v * weights[c * wide + h];
+      for (int h = 0; h < lines; h++) total[h][part] += v * weights[c * wide + h];
     }
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, total[h][part]);
 }
 
 /* The same of pairs of cells in bfloat16. */
-INLINE void add_wide_common(int heads, const float *values, int pairs, const float *weights, size_t wide, float *sums) {
+INLINE void add_wide_common(int lines, const float *values, int pairs, const float *weights, size_t wide, float *sums,
+                            int size) {
 #if HAS_WIDE
   __m512 total[HEADS][PARTS];
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = (__m512)load(sums + h * SPAN + part * LANES);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = (__m512)load(sums + h * size + part * LANES);
   for (int c = 0; c < pairs; c++)
     for (int part = 0; part < PARTS; part++) {
       const __m512bh v = (__m512bh)_mm512_loadu_si512(values + c * SPAN + part * LANES);
-      for (int h = 0; h < heads; h++) {
+      for (int h = 0; h < lines; h++) {
         const __m512bh both = (__m512bh)_mm512_set1_epi32(((const int32_t *)weights)[c * wide + h]);
         total[h][part] = _mm512_dpbf16_ps(total[h][part], v, both);
       }
     }
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, (vector)total[h][part]);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, (vector)total[h][part]);
 #endif
 }
 
-INLINE void add_own(int heads, const attention *a, int head, int d, const int *own, int n,
-                    const float *weights, size_t stride, float *sums) {
+/* The same of own cells `from` up to `to`. */
+INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, const int *own,
+                    int from, int to, int n) {
+  const float *weights = s->single + at_line(s, head, line) * s->stride;
+  float *sums = s->sums + at_line(s, head, line) * a->size + d;
+  const bool asks = head == s->head && line % a->group == 0 && d == 0;
   vector total[HEADS][PARTS];
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * SPAN + part * LANES);
-  for (int c = 0; c < n; c++) {
-    const half *from = value(a, head, own[c]) + d;
-    if (c + AHEAD < n) expect(value(a, head, own[c + AHEAD]) + d, SPAN);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * a->size + part * LANES);
+  for (int c = from; c < to; c++) {
+    const half *values = value(a, head, own[c]) + d;
+    if (asks && c + AHEAD < n) expect_heads(a, s, value(a, head, own[c + AHEAD]), a->values->nb[2]);
     for (int part = 0; part < PARTS; part++) {
-      const vector v = widen(from + part * LANES);
-      for (int h = 0; h < heads; h++) total[h][part] += v * weights[h * stride + c];
+      const vector v = widen(values + part * LANES);
+      for (int h = 0; h < lines; h++) total[h][part] += v * weights[h * s->stride + c];
     }
   }
-  for (int h = 0; h < heads; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * SPAN + part * LANES, total[h][part]);
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * a->size + part * LANES, total[h][part]);
 }
 
 /* Values of a block of common cells, for SPAN of a head's dimensions from `d` on. */
@@ -420,49 +463,77 @@ static void read_values(const attention *a, int head, int d, const scratch *s, i
     }
 }
 
-INLINE void add_block(int heads, const attention *a, const scratch *s, int first, int n, int line) {
-  float *sums = s->sums + (size_t)line * SPAN;
-  if (a->wide) add_wide_common(heads, s->few, (n + 1) / 2, s->scores + (size_t)first / 2 * s->wide + line, s->wide, sums);
-  else add_common(heads, s->few, n, s->scores + (size_t)first * s->wide + line, s->wide, sums);
+INLINE void add_block(int lines, const attention *a, const scratch *s, int head, int line, int d, int first, int n) {
+  float *sums = s->sums + at_line(s, head, line) * a->size + d;
+  const float *weights = s->scores + (size_t)(a->wide ? first / 2 : first) * s->wide + line;
+  if (a->wide) add_wide_common(lines, s->few, (n + 1) / 2, weights, s->wide, sums, a->size);
+  else add_common(lines, s->few, n, weights, s->wide, sums, a->size);
 }
 
-/* Sums of values by their weights, for SPAN of a head's dimensions from `d` on. */
-static void weigh(const attention *a, int head, int d, scratch *s) {
-  memset(s->sums, 0, sizeof(float) * s->lines * SPAN);
-  for (int first = 0; first < s->sees->commons; first += BLOCK) {
-    const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
-    read_values(a, head, d, s, first, n);
-    for (int line = 0; line < s->lines; line += HEADS) {
-      switch (s->lines - line) {
-      case 1: add_block(1, a, s, first, n, line); break;
-      case 2: add_block(2, a, s, first, n, line); break;
-      case 3: add_block(3, a, s, first, n, line); break;
-      default: add_block(HEADS, a, s, first, n, line);
+/* Sums of common cells' values by their weights. */
+static void weigh_common(const attention *a, int head, const scratch *s) {
+  memset(s->sums + at_line(s, head, 0) * a->size, 0, sizeof(float) * s->lines * a->size);
+  for (int d = 0; d < a->size; d += SPAN)
+    for (int first = 0; first < s->sees->commons; first += BLOCK) {
+      const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
+      read_values(a, head, d, s, first, n);
+      for (int line = 0; line < s->lines; line += HEADS) {
+        switch (s->lines - line) {
+        case 1: add_block(1, a, s, head, line, d, first, n); break;
+        case 2: add_block(2, a, s, head, line, d, first, n); break;
+        case 3: add_block(3, a, s, head, line, d, first, n); break;
+        default: add_block(HEADS, a, s, head, line, d, first, n);
+        }
       }
     }
-  }
-  const size_t stride = up(a->cells, BLOCK);
+}
+
+/* Own cells' values are added to them. */
+static void weigh_own(const attention *a, const scratch *s) {
   for (int i = 0; i < s->sees->count; i++) {
     const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
-    for (int h = 0; h < a->group; h += HEADS) {
-      const int line = i * a->group + h;
-      const float *weights = s->single + line * stride;
-      float *sums = s->sums + (size_t)line * SPAN;
-      switch (a->group - h) {
-      case 1: add_own(1, a, head, d, own, n, weights, stride, sums); break;
-      case 2: add_own(2, a, head, d, own, n, weights, stride, sums); break;
-      case 3: add_own(3, a, head, d, own, n, weights, stride, sums); break;
-      default: add_own(HEADS, a, head, d, own, n, weights, stride, sums);
-      }
+    for (int from = 0; from < n; from += NEAR) {
+      const int to = from + NEAR < n ? from + NEAR : n;
+      for (int head = s->head; head < s->head + s->heads; head++)
+        for (int d = 0; d < a->size; d += SPAN)
+          for (int h = 0; h < a->group; h += HEADS) {
+            const int line = i * a->group + h;
+            switch (a->group - h) {
+            case 1: add_own(1, a, s, head, line, d, own, from, to, n); break;
+            case 2: add_own(2, a, s, head, line, d, own, from, to, n); break;
+            case 3: add_own(3, a, s, head, line, d, own, from, to, n); break;
+            default: add_own(HEADS, a, s, head, line, d, own, from, to, n);
+            }
+          }
     }
   }
+}
+
+static void write_out(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const float total = s->total[line] > 0 ? s->total[line] : 1; /* a query may see nothing */
+    const size_t at = at_line(s, head, line);
+    const float total = s->total[at] > 0 ? s->total[at] : 1; /* a query may see nothing */
     float *to = (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
                           (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
-    for (int part = 0; part < PARTS; part++)
-      store(to + d + part * LANES, load(s->sums + (size_t)line * SPAN + part * LANES) / total);
+    for (int d = 0; d < a->size; d += LANES) store(to + d, load(s->sums + at * a->size + d) / total);
   }
+}
+
+/* Common cells are taken head by head, as a product of matrices; own cells one by one, with all heads. */
+static void attend_chunk(const attention *a, scratch *s) {
+  const int end = s->head + s->heads;
+  s->lines = s->sees->count * a->group;
+  s->wide = (int)up(s->lines, LANES);
+  for (int head = s->head; head < end; head++) read_queries(a, head, s);
+  score_own(a, s);
+  for (int head = s->head; head < end; head++) {
+    lay_across(a, head, s);
+    score_common(a, head, s);
+    soften(a, head, s);
+    weigh_common(a, head, s);
+  }
+  weigh_own(a, s);
+  for (int head = s->head; head < end; head++) write_out(a, head, s);
 }
 
 bool takes_attention(const struct ggml_tensor *node) {
@@ -487,25 +558,19 @@ bool attend(struct ggml_tensor *node, workspace *at) {
   memcpy(&a.scale, node->op_params, sizeof a.scale);
   const char *seen = sights(&a, at);
   if (!seen) return false;
+  const int heads = (int)a.keys->ne[2], each = threads == 1 ? heads : 1, tasks = chunks_of(&a) * heads / each;
   for (int t = 0; t < threads; t++)
-    if (!prepare(&scratches[t], &a, &at->lines[t])) return false;
-  const int heads = (int)a.keys->ne[2], tasks = chunks_of(&a) * heads;
+    if (!prepare(&scratches[t], &a, each, &at->lines[t])) return false;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
 #endif
   for (int t = 0; t < threads; t++) {
     scratch *s = &scratches[t];
     for (int task = tasks * t / threads; task < tasks * (t + 1) / threads; task++) {
-      const int head = task % heads;
-      s->chunk = task / heads;
+      s->head = task * each % heads;
+      s->chunk = task * each / heads;
       s->sees = (const sight *)(seen + s->chunk * size_of_sight(&a));
-      s->lines = s->sees->count * a.group;
-      s->wide = (int)up(s->lines, LANES);
-      read_queries(&a, head, s);
-      score_common(&a, head, s);
-      score_own(&a, head, s);
-      soften(&a, s);
-      for (int d = 0; d < a.size; d += SPAN) weigh(&a, head, d, s);
+      attend_chunk(&a, s);
     }
   }
   return true;
