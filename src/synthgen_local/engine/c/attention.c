@@ -29,8 +29,7 @@ enum {
   HEADS = 4,            /* heads that read the same keys and are computed together */
   CHUNK = 16,           /* queries whose common cells are found together */
   CELLS = 8,            /* cells in a tile of the product with common keys */
-  AHEAD = 12,           /* own cells that are on their way from memory */
-  NEAR = 32,            /* own cells that stay in the first cache for all heads */
+  NEAR = 16,            /* own cells of a query that stay in the first cache for all heads */
   BLOCK = 64,           /* common cells whose values stay in the first cache */
 };
 
@@ -70,6 +69,7 @@ typedef struct {
   int head, heads, chunk, lines; /* the first head; how many; which queries; lines of a head */
   int wide, most;                /* lines rounded up to whole vectors; at most */
   size_t stride;                 /* of `single` */
+  int own; /* cells that one query sees beside common ones, at most */
   const sight *sees;
   float *query;               /* [head][line][size] */
   float *single, *sums;       /* [head][line][cells], of own ones; [head][line][size] */
@@ -97,18 +97,19 @@ INLINE void expect(const half *from, int size) {
   for (int d = 0; d < size; d += 32) __builtin_prefetch(from + d);
 }
 
-static bool prepare(scratch *s, const attention *a, int heads, room *from) {
+static bool prepare(scratch *s, const attention *a, int heads, int own, room *from) {
   const size_t most = up(CHUNK * a->group, LANES), lines = heads * most, cells = up(a->cells, BLOCK);
-  const size_t floats = 2 * lines * a->size + lines * cells + 2 * lines + a->size * most + cells * most +
+  s->stride = up(own, LANES) + LANES; /* no power of two, which would be one place in a cache for all lines */
+  const size_t floats = 2 * lines * a->size + lines * s->stride + 2 * lines + a->size * most + cells * most +
                         CELLS * a->size + BLOCK * SPAN;
   float *next = at_least(from, floats * 4);
   if (!next) return false;
   s->most = (int)most;
   s->heads = heads;
-  s->stride = cells;
+  s->own = own;
   s->query = next, next += lines * a->size;
   s->sums = next, next += lines * a->size;
-  s->single = next, next += lines * cells;
+  s->single = next, next += lines * s->stride;
   s->top = next, next += lines;
   s->total = next, next += lines;
   s->across = next, next += a->size * most;
@@ -165,9 +166,9 @@ static void look(const attention *a, int chunk, sight *to) {
 }
 
 /* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
-static const char *sights(const attention *a, workspace *at) {
+static const view *sights(const attention *a, workspace *at) {
   for (int v = 0; v < VIEWS; v++)
-    if (at->views[v].mask == a->mask) return at->views[v].chunks.bytes;
+    if (at->views[v].mask == a->mask) return &at->views[v];
   view *to = &at->views[at->next_view++ % VIEWS];
   const size_t each = size_of_sight(a);
   char *found = at_least(&to->chunks, chunks_of(a) * each);
@@ -177,7 +178,12 @@ static const char *sights(const attention *a, workspace *at) {
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
   for (int chunk = 0; chunk < chunks_of(a); chunk++) look(a, chunk, (sight *)(found + chunk * each));
-  return found;
+  to->own = 0;
+  for (int chunk = 0; chunk < chunks_of(a); chunk++) {
+    const sight *sees = (const sight *)(found + chunk * each);
+    for (int i = 0; i < sees->count; i++) to->own = sees->owns[i] > to->own ? sees->owns[i] : to->own;
+  }
+  return to;
 }
 
 /* Pairs of neighbours, or of values of two vectors, in bfloat16. */
@@ -299,24 +305,37 @@ INLINE void sum_each(const vector *x, float *to) {
 #endif
 }
 
-/* Ask for the rows of all heads in advance: what lies together in memory comes together. */
+/* Own cells of a query, from some place on: at most NEAR of them. */
+typedef struct {
+  int query, from, count;
+  const int *cells;
+} few;
+
+INLINE few few_of(const attention *a, const scratch *s, int query, int from) {
+  const int left = s->sees->owns[query] - from;
+  return (few){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
+}
+
+/* Those that come next: queries that began together have their cells side by side. */
+INLINE few after(const attention *a, const scratch *s, few own) {
+  return own.query + 1 < s->sees->count ? few_of(a, s, own.query + 1, own.from) : few_of(a, s, 0, own.from + NEAR);
+}
+
+/* Ask for the rows of all heads: what lies together in memory comes together. */
 INLINE void expect_heads(const attention *a, const scratch *s, const half *first, size_t next) {
   for (int h = 0; h < s->heads; h++) expect((const half *)((const char *)first + h * next), a->size);
 }
 
-/* Scores of own cells `from` up to `to`, and of some that are none up to a multiple of TOGETHER. */
-INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, const int *own, int from, int to,
-                 int n) {
+/* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
+INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, few own, few next) {
   const float *query = s->query + at_line(s, head, line) * a->size;
-  float *scores = s->single + at_line(s, head, line) * s->stride;
+  float *scores = s->single + at_line(s, head, line) * s->stride + own.from;
   const bool asks = head == s->head && line % a->group == 0;
-  for (int first = from; first < to; first += TOGETHER) {
+  for (int c = 0; asks && c < next.count; c++) expect_heads(a, s, key(a, s->head, next.cells[c]), a->keys->nb[2]);
+  for (int first = 0; first < own.count; first += TOGETHER) {
     const half *keys[TOGETHER];
     vector score[HEADS][TOGETHER] = {0};
-    for (int c = 0; c < TOGETHER; c++) {
-      keys[c] = key(a, head, own[first + c < to ? first + c : first]);
-      if (asks && first + c + AHEAD < n) expect_heads(a, s, key(a, head, own[first + c + AHEAD]), a->keys->nb[2]);
-    }
+    for (int c = 0; c < TOGETHER; c++) keys[c] = key(a, head, own.cells[first + c < own.count ? first + c : first]);
     for (int d = 0; d < a->size; d += LANES)
       for (int c = 0; c < TOGETHER; c++) {
         const vector k = widen(keys[c] + d);
@@ -341,23 +360,23 @@ static void lean(const attention *a, const scratch *s, int i, int head, const in
 
 /* Scores of own cells, and the largest of each line. */
 static void score_own(const attention *a, const scratch *s) {
-  for (int i = 0; i < s->sees->count; i++) {
-    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
-    for (int from = 0; from < n; from += NEAR) {
-      const int to = from + NEAR < n ? from + NEAR : n;
+  for (int from = 0; from < s->own; from += NEAR)
+    for (int i = 0; i < s->sees->count; i++) {
+      const few own = few_of(a, s, i, from), next = after(a, s, own);
       for (int head = s->head; head < s->head + s->heads; head++)
         for (int h = 0; h < a->group; h += HEADS) {
           const int line = i * a->group + h;
           switch (a->group - h) {
-          case 1: dots(1, a, s, head, line, own, from, to, n); break;
-          case 2: dots(2, a, s, head, line, own, from, to, n); break;
-          case 3: dots(3, a, s, head, line, own, from, to, n); break;
-          default: dots(HEADS, a, s, head, line, own, from, to, n);
+          case 1: dots(1, a, s, head, line, own, next); break;
+          case 2: dots(2, a, s, head, line, own, next); break;
+          case 3: dots(3, a, s, head, line, own, next); break;
+          default: dots(HEADS, a, s, head, line, own, next);
           }
         }
     }
-    for (int head = s->head; head < s->head + s->heads; head++) lean(a, s, i, head, own, n);
-  }
+  for (int i = 0; i < s->sees->count; i++)
+    for (int head = s->head; head < s->head + s->heads; head++)
+      lean(a, s, i, head, own_cells(a, s->sees, i), s->sees->owns[i]);
 }
 
 /* Scores become weights; `total` is what they are to be divided by. */
@@ -426,18 +445,17 @@ INLINE void add_wide_common(int lines, const float *values, int pairs, const flo
 #endif
 }
 
-/* The same of own cells `from` up to `to`. */
-INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, const int *own,
-                    int from, int to, int n) {
-  const float *weights = s->single + at_line(s, head, line) * s->stride;
+/* The same of own cells. */
+INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, few own, few next) {
+  const float *weights = s->single + at_line(s, head, line) * s->stride + own.from;
   float *sums = s->sums + at_line(s, head, line) * a->size + d;
   const bool asks = head == s->head && line % a->group == 0 && d == 0;
+  for (int c = 0; asks && c < next.count; c++) expect_heads(a, s, value(a, s->head, next.cells[c]), a->values->nb[2]);
   vector total[HEADS][PARTS];
   for (int h = 0; h < lines; h++)
     for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * a->size + part * LANES);
-  for (int c = from; c < to; c++) {
-    const half *values = value(a, head, own[c]) + d;
-    if (asks && c + AHEAD < n) expect_heads(a, s, value(a, head, own[c + AHEAD]), a->values->nb[2]);
+  for (int c = 0; c < own.count; c++) {
+    const half *values = value(a, head, own.cells[c]) + d;
     for (int part = 0; part < PARTS; part++) {
       const vector v = widen(values + part * LANES);
       for (int h = 0; h < lines; h++) total[h][part] += v * weights[h * s->stride + c];
@@ -490,23 +508,21 @@ static void weigh_common(const attention *a, int head, const scratch *s) {
 
 /* Own cells' values are added to them. */
 static void weigh_own(const attention *a, const scratch *s) {
-  for (int i = 0; i < s->sees->count; i++) {
-    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
-    for (int from = 0; from < n; from += NEAR) {
-      const int to = from + NEAR < n ? from + NEAR : n;
+  for (int from = 0; from < s->own; from += NEAR)
+    for (int i = 0; i < s->sees->count; i++) {
+      const few own = few_of(a, s, i, from), next = after(a, s, own);
       for (int head = s->head; head < s->head + s->heads; head++)
         for (int d = 0; d < a->size; d += SPAN)
           for (int h = 0; h < a->group; h += HEADS) {
             const int line = i * a->group + h;
             switch (a->group - h) {
-            case 1: add_own(1, a, s, head, line, d, own, from, to, n); break;
-            case 2: add_own(2, a, s, head, line, d, own, from, to, n); break;
-            case 3: add_own(3, a, s, head, line, d, own, from, to, n); break;
-            default: add_own(HEADS, a, s, head, line, d, own, from, to, n);
+            case 1: add_own(1, a, s, head, line, d, own, next); break;
+            case 2: add_own(2, a, s, head, line, d, own, next); break;
+            case 3: add_own(3, a, s, head, line, d, own, next); break;
+            default: add_own(HEADS, a, s, head, line, d, own, next);
             }
           }
     }
-  }
 }
 
 static void write_out(const attention *a, int head, const scratch *s) {
@@ -556,11 +572,11 @@ bool attend(struct ggml_tensor *node, workspace *at) {
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
   memcpy(&a.scale, node->op_params, sizeof a.scale);
-  const char *seen = sights(&a, at);
+  const view *seen = sights(&a, at);
   if (!seen) return false;
   const int heads = (int)a.keys->ne[2], each = threads == 1 ? heads : 1, tasks = chunks_of(&a) * heads / each;
   for (int t = 0; t < threads; t++)
-    if (!prepare(&scratches[t], &a, each, &at->lines[t])) return false;
+    if (!prepare(&scratches[t], &a, each, seen->own, &at->lines[t])) return false;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
 #endif
@@ -569,7 +585,7 @@ bool attend(struct ggml_tensor *node, workspace *at) {
     for (int task = tasks * t / threads; task < tasks * (t + 1) / threads; task++) {
       s->head = task * each % heads;
       s->chunk = task * each / heads;
-      s->sees = (const sight *)(seen + s->chunk * size_of_sight(&a));
+      s->sees = (const sight *)((const char *)seen->chunks.bytes + s->chunk * size_of_sight(&a));
       attend_chunk(&a, s);
     }
   }

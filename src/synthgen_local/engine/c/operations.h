@@ -56,6 +56,7 @@ typedef struct {
 typedef struct {
   const struct ggml_tensor *mask;
   room chunks; /* see attention.c */
+  int own;     /* cells that one query sees beside common ones, at most */
 } view;
 
 typedef struct {

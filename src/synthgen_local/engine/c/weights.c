@@ -351,9 +351,10 @@ INLINE void scale(const int32_t *first, const int32_t *second, const float *scal
 /* Multiply a tile of tokens with two of rows, over the steps of a span, and add to the totals of both.
  * Meanwhile what comes `later` is asked for, some lines after each product: in one go it would hold up
  * what is needed now. */
-INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
                      const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
   int32_t sums[4][SIDE * SIDE] __attribute__((aligned(64)));
+  (void)count; /* a tile takes as long with fewer */
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -385,9 +386,9 @@ INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const 
 INLINE int set_shapes(void) { return 0; }
 INLINE void restore(int before) { (void)before; }
 
-INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
                      const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
-  for (int first = 0; first < SIDE; first += ABREAST) {
+  for (int first = 0; first < count; first += ABREAST) {
     __m512i sums[2][ABREAST];
     for (int t = 0; t < ABREAST; t++) sums[0][t] = sums[1][t] = _mm512_setzero_si512();
     for (int s = 0; s < steps; s++) {
@@ -420,10 +421,10 @@ INLINE void add_span(const int8_t *tokens, const int8_t *rows, int steps, const 
 #endif
 
 /* The same of wide weights, which have no scales. */
-INLINE void add_wide_span(const int8_t *tokens, const int8_t *rows, int steps, const int8_t *later, int lines,
+INLINE void add_wide_span(const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
                           float (*totals)[SIDE * SIDE]) {
 #if HAS_WIDE
-  for (int first = 0; first < SIDE; first += ABREAST) {
+  for (int first = 0; first < count; first += ABREAST) {
     __m512 sums[2][ABREAST];
     for (int group = 0; group < 2; group++)
       for (int t = 0; t < ABREAST; t++) sums[group][t] = (__m512)load(totals[group] + (first + t) * SIDE);
@@ -476,9 +477,10 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
         const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
         for (int c = 0; c < count; c++) {
           const int8_t *tokens = a->tiles + ((size_t)chunks[first + c] * a->steps + begin) * 2 * TILE;
+          const int left = a->tokens - chunks[first + c] * SIDE;
           const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
-          if (w->wide) add_wide_span(tokens, rows, steps, later, lines, totals[c]);
-          else add_span(tokens, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
+          if (w->wide) add_wide_span(tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
+          else add_span(tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
       for (int c = 0; c < count; c++) {
