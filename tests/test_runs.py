@@ -393,7 +393,7 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
 
     layout = {
         "threads": random_model.threads,
-        "batch": random_model.batch(settings.batch),
+        "batch": random_model.batch(20),
         "flash_attn": "on",
     }
     assert manifest.settings == settings.model_copy(update=layout)

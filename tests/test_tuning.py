@@ -151,10 +151,11 @@ def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
 
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0) as model:
         assert model.opened == tuning.Opening(tuned.path(shipped), "f16", WIDE)
-        assert (model.batch(), model.batch(7)) == (128, 7)
+        assert (model.batch(1000), model.batch(1000, 7)) == (128, 7)
+        assert [model.batch(rows) for rows in (10, 128, 200, 256)] == [64, 64, 100, 128]
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0, weights="as-shipped") as model:
         assert model.opened == tuning.Opening(shipped)
-        assert model.batch() == 64
+        assert model.batch(1000) == 64
 
 
 def test_attention_is_what_was_measured_or_asked_for(
@@ -172,7 +173,7 @@ def test_attention_is_what_was_measured_or_asked_for(
     found = {}
     for asked in ("auto", "on", "off"):
         with LocalModel.load(str(shipped), threads=2, gpu_layers=0, flash_attn=asked) as model:
-            found[asked] = (model.flash_attn, model.batch())
+            found[asked] = (model.flash_attn, model.batch(1000))
 
     assert found == {"auto": ("off", 24), "on": ("on", 24), "off": ("off", 24)}
     with pytest.raises(UsageError, match="flash_attn cannot be 'yes'"):

@@ -35,6 +35,7 @@ from .engine.parallel import (
     cut,
     decode_shards,
     plan,
+    worthwhile,
 )
 from .engine.pieces import Pieces
 from .engine.random_model import RandomModel
@@ -219,16 +220,17 @@ class LocalModel:
         """
         return cut(range(rows), self.layout(rows, batch)) if rows else []
 
-    def batch(self, wanted: int | None = None) -> int:
-        """Return how many rows are in flight at most: those wanted, or what is fast here.
+    def batch(self, rows: int, wanted: int | None = None) -> int:
+        """Return how many of so many rows are in flight: those wanted, or what is fast here.
 
-        Example: `model.batch() == 64` on two threads, where nothing else was measured
+        Example: `model.batch(1000) == 64` on two threads, where nothing else was measured
         """
         if wanted:
             return wanted
         if self.engine.on_gpu:
             return GPU_ROWS
-        return self.threads * (self.opened.batch.rows if self.opened else ROWS_A_CONTEXT)
+        fast = self.threads * (self.opened.batch.rows if self.opened else ROWS_A_CONTEXT)
+        return worthwhile(fast, rows, threads=self.threads)
 
     def _prefix(self, job: Job) -> Prefix:
         """A job's evaluated prompt: as it was kept, or made by all threads, and kept if wished."""
@@ -251,7 +253,8 @@ class LocalModel:
 
         Example: `model.layout(1000).contexts`
         """
-        return plan(self.engine, max(1, rows), batch=self.batch(batch), threads=self.threads)
+        rows = max(1, rows)
+        return plan(self.engine, rows, batch=self.batch(rows, batch), threads=self.threads)
 
     def close(self) -> None:
         """Stop what still runs, because weights in use cannot be freed, and free them."""

@@ -27,6 +27,7 @@ Value = TypeVar("Value")
 ROWS_A_CONTEXT = 32
 """Rows in flight; more makes the shared cache longer than the wider batch is usually worth."""
 
+_WAVES = 2
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings
 GPU_ROWS = 256
 """The same on a GPU, in all contexts together."""
@@ -89,6 +90,17 @@ def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
         for outcome in outcomes:
             if outcome.value is not None:
                 yield outcome.value
+
+
+def worthwhile(batch: int, rows: int, *, threads: int) -> int:
+    """Return how many of so many rows to have in flight, where `batch` of them are fastest.
+
+    Slots that all begin at once idle until the longest row ends: they are to be filled twice, or
+    there are `ROWS_A_CONTEXT` of them for each thread.
+
+    Example: `worthwhile(128, 200, threads=2) == 100`
+    """
+    return min(batch, max(threads * ROWS_A_CONTEXT, rows // _WAVES))
 
 
 def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:

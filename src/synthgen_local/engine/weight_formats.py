@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .apart import answer, ask
 from .kernels import PLAIN, Kernels
+from .mask import Mask, masks, write_tokens
 from .model import Context, ContextSize, Logits, Model, Step
 from .parallel import Batch
 
@@ -49,6 +50,7 @@ BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
 """Those that are tried. Without flash attention rows that are in flight cost each other most."""
 
 _PREFIX = 224  # tokens that all rows share
+_FEW = 10  # tokens
 _BEGUN = 16  # tokens that each row has when the clock starts: more rows mean a longer cache
 _PASSES = 12  # tokens that each row takes then
 _CHUNK = 32  # tokens of the held-out text in one pass
@@ -146,7 +148,7 @@ def brief(kernels: Kernels) -> Sequence[Batch]:
 
     Example: `brief(PLAIN)`
     """
-    return (Batch(16), USUAL) if kernels.compiled else (Batch(12, False), USUAL)
+    return (USUAL, Batch(64)) if kernels.compiled else (Batch(12, False), USUAL)
 
 
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:
@@ -305,32 +307,35 @@ def _predictions(context: Context, tokens: Sequence[int]) -> Iterator[Logits]:
 def _speed(model: Model, tokens: Sequence[int], rows: int, comparison: Comparison) -> float:
     """Tokens a second that all contexts decode together, one thread each as in a run.
 
-    Time is that of the thread on its core: what else the machine does counts least in it.
+    As in a table, half of the rows may go on with a few tokens and half with any. Time is that of
+    the thread on its core: what else the machine does counts least in it.
     """
     prefix, passes = tokens[:_PREFIX], comparison.passes
     size = ContextSize(slots=rows, cells=len(prefix) + rows * (_BEGUN + passes), threads=1)
 
     def decode(_context: int) -> float:
         with closing(model.open_context(size)) as context:
-            context.prefill(prefix)
+            few = masks(1, len(context.prefill(prefix)))[0]
+            write_tokens(few, tokens[:_FEW])
             for slot in range(rows):
                 context.fork(slot)
-            _pass(context, tokens, rows, _BEGUN)
+            _pass(context, tokens, rows, _BEGUN, few)
             start = time.thread_time()
             for _ in range(passes):
-                _pass(context, tokens, rows, 1)
+                _pass(context, tokens, rows, 1, few)
             return rows * passes / (time.thread_time() - start)
 
     with ThreadPoolExecutor(comparison.threads) as pool:
         return sum(pool.map(decode, range(comparison.threads)))
 
 
-def _pass(context: Context, tokens: Sequence[int], rows: int, length: int) -> None:
+def _pass(context: Context, tokens: Sequence[int], rows: int, length: int, few: Mask) -> None:
     """So many tokens for each row, others for each."""
     texts = [
         [tokens[(slot + place) % len(tokens)] for place in range(length)] for slot in range(rows)
     ]
-    context.decode([Step([slot], text) for slot, text in enumerate(texts)])
+    steps = [Step([slot], text, few if slot % 2 else None) for slot, text in enumerate(texts)]
+    context.decode(steps)
 
 
 def _convert(conversion: Conversion) -> None:

@@ -183,7 +183,7 @@ def inputs(
     """Return all that decides what the rows are, by names that people know."""
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
-        "batch": model.batch(settings.batch),
+        "batch": model.batch(work.rows, settings.batch),
         "flash_attn": model.flash_attn,
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
         **layout(model, work).model_dump(),
@@ -221,7 +221,7 @@ def describe(
         settings=settings.model_copy(
             update={
                 "threads": model.threads,
-                "batch": model.batch(settings.batch),
+                "batch": model.batch(work.rows, settings.batch),
                 "flash_attn": model.flash_attn,
             }
         ),
