@@ -37,7 +37,7 @@ CEILING = "ceiling"
 _OURS = {US, US_JSON}
 _SERVERS = {"llama-server", "llama-server-optimised"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
-_ROWS = {"billing": (512, 64, 4), "letters": (128, 32, 2), "texts": (64, 64, 4)}
+_ROWS = {"billing": (2048, 64, 4), "letters": (512, 32, 2), "texts": (64, 64, 4)}
 """Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
 _SAMPLE = 8  # our texts that tell how long a peer's are to be
 
