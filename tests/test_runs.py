@@ -317,6 +317,16 @@ def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path
     assert not output.exists()
 
 
+def test_a_ledger_of_another_layout_is_refused(tmp_path: Path) -> None:
+    """A run that another version began is gone on with by that version, or begun anew."""
+    Ledger(tmp_path / "x.run", {}, SHARDS).close()
+    with closing(sqlite3.connect(tmp_path / "x.run" / "ledger.sqlite3")) as database:
+        database.execute("PRAGMA user_version = 1")
+    with pytest.raises(RunError, match="another version of synthgen-local") as caught:
+        Ledger(tmp_path / "x.run", {}, SHARDS)
+    assert "--fresh" in caught.value.hint
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A ledger that is open is refused to others, until it is closed."""
     with Ledger(tmp_path / "x.run", {}, SHARDS):

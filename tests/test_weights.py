@@ -360,7 +360,7 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
     seed=st.integers(0, 2**32 - 1),
     queries=st.integers(1, 40),
     shared=st.integers(0, 150),
-    own=st.integers(1, 12),
+    own=st.sampled_from([1, 5, 12, 40]),
     groups=st.tuples(st.integers(1, 2), st.integers(1, 6)),
     size=st.sampled_from([64, 256]),
     threads=st.integers(1, 3),
@@ -376,27 +376,50 @@ def test_attention_beside_such_products(
     size: int,
     threads: int,
 ) -> None:
-    """Of common cells it rounds as they do, so not beside int8, and in every layer alike."""
+    """Of common cells it rounds as they do, so not beside int8, and sees what each mask says.
+
+    A pass may be computed again with other masks at the same place.
+    """
     stream = np.random.default_rng(seed)
-    mask = mask_of_rows(stream, queries, shared, own)
+    asked = [mask_of_rows(stream, queries, shared, own) for _ in range(4)]
     heads, group = groups
     q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
-    k, v = stream.normal(size=(2, heads, mask.shape[1], size)).astype(np.float16)
+    k, v = stream.normal(size=(2, heads, asked[0].shape[1], size)).astype(np.float16)
+    bound = 2e-2 if held == "bf16" else 1e-4
     with closing(Bench(threads, held)) as bench:
         x = bench.tensor(np.ones((1, 64), np.float32))
         weight = bench.weight(np.ones((32, 64), np.float32), F32)
         product = _call("ggml_mul_mat", bench.context, weight, x)
-        tensors = [bench.tensor(each) for each in (q, k, v, mask)]
+        tensors = [bench.tensor(each) for each in (q, k, v)]
+        masks = [bench.tensor(mask) for mask in asked[:3]]
         layers = [
-            _call("ggml_flash_attn_ext", bench.context, *tensors, size**-0.5, 0.0, 0.0)
-            for _ in range(2)
+            _call("ggml_flash_attn_ext", bench.context, *tensors, mask, size**-0.5, 0.0, 0.0)
+            for mask in masks * 2
         ]
-        assert bench.compute(product, *layers)
-        shape = queries, heads * group, size
-        first, second = (bench.read(layer, *shape).transpose(1, 0, 2) for layer in layers)
-    wide = held == "bf16"
-    np.testing.assert_allclose(first, defined(q, k, v, mask), atol=2e-2 if wide else 1e-4)
-    assert np.array_equal(first, second)
+        for _ in range(2):
+            assert bench.compute(product, *layers)
+            shape = queries, heads * group, size
+            found = [bench.read(layer, *shape).transpose(1, 0, 2) for layer in layers]
+            for layer, mask in zip(found, asked[:3] * 2, strict=True):
+                np.testing.assert_allclose(layer, defined(q, k, v, mask), atol=bound)
+            assert np.array_equal(found[:3], found[3:])
+            asked[0] = asked[3]
+            ctypes.memmove(_call("ggml_get_data", masks[0]), asked[0].ctypes.data, asked[0].nbytes)
+
+
+def test_what_is_no_number_stays_none_beside_such_products(held: str) -> None:
+    """A damaged file is found by its logits."""
+    for place in range(3):
+        arrays = [np.ones((2, 3, 64), np.float32), *np.ones((2, 1, 32, 64), np.float16)]
+        arrays[place][0, 1] = np.nan
+        with closing(Bench(1, held)) as bench:
+            x = bench.tensor(np.ones((1, 64), np.float32))
+            weight = bench.weight(np.ones((32, 64), np.float32), F32)
+            product = _call("ggml_mul_mat", bench.context, weight, x)
+            tensors = [bench.tensor(each) for each in (*arrays, np.zeros((3, 32), np.float16))]
+            out = _call("ggml_flash_attn_ext", bench.context, *tensors, 0.125, 0.0, 0.0)
+            assert bench.compute(product, out)
+            assert np.isnan(bench.read(out, 3, 2, 64)[1, 0]).all()
 
 
 # ---- in a model -------------------------------------------------------------------------------
@@ -434,7 +457,7 @@ def test_no_other_logits_are_computed_than_are_asked_for(
         LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library, weights=held))
     ) as model:
         text = model.tokenize("The bill of Maria Weber, born in 1961, is 120.50 euros, and")
-        with closing(model.open_context(ContextSize(40, 1024, threads))) as context:
+        with closing(model.open_context(ContextSize(42, 1024, threads))) as context:
             for asking in (40, 23, 1):
                 sizes = stream.choice([1, 30, 3000, model.vocabulary // 2], asking)
                 asked = [stream.choice(model.vocabulary, n, replace=False) for n in sizes]
@@ -444,12 +467,14 @@ def test_no_other_logits_are_computed_than_are_asked_for(
                     write_tokens(mask, tokens)
                     steps.append(Step([slot], text[slot % 9 :], None if slot % 5 == 1 else mask))
                 found = []
+                together = Step([asking, asking + 1], text[:2])
                 for each in (steps, [replace(step, mask=None) for step in steps], steps):
                     context.prefill(text[:3])
-                    for slot in range(asking):
+                    for slot in range(asking + 2):
                         context.fork(slot)
-                    found.append(context.decode(each).copy())
+                    found.append(context.decode([*each, together]).copy())
                 few, every, again = found
+                assert np.array_equal(few[-1], every[-1])
                 for row, (step, tokens) in enumerate(zip(steps, asked, strict=True)):
                     some = slice(None) if step.mask is None else tokens
                     assert np.array_equal(few[row, some], every[row, some])

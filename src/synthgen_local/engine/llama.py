@@ -115,6 +115,10 @@ class LlamaModel:
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
         self.tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
+        self._splits_batches = bool(
+            llama_cpp.llama_model_is_hybrid(self._model)
+            or llama_cpp.llama_model_is_recurrent(self._model)
+        )  # then logits of one part would lie where the next one computes
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -155,7 +159,7 @@ class LlamaModel:
                 flash=self.flash,
                 draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
-                head=_backend(ours) if ours else None,
+                head=_backend(ours) if ours and not self._splits_batches else None,
             )
 
     def close(self) -> None:
@@ -290,8 +294,10 @@ class LlamaContext:
             asked = [0 if mask is None else mask.ctypes.data for mask in masks]
             pointers = np.array(asked, dtype=np.uintp)
             self._head.synthgen_local_want(outputs, _pointer(pointers, ctypes.c_void_p))
-            status = llama_cpp.llama_decode(self._context, batch)
-            computed = self._head.synthgen_local_wanted()
+            try:
+                status = llama_cpp.llama_decode(self._context, batch)
+            finally:
+                computed = self._head.synthgen_local_wanted()
         if status != 0:
             raise DecodingError(
                 f"llama.cpp stopped with status {status}: {_reason()}",

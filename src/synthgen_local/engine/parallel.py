@@ -25,7 +25,7 @@ from .model import ContextSize, Model
 Value = TypeVar("Value")
 
 ROWS_A_CONTEXT = 32
-"""Rows in flight; more makes the shared cache longer than the wider batch is usually worth."""
+"""Rows in flight, where it was not measured that more are worth a longer cache."""
 
 _WAVES = 2
 _FEWEST_ROWS = 4  # for fewer, a second context's prefill costs more than it brings

@@ -102,8 +102,8 @@ def draw(
 
     `logits` has shape (vocabulary,); `mask` has at least one token of it.
     Temperature 0 takes the likeliest token. `log_allowed` is the log of the mass of the
-    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0), None unless
-    the draw is `weighed`: then no other logits than the mask's are read. Raises
+    allowed tokens in the unmasked distribution at the same temperature (at 1 for 0); None where
+    the draw is not `weighed`, for which no other logits than the mask's are read. Raises
     DecodingError for logits that are not numbers, and for an empty mask.
 
     Example: `draw(logits, mask, temperature=1.0, uniform=0.5).token`

@@ -148,7 +148,7 @@ def brief(kernels: Kernels) -> Sequence[Batch]:
 
     Example: `brief(PLAIN)`
     """
-    return (USUAL, Batch(64)) if kernels.compiled else (Batch(12, False), USUAL)
+    return (Batch(16), USUAL, Batch(64)) if kernels.compiled else (Batch(12, False), USUAL)
 
 
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:

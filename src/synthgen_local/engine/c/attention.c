@@ -7,7 +7,8 @@
  *
  * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits, and leaves attention with a cap,
  * slopes or sinks to llama.cpp. Queries stay in 32 bits; where a model's weights are multiplied in
- * bfloat16, so are common cells. Knows ggml's tensors; no models, rows or sampling.
+ * bfloat16, so are common cells, and what a row gives hangs, by that rounding, on who is in its chunk.
+ * Knows ggml's tensors; no models, rows or sampling.
  */
 
 #include <math.h>
@@ -20,12 +21,13 @@ enum {
 #if defined(__AVX512F__) || !defined(__AVX__)
   PARTS = 4,    /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
   TOGETHER = 4, /* own cells whose scores are, likewise */
+  VECTORS = 2,  /* of lines whose scores of common cells are, likewise */
 #else
   PARTS = 2,
   TOGETHER = 2,
+  VECTORS = 1,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
-  VECTORS = 2,          /* of lines whose scores are summed at once */
   HEADS = 4,            /* heads that read the same keys and are computed together */
   CHUNK = 16,           /* queries whose common cells are found together */
   CELLS = 8,            /* cells in a tile of the product with common keys */
@@ -53,7 +55,7 @@ typedef struct {
   struct ggml_tensor *out;
   const struct ggml_tensor *queries, *keys, *values, *mask;
   int size, group, cells; /* of a head; heads that share keys; of the cache */
-  bool wide;              /* common cells in bfloat16 */
+  bool in_bf16;           /* common cells */
   float scale;
 } attention;
 
@@ -166,14 +168,17 @@ static void look(const attention *a, int chunk, sight *to) {
 }
 
 /* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
-static const view *sights(const attention *a, workspace *at) {
-  for (int v = 0; v < VIEWS; v++)
-    if (at->views[v].mask == a->mask) return &at->views[v];
-  view *to = &at->views[at->next_view++ % VIEWS];
+static const visibility *sights(const attention *a, workspace *at) {
+  for (visibility *v = at->seen; v < at->seen + MASKS; v++)
+    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells) return v;
+  visibility *to = &at->seen[at->next_seen];
+  at->next_seen = (at->next_seen + 1) % MASKS;
   const size_t each = size_of_sight(a);
   char *found = at_least(&to->chunks, chunks_of(a) * each);
   if (!found) return NULL;
   to->mask = a->mask;
+  to->queries = a->queries->ne[1];
+  to->cells = a->cells;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
@@ -214,11 +219,11 @@ static void read_queries(const attention *a, int head, const scratch *s) {
 
 /* Let lanes be lines: so nothing is summed across lanes where all see the same cells. */
 static void lay_across(const attention *a, int head, const scratch *s) {
-  const int rows = a->wide ? a->size / 2 : a->size;
+  const int rows = a->in_bf16 ? a->size / 2 : a->size;
   memset(s->across, 0, sizeof(float) * rows * s->wide);
   for (int line = 0; line < s->lines; line++) {
     const float *query = s->query + at_line(s, head, line) * a->size;
-    if (a->wide) {
+    if (a->in_bf16) {
       pair_neighbours(query, a->size, (int32_t *)s->few);
       query = s->few;
     }
@@ -264,18 +269,18 @@ static void score_common(const attention *a, int head, const scratch *s) {
       const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
       if (first + c + 2 * CELLS < s->sees->commons)
         expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
-      float wide[LANES];
+      float widened[LANES];
       for (int d = 0; d < a->size; d += LANES) {
-        float *to = a->wide ? wide : s->few + c * a->size + d;
+        float *to = a->in_bf16 ? widened : s->few + c * a->size + d;
         store(to, widen(key(a, head, cell) + d));
-        if (a->wide) pair_neighbours(wide, LANES, (int32_t *)s->few + (c * a->size + d) / 2);
+        if (a->in_bf16) pair_neighbours(widened, LANES, (int32_t *)s->few + (c * a->size + d) / 2);
       }
     }
     float *scores = s->scores + (size_t)first * s->wide;
     for (int line = 0; line < s->wide; line += VECTORS * LANES) {
       const bool more = s->wide - line >= VECTORS * LANES;
-      if (a->wide && more) score_wide_tile(VECTORS, a, s, line, scores);
-      else if (a->wide) score_wide_tile(1, a, s, line, scores);
+      if (a->in_bf16 && more) score_wide_tile(VECTORS, a, s, line, scores);
+      else if (a->in_bf16) score_wide_tile(1, a, s, line, scores);
       else if (more) score_tile(VECTORS, a, s, line, scores);
       else score_tile(1, a, s, line, scores);
     }
@@ -309,16 +314,16 @@ INLINE void sum_each(const vector *x, float *to) {
 typedef struct {
   int query, from, count;
   const int *cells;
-} few;
+} stretch;
 
-INLINE few few_of(const attention *a, const scratch *s, int query, int from) {
+INLINE stretch stretch_of(const attention *a, const scratch *s, int query, int from) {
   const int left = s->sees->owns[query] - from;
-  return (few){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
+  return (stretch){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
 }
 
 /* Those that come next: queries that began together have their cells side by side. */
-INLINE few after(const attention *a, const scratch *s, few own) {
-  return own.query + 1 < s->sees->count ? few_of(a, s, own.query + 1, own.from) : few_of(a, s, 0, own.from + NEAR);
+INLINE stretch after(const attention *a, const scratch *s, stretch own) {
+  return own.query + 1 < s->sees->count ? stretch_of(a, s, own.query + 1, own.from) : stretch_of(a, s, 0, own.from + NEAR);
 }
 
 /* Ask for the rows of all heads: what lies together in memory comes together. */
@@ -327,7 +332,7 @@ INLINE void expect_heads(const attention *a, const scratch *s, const half *first
 }
 
 /* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
-INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, few own, few next) {
+INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, stretch own, stretch next) {
   const float *query = s->query + at_line(s, head, line) * a->size;
   float *scores = s->single + at_line(s, head, line) * s->stride + own.from;
   const bool asks = head == s->head && line % a->group == 0;
@@ -362,7 +367,7 @@ static void lean(const attention *a, const scratch *s, int i, int head, const in
 static void score_own(const attention *a, const scratch *s) {
   for (int from = 0; from < s->own; from += NEAR)
     for (int i = 0; i < s->sees->count; i++) {
-      const few own = few_of(a, s, i, from), next = after(a, s, own);
+      const stretch own = stretch_of(a, s, i, from), next = after(a, s, own);
       for (int head = s->head; head < s->head + s->heads; head++)
         for (int h = 0; h < a->group; h += HEADS) {
           const int line = i * a->group + h;
@@ -393,7 +398,7 @@ static void soften(const attention *a, int head, const scratch *s) {
       total += weight;
     }
     store(totals + line, total);
-    for (int c = 0; a->wide && c < s->sees->commons; c += 2) {
+    for (int c = 0; a->in_bf16 && c < s->sees->commons; c += 2) {
       const float *at = s->scores + (size_t)c * s->wide + line;
       const vector second = c + 1 < s->sees->commons ? load(at + s->wide) : all(0);
       pair_vectors(load(at), second, (int32_t *)s->scores + (size_t)c / 2 * s->wide + line);
@@ -446,7 +451,7 @@ INLINE void add_wide_common(int lines, const float *values, int pairs, const flo
 }
 
 /* The same of own cells. */
-INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, few own, few next) {
+INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, stretch own, stretch next) {
   const float *weights = s->single + at_line(s, head, line) * s->stride + own.from;
   float *sums = s->sums + at_line(s, head, line) * a->size + d;
   const bool asks = head == s->head && line % a->group == 0 && d == 0;
@@ -470,11 +475,11 @@ static void read_values(const attention *a, int head, int d, const scratch *s, i
   const int *cells = s->sees->cells + first;
   for (int c = 0; c < n; c++)
     if (first + c + BLOCK < s->sees->commons) expect(value(a, head, cells[c + BLOCK]) + d, SPAN);
-  for (int c = 0; c < n; c += 1 + a->wide)
+  for (int c = 0; c < n; c += 1 + a->in_bf16)
     for (int part = 0; part < PARTS; part++) {
       const vector v = widen(value(a, head, cells[c]) + d + part * LANES);
       const int next = c + 1 < n;
-      if (a->wide)
+      if (a->in_bf16)
         pair_vectors(v, next ? widen(value(a, head, cells[c + next]) + d + part * LANES) : all(0),
                      (int32_t *)s->few + c / 2 * SPAN + part * LANES);
       else store(s->few + c * SPAN + part * LANES, v);
@@ -483,8 +488,8 @@ static void read_values(const attention *a, int head, int d, const scratch *s, i
 
 INLINE void add_block(int lines, const attention *a, const scratch *s, int head, int line, int d, int first, int n) {
   float *sums = s->sums + at_line(s, head, line) * a->size + d;
-  const float *weights = s->scores + (size_t)(a->wide ? first / 2 : first) * s->wide + line;
-  if (a->wide) add_wide_common(lines, s->few, (n + 1) / 2, weights, s->wide, sums, a->size);
+  const float *weights = s->scores + (size_t)(a->in_bf16 ? first / 2 : first) * s->wide + line;
+  if (a->in_bf16) add_wide_common(lines, s->few, (n + 1) / 2, weights, s->wide, sums, a->size);
   else add_common(lines, s->few, n, weights, s->wide, sums, a->size);
 }
 
@@ -510,7 +515,7 @@ static void weigh_common(const attention *a, int head, const scratch *s) {
 static void weigh_own(const attention *a, const scratch *s) {
   for (int from = 0; from < s->own; from += NEAR)
     for (int i = 0; i < s->sees->count; i++) {
-      const few own = few_of(a, s, i, from), next = after(a, s, own);
+      const stretch own = stretch_of(a, s, i, from), next = after(a, s, own);
       for (int head = s->head; head < s->head + s->heads; head++)
         for (int d = 0; d < a->size; d += SPAN)
           for (int h = 0; h < a->group; h += HEADS) {
@@ -572,7 +577,7 @@ bool attend(struct ggml_tensor *node, workspace *at) {
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
   memcpy(&a.scale, node->op_params, sizeof a.scale);
-  const view *seen = sights(&a, at);
+  const visibility *seen = sights(&a, at);
   if (!seen) return false;
   const int heads = (int)a.keys->ne[2], each = threads == 1 ? heads : 1, tasks = chunks_of(&a) * heads / each;
   for (int t = 0; t < threads; t++)

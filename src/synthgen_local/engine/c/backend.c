@@ -96,7 +96,7 @@ static void free_backend(ggml_backend_t backend) {
   workspace *at = backend->context;
   for (int t = 0; t < MOST_THREADS; t++) free(at->lines[t].bytes);
   for (int t = 0; t < TURNS; t++) free(at->turned[t].table.bytes);
-  for (int v = 0; v < VIEWS; v++) free(at->views[v].chunks.bytes);
+  for (int v = 0; v < MASKS; v++) free(at->seen[v].chunks.bytes);
   free(at->halves.bytes);
   free(at->choice.bytes);
   free(at);
@@ -128,10 +128,9 @@ static bool calculate(struct ggml_tensor *node, workspace *at) {
 static enum ggml_status compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
   workspace *at = backend->context;
   at->activations = NULL;
-  at->wide = false;
   at->wanted = wanted.masks ? &wanted : NULL;
   for (int t = 0; t < TURNS; t++) at->turned[t].positions = NULL;
-  for (int v = 0; v < VIEWS; v++) at->views[v].mask = NULL;
+  for (int v = 0; v < MASKS; v++) at->seen[v].mask = NULL;
   for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
     struct ggml_tensor *node = ggml_graph_node(graph, i);
     if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) && !calculate(node, at)) return GGML_STATUS_ALLOC_FAILED;
@@ -196,9 +195,9 @@ static const char *registry_name(ggml_backend_reg_t from) { return (void)from, "
 static size_t devices(ggml_backend_reg_t from) { return (void)from, 2; }
 static ggml_backend_dev_t get_device(ggml_backend_reg_t from, size_t i) { return (void)from, i ? &everything : &attention; }
 
-static void *function(ggml_backend_reg_t from, const char *wanted) {
+static void *function(ggml_backend_reg_t from, const char *sought) {
   (void)from;
-  return strcmp(wanted, "ggml_backend_set_n_threads") == 0 ? (void *)set_threads : NULL;
+  return strcmp(sought, "ggml_backend_set_n_threads") == 0 ? (void *)set_threads : NULL;
 }
 
 __attribute__((visibility("default"))) ggml_backend_reg_t ggml_backend_init(void) {

@@ -13,7 +13,7 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 
-enum { MOST_THREADS = 64, TURNS = 4, VIEWS = 2 };
+enum { MOST_THREADS = 64, TURNS = 4, MASKS = 2 };
 
 /* What a thread is offered: nothing; attention alone; everything, and while they are loaded the
  * buffer for its weights, in one format or the other. */
@@ -55,22 +55,23 @@ typedef struct {
 /* Which cells each query sees, the same in all layers but for those with a window. */
 typedef struct {
   const struct ggml_tensor *mask;
+  int64_t queries, cells;
   room chunks; /* see attention.c */
   int own;     /* cells that one query sees beside common ones, at most */
-} view;
+} visibility;
 
 typedef struct {
   int threads;
   const wish *wanted; /* NULL for all */
-  bool wide;          /* whether this pass multiplies in bfloat16 */
+  bool wide;          /* whether weights are multiplied in bfloat16 */
   room lines[MOST_THREADS];              /* attention's, for each thread */
   const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
   room halves;                           /* of activations, see weights.c */
   room choice;                           /* of rows for the logits, likewise */
   turns turned[TURNS];
   int next_turn;
-  view views[VIEWS];
-  int next_view;
+  visibility seen[MASKS];
+  int next_seen;
 } workspace;
 
 bool takes_attention(const struct ggml_tensor *node);

@@ -233,26 +233,26 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer 
 INLINE int at_place(const activations *a, int place) { return a->order ? a->order[place] : place; }
 
 /* Round the token that stands at a place. */
-static void round_off(const activations *a, const struct ggml_tensor *t, int token, bool wide) {
-  const float *x = (const float *)((const char *)t->data + at_place(a, token) * t->nb[1]);
+static void round_off(const activations *a, const struct ggml_tensor *t, int place, bool wide) {
+  const float *x = (const float *)((const char *)t->data + at_place(a, place) * t->nb[1]);
   const int n = (int)t->ne[0];
-  int8_t *to = a->tiles + ((size_t)(token / SIDE) * a->steps * 2) * TILE;
+  int8_t *to = a->tiles + ((size_t)(place / SIDE) * a->steps * 2) * TILE;
   if (wide) {
-    a->scales[token] = 1;
+    a->scales[place] = 1;
     for (int i = 0; i < n; i += LANES)
-      to_bfloat16(x + i, (int16_t *)(to + (size_t)(i / DEPTH) * 2 * TILE) + token % SIDE * DEPTH + i % DEPTH);
+      to_bfloat16(x + i, (int16_t *)(to + (size_t)(i / DEPTH) * 2 * TILE) + place % SIDE * DEPTH + i % DEPTH);
     return;
   }
   const float most = amount(x, n), by = most > 0 ? WIDEST / most : 0;
-  a->scales[token] = most / WIDEST;
+  a->scales[place] = most / WIDEST;
   for (int i = 0; i < n; i += LANES) {
     const integers q = rounded(load(x + i) * by), first = (q + HALF / 2) >> 7;
     int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE;
-    const int place = token % SIDE * DEPTH + i % DEPTH;
+    const int inside = place % SIDE * DEPTH + i % DEPTH;
     if (BY_TILES) {
-      *(bytes *)(at + place) = __builtin_convertvector(first, bytes);
-      *(bytes *)(at + place + TILE) = __builtin_convertvector(q - first * HALF, bytes);
-    } else *(shorts *)((int16_t *)at + place) = __builtin_convertvector(q, shorts);
+      *(bytes *)(at + inside) = __builtin_convertvector(first, bytes);
+      *(bytes *)(at + inside + TILE) = __builtin_convertvector(q - first * HALF, bytes);
+    } else *(shorts *)((int16_t *)at + inside) = __builtin_convertvector(q, shorts);
   }
 }
 
@@ -406,7 +406,7 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
           sums[1][t] = _mm512_dpwssd_epi32(sums[1][t], two, both);
         }
       }
-      for (int i = 0; i < 2; i++) later = expect(later, lines);
+      for (int i = 0; i < (count > ABREAST ? 2 : 4); i++) later = expect(later, lines);
     }
     for (int group = 0; group < 2; group++) {
       const vector by = load(scales + group * next_scales);
@@ -442,7 +442,7 @@ INLINE void add_wide_span(const int8_t *tokens, int count, const int8_t *rows, i
           sums[1][t] = _mm512_dpbf16_ps(sums[1][t], two, both);
         }
       }
-      for (int i = 0; i < 4; i++) later = expect(later, lines);
+      for (int i = 0; i < (count > ABREAST ? 4 : 8); i++) later = expect(later, lines);
     }
     for (int group = 0; group < 2; group++)
       for (int t = 0; t < ABREAST; t++) store(totals[group] + (first + t) * SIDE, (vector)sums[group][t]);
@@ -464,7 +464,7 @@ INLINE int chunks_of(const activations *a, int pair, int pairs, int *chunks) {
 static void multiply_pairs(const weights *w, const activations *a, int from, int to, struct ggml_tensor *out) {
   float totals[CHUNKS][2][SIDE * SIDE] __attribute__((aligned(64)));
   const __auto_type before = set_shapes();
-  int chunks[a->chunks];
+  int chunks[a->chunks + 1];
   for (int pair = from; pair < to; pair++) {
     const int wanting = chunks_of(a, pair, w->pairs, chunks);
     for (int first = 0; first < wanting; first += CHUNKS) {
@@ -520,7 +520,9 @@ bool multiply(struct ggml_tensor *node, workspace *at) {
   activations a = {0};
   const wish *wanted = at->wanted;
   if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
+  if (a.order) at->activations = NULL; /* in another order than before */
   if (!read_activations(node->src[1], at, &a, w.wide)) return false;
+  if (a.order) at->activations = NULL;
   const int threads = at->threads;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
