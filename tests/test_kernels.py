@@ -253,6 +253,17 @@ def mask_of_rows(
     return mask
 
 
+def attended(
+    stream: np.random.Generator, groups: tuple[int, int], shape: tuple[int, ...], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float16], NDArray[np.float16]]:
+    """Queries, keys and values of heads that share keys in groups, for a mask of that shape."""
+    heads, group = groups
+    queries, cells = shape
+    q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
+    k, v = stream.normal(size=(2, heads, cells, size)).astype(np.float16)
+    return q, k, v
+
+
 @pytest.fixture(scope="module")
 def loaded(weights: Path, library: str) -> Iterator[None]:
     """llama.cpp knows our backend."""
@@ -283,9 +294,7 @@ def test_attention_is_what_it_is_defined_to_be(
     """Whatever rows share, wherever their own cells lie, and however many threads there are."""
     stream = np.random.default_rng(seed)
     mask = mask_of_rows(stream, queries, shared, own)
-    heads, group = groups
-    q = stream.normal(size=(heads * group, queries, size)).astype(np.float32)
-    k, v = stream.normal(size=(2, heads, mask.shape[1], size)).astype(np.float16)
+    q, k, v = attended(stream, groups, mask.shape, size)
     found = attend(q, k, v, mask, threads=threads)
     assert found is not None
     np.testing.assert_allclose(found, defined(q, k, v, mask), rtol=1e-4, atol=1e-5)

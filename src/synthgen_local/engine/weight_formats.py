@@ -50,7 +50,7 @@ BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
 """Those that are tried. Without flash attention rows that are in flight cost each other most."""
 
 _PREFIX = 224  # tokens that all rows share
-_FEW = 10  # tokens
+_FEW = 10  # tokens that half of the rows may go on with
 _BEGUN = 16  # tokens that each row has when the clock starts: more rows mean a longer cache
 _PASSES = 12  # tokens that each row takes then
 _CHUNK = 32  # tokens of the held-out text in one pass
