@@ -27,7 +27,7 @@ from synthgen_local.engine.sampling import Draw, compiled_draw, draw, draw_rows
 from synthgen_local.engine.weight_formats import divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
-F32, F16 = 0, 1
+KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one bfloat16
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +192,10 @@ def attend(
     threads: int,
     cap: float = 0.0,
 ) -> NDArray[np.float32] | None:
-    """What our backend makes of [heads, queries, size] and [heads, cells, size]; None: not its."""
+    """What our backend makes of [heads, queries, size] and [heads, cells, size]; None: not its.
+
+    Keys and values of whole numbers of 16 bits are the upper halves of 32-bit floats: bfloat16.
+    """
     context = ggml_init(Parameters(1 << 26, None, False))
     device = device_by_name(b"synthgen-local attention")
     assert device, "not loaded"
@@ -202,7 +205,7 @@ def attend(
     try:
         tensors = []
         for array in (queries, keys, values, mask[None]):
-            kind = F32 if array.dtype == np.float32 else F16
+            kind = KINDS[array.dtype.type]
             tensor = new_tensor(context, kind, *reversed(array.shape), 1)
             ctypes.memmove(get_data(tensor), array.ctypes.data, array.nbytes)
             tensors.append(tensor)
@@ -222,8 +225,8 @@ def attend(
 
 def defined(
     queries: NDArray[np.float32],
-    keys: NDArray[np.float16],
-    values: NDArray[np.float16],
+    keys: NDArray[np.floating[Any]],
+    values: NDArray[np.floating[Any]],
     mask: NDArray[np.float16],
 ) -> NDArray[np.float64]:
     """Softmax of the scaled products, plus the mask, times the values."""
@@ -298,6 +301,54 @@ def test_attention_is_what_it_is_defined_to_be(
     found = attend(q, k, v, mask, threads=threads)
     assert found is not None
     np.testing.assert_allclose(found, defined(q, k, v, mask), rtol=1e-4, atol=1e-5)
+
+
+def rounded(array: NDArray[Any]) -> NDArray[np.uint16]:
+    """The nearest bfloat16 of each, ties to even."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def widened(array: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """What is in bfloat16, in 32 bits."""
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    queries=st.integers(1, 40),
+    shared=st.sampled_from([0, 1, 7, 63, 64, 65, 150]),
+    own=st.integers(1, 40),
+    groups=st.tuples(st.integers(1, 3), st.integers(1, 6)),
+    size=st.sampled_from([64, 128, 256]),
+    threads=st.integers(1, 3),
+    rising=st.booleans(),
+)
+def test_attention_in_bfloat16_is_what_it_is_defined_to_be(
+    loaded: None,
+    seed: int,
+    queries: int,
+    shared: int,
+    own: int,
+    groups: tuple[int, int],
+    size: int,
+    threads: int,
+    *,
+    rising: bool,
+) -> None:
+    """But for the rounding of weights to 8 bits; where scores grow from block to block, too."""
+    stream = np.random.default_rng(seed)
+    mask = mask_of_rows(stream, queries, shared, own)
+    q, k, v = attended(stream, groups, mask.shape, size)
+    if rising:
+        k += np.linspace(0, 1, k.shape[1], dtype=k.dtype)[:, None] * np.sign(q[:1, :1]).astype(k.dtype)
+    q, keys, values = widened(rounded(q)), rounded(k), rounded(v)
+    found = attend(q, keys, values, mask, threads=threads)
+    if found is None:
+        pytest.skip("this processor has no products of bfloat16")
+    expected = defined(q, widened(keys), widened(values), mask)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2**-8 * np.abs(v).max())
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ _BURST = 4  # times its share of the cores: contexts on a GPU seldom draw at the
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+_F16, _BF16 = 1, 30  # GGML_TYPE_F16, GGML_TYPE_BF16
 _NOTHING, _ATTENTION, _EVERYTHING = range(3)  # what our backend offers: c/operations.h
 _WEIGHTS = {"int8": 3, "bf16": 4}
 
@@ -160,6 +161,7 @@ class LlamaModel:
                 draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
                 head=_backend(ours) if ours and not self._splits_batches else None,
+                cache=_BF16 if self.flash and self._kernels.weights == "bf16" else _F16,
             )
 
     def close(self) -> None:
@@ -179,7 +181,7 @@ class LlamaContext:
     """One key-value cache: sequence 0 is the prefix, sequence `slot + 1` a row.
 
     `batch` is how many tokens a forward pass takes at most, `head` our kernels where they compute
-    the logits.
+    the logits, `cache` the type of keys and values.
     """
 
     def __init__(
@@ -192,6 +194,7 @@ class LlamaContext:
         draw: DrawFunction,
         batch: int,
         head: Any,
+        cache: int,
     ) -> None:
         if not 0 < size.slots <= MAX_SLOTS:
             raise DecodingError(
@@ -207,6 +210,7 @@ class LlamaContext:
         params.n_seq_max = size.slots + 1
         params.n_outputs_max = size.slots + 1  # llama.cpp wants one for each sequence
         params.kv_unified = True
+        params.type_k = params.type_v = cache
         params.flash_attn_type = _FLASH if flash else _PLAIN
         params.n_threads = params.n_threads_batch = size.threads
         params.no_perf = True

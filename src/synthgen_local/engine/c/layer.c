@@ -144,8 +144,13 @@ static void take_row(const struct ggml_tensor *node, int64_t i) {
 static void keep_row(const struct ggml_tensor *node, int64_t i) {
   const float *x = (const float *)row(node->src[0], i);
   char *to = (char *)node->data + index_at(node->src[1], i) * node->nb[1];
-  for (int d = 0; d < node->ne[0]; d += LANES)
-    _mm256_storeu_si256((__m256i *)(to + d * 2), _mm512_cvtps_ph((__m512)load(x + d), _MM_FROUND_TO_NEAREST_INT));
+  for (int d = 0; d < node->ne[0]; d += LANES) {
+    __m256i rounded = _mm512_cvtps_ph((__m512)load(x + d), _MM_FROUND_TO_NEAREST_INT);
+#if HAS_WIDE
+    if (node->type == GGML_TYPE_BF16) rounded = (__m256i)_mm512_cvtneps_pbh((__m512)load(x + d));
+#endif
+    _mm256_storeu_si256((__m256i *)(to + d * 2), rounded);
+  }
 }
 
 static bool takes_turn(const struct ggml_tensor *node) {
@@ -176,7 +181,8 @@ bool takes_step(const struct ggml_tensor *node) {
            (ggml_get_glu_op(node) == GGML_GLU_OP_SWIGLU || ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU);
   case GGML_OP_ROPE: return in_floats(node) && takes_turn(node);
   case GGML_OP_GET_ROWS: return in_floats(node) && takes_rows(node, GGML_TYPE_F32);
-  case GGML_OP_SET_ROWS: return node->nb[0] == 2 && takes_rows(node, GGML_TYPE_F16);
+  case GGML_OP_SET_ROWS:
+    return node->nb[0] == 2 && (takes_rows(node, GGML_TYPE_F16) || (HAS_WIDE && takes_rows(node, GGML_TYPE_BF16)));
   default: return false;
   }
 }

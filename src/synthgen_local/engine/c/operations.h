@@ -63,7 +63,6 @@ typedef struct {
 typedef struct {
   int threads;
   const wish *wanted; /* NULL for all */
-  bool wide;          /* whether weights are multiplied in bfloat16 */
   room lines[MOST_THREADS];              /* attention's, for each thread */
   const struct ggml_tensor *activations; /* which tensor `halves` are of, in this pass */
   room halves;                           /* of activations, see weights.c */

@@ -516,7 +516,6 @@ bool takes_product(const struct ggml_tensor *node) {
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
   const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->type));
-  at->wide = w.wide;
   activations a = {0};
   const wish *wanted = at->wanted;
   if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
