@@ -420,8 +420,9 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
 
 #endif
 
-/* The same of wide weights, which have no scales. */
-INLINE void add_wide_span(const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
+/* The same of wide weights, which have no scales. A lone chunk is done so soon that weights come too late
+ * if they are asked for after each step: it asks while it computes, for what comes right after its span. */
+INLINE void add_wide_span(bool alone, const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
                           float (*totals)[SIDE * SIDE]) {
 #if HAS_WIDE
   for (int first = 0; first < count; first += ABREAST) {
@@ -432,6 +433,8 @@ INLINE void add_wide_span(const int8_t *tokens, int count, const int8_t *rows, i
       const int8_t *from = rows + s * 4 * TILE;
       const int16_t *x = (const int16_t *)(tokens + s * 2 * TILE) + first * DEPTH;
       for (int run = 0; run < DEPTH / 2; run++, from += SIDE * 4, x += 2) {
+        for (int line = 0; alone && line < 2; line++)
+          _mm_prefetch(from + SHARING * 4 * TILE + (run + line) * 64, _MM_HINT_T0);
         const __m512bh one = (__m512bh)_mm512_loadu_si512(from), two = (__m512bh)_mm512_loadu_si512(from + 2 * TILE);
 #pragma GCC unroll 8
         for (int t = 0; t < ABREAST; t++) {
@@ -442,7 +445,7 @@ INLINE void add_wide_span(const int8_t *tokens, int count, const int8_t *rows, i
           sums[1][t] = _mm512_dpbf16_ps(sums[1][t], two, both);
         }
       }
-      for (int i = 0; i < (count > ABREAST ? 4 : 8); i++) later = expect(later, lines);
+      for (int i = 0; !alone && i < (count > ABREAST ? 4 : 8); i++) later = expect(later, lines);
     }
     for (int group = 0; group < 2; group++)
       for (int t = 0; t < ABREAST; t++) store(totals[group] + (first + t) * SIDE, (vector)sums[group][t]);
@@ -479,7 +482,8 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
           const int8_t *tokens = a->tiles + ((size_t)chunks[first + c] * a->steps + begin) * 2 * TILE;
           const int left = a->tokens - chunks[first + c] * SIDE;
           const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
-          if (w->wide) add_wide_span(tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
+          if (w->wide && a->chunks == 1) add_wide_span(true, tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
+          else if (w->wide) add_wide_span(false, tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
           else add_span(tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
