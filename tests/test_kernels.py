@@ -342,7 +342,9 @@ def test_attention_in_bfloat16_is_what_it_is_defined_to_be(
     mask = mask_of_rows(stream, queries, shared, own)
     q, k, v = attended(stream, groups, mask.shape, size)
     if rising:
-        k += np.linspace(0, 1, k.shape[1], dtype=k.dtype)[:, None] * np.sign(q[:1, :1]).astype(k.dtype)
+        k += np.linspace(0, 1, k.shape[1], dtype=k.dtype)[:, None] * np.sign(q[:1, :1]).astype(
+            k.dtype
+        )
     q, keys, values = widened(rounded(q)), rounded(k), rounded(v)
     found = attend(q, keys, values, mask, threads=threads)
     if found is None:

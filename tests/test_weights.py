@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_kernels import Parameters, attended, defined, library, mask_of_rows  # noqa: F401 a fixture
+from test_kernels import (
+    Parameters,
+    attended,
+    defined,
+    library,  # noqa: F401 a fixture
+    mask_of_rows,
+    rounded,
+)
 
-from synthgen_local import LocalModel, ModelError, local_model, tuning
+from synthgen_local import DecodingError, LocalModel, ModelError, local_model, tuning
 from synthgen_local.engine import llama, weight_formats
 from synthgen_local.engine.kernels import PLAIN, Kernels
 from synthgen_local.engine.llama import LlamaModel, held_formats
@@ -31,6 +38,7 @@ from synthgen_local.engine.weight_formats import MOST_KL, Comparison, Measured, 
 
 GGML: Any = llama_cpp.llama_cpp._lib
 F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
+KINDS = {"float32": F32, "float16": F16, "uint16": BF16, "int32": I32, "int64": I64}
 OFFERS = {"int8": 3, "bf16": 4}  # what is offered while weights are loaded: c/operations.h
 _P, _I, _F, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_int64
 Array = NDArray[Any]
@@ -76,8 +84,7 @@ class Bench:
 
     def tensor(self, array: Array) -> int:
         """A tensor of the CPU's with these numbers."""
-        kind = {"float32": F32, "float16": F16, "int32": I32, "int64": I64}[array.dtype.name]
-        made = self._new(self.context, kind, array.shape)
+        made = self._new(self.context, KINDS[array.dtype.name], array.shape)
         ctypes.memmove(_call("ggml_get_data", made), array.ctypes.data, array.nbytes)
         return made
 
@@ -151,6 +158,11 @@ def capable(able: list[str]) -> None:
     """A machine that can hold them as int8."""
     if "int8" not in able:
         pytest.skip("this processor does not multiply int8")
+
+
+def in_cache(held: str, *arrays: Array) -> list[Array]:
+    """Keys and values as they are in a cache beside such weights."""
+    return [rounded(each) if held == "bf16" else each for each in arrays]
 
 
 @pytest.fixture
@@ -330,10 +342,13 @@ def test_positions_turn_pairs(bench: Bench, turned: int, *, neighbours: bool) ->
         np.testing.assert_allclose(bench.read(node, *x.shape), expected, atol=2e-3)
 
 
-def test_rows_are_taken_and_kept(bench: Bench) -> None:
-    """Rows of 32 bits by number; and rows of a cache, rounded to 16 bits."""
+@pytest.mark.parametrize("kind", [np.float16, np.uint16])
+def test_rows_are_taken_and_kept(bench: Bench, able: list[str], kind: type[Any]) -> None:
+    """Rows of 32 bits by number; and rows of a cache, rounded to 16 bits or to bfloat16."""
+    if kind is np.uint16 and "bf16" not in able:
+        pytest.skip("this processor does not round to bfloat16")
     x = np.random.default_rng(4).normal(size=(6, 64)).astype(np.float32)
-    cache, places = np.zeros((9, 64), np.float16), np.array([8, 0, 3, 2, 7, 5], np.int64)
+    cache, places = np.zeros((9, 64), kind), np.array([8, 0, 3, 2, 7, 5], np.int64)
     source, kept = bench.tensor(x), bench.tensor(cache)
     chosen = bench.tensor(np.array([4, 4, 0], np.int32))
     taken = _call("ggml_get_rows", bench.context, source, chosen)
@@ -341,8 +356,8 @@ def test_rows_are_taken_and_kept(bench: Bench) -> None:
     assert bench.compute(taken)
     assert bench.compute(written)
     assert np.array_equal(bench.read(taken, 3, 64), x[[4, 4, 0]])
-    cache[places] = x
-    assert np.array_equal(bench.read(kept, 9, 64, kind=np.float16), cache)
+    cache[places] = rounded(x) if kind is np.uint16 else x
+    assert np.array_equal(bench.read(kept, 9, 64, kind=kind), cache)
 
 
 def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
@@ -376,7 +391,7 @@ def test_attention_beside_such_products(
     size: int,
     threads: int,
 ) -> None:
-    """Of common cells it rounds as they do, so not beside int8, and sees what each mask says.
+    """Over a cache as it is beside them, it sees what each of a pass's masks says.
 
     A pass may be computed again with other masks at the same place.
     """
@@ -385,17 +400,14 @@ def test_attention_beside_such_products(
     q, k, v = attended(stream, groups, asked[0].shape, size)
     bound = 2e-2 if held == "bf16" else 1e-4
     with closing(Bench(threads, held)) as bench:
-        x = bench.tensor(np.ones((1, 64), np.float32))
-        weight = bench.weight(np.ones((32, 64), np.float32), F32)
-        product = _call("ggml_mul_mat", bench.context, weight, x)
-        tensors = [bench.tensor(each) for each in (q, k, v)]
+        tensors = [bench.tensor(each) for each in (q, *in_cache(held, k, v))]
         masks = [bench.tensor(mask) for mask in asked[:3]]
         layers = [
             _call("ggml_flash_attn_ext", bench.context, *tensors, mask, size**-0.5, 0.0, 0.0)
             for mask in masks + masks[::-1]  # the last of a pass is the first of the next
         ]
         for _ in range(2):
-            assert bench.compute(product, *layers)
+            assert bench.compute(*layers)
             shape = queries, len(q), size
             found = [bench.read(layer, *shape).transpose(1, 0, 2) for layer in layers]
             for layer, mask in zip(found, asked[:3] + asked[2::-1], strict=True):
@@ -410,13 +422,11 @@ def test_what_is_no_number_stays_none_beside_such_products(held: str) -> None:
     for place in range(3):
         arrays = [np.ones((2, 3, 64), np.float32), *np.ones((2, 1, 32, 64), np.float16)]
         arrays[place][0, 1] = np.nan
+        arrays[1:] = in_cache(held, *arrays[1:])
         with closing(Bench(1, held)) as bench:
-            x = bench.tensor(np.ones((1, 64), np.float32))
-            weight = bench.weight(np.ones((32, 64), np.float32), F32)
-            product = _call("ggml_mul_mat", bench.context, weight, x)
             tensors = [bench.tensor(each) for each in (*arrays, np.zeros((3, 32), np.float16))]
             out = _call("ggml_flash_attn_ext", bench.context, *tensors, 0.125, 0.0, 0.0)
-            assert bench.compute(product, out)
+            assert bench.compute(out)
             assert np.isnan(bench.read(out, 3, 2, 64)[1, 0]).all()
 
 
@@ -439,6 +449,26 @@ def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  
         0 < divergence(found[0], found[1]).mean() < 2 * MOST_KL
     )  # a few tokens: the bound is of many
     assert not np.array_equal(found[1], found[2])
+
+
+@pytest.mark.model
+def test_a_cache_is_of_the_weights_kind(
+    weights: Path,
+    library: str,  # noqa: F811
+    held: str,
+) -> None:
+    """Beside bf16 it is in bfloat16, else in 16 bits, and takes no prefix of the other kind."""
+    states: list[tuple[bytes, int]] = []
+    for kernels in (Kernels(compiled=library, weights=held), Kernels(compiled=library)):
+        with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
+            prompt = model.tokenize("The bill of Maria Weber")
+            with closing(model.open_context(ContextSize(2, 256, 1))) as context:
+                context.prefill(prompt)
+                states.append((context.save_prefix(), len(prompt)))
+                for number, state in enumerate(states):
+                    another = number < len(states) - 1 and held == "bf16"
+                    with pytest.raises(DecodingError) if another else nullcontext():
+                        context.load_prefix(*state)
 
 
 @pytest.mark.model
