@@ -94,9 +94,11 @@ INLINE stretch after(const attention *a, const scratch *s, stretch own) {
   return own.query + 1 < s->sees->count ? stretch_of(a, s, own.query + 1, own.from) : stretch_of(a, s, 0, own.from + NEAR);
 }
 
-/* Ask for the rows of all heads: what lies together in memory comes together. */
-INLINE void expect_heads(const attention *a, const scratch *s, const half *first, size_t next) {
-  for (int h = 0; h < s->heads; h++) expect((const half *)((const char *)first + h * next), a->size);
+/* Ask for some of a stretch's rows, a part for each head that is computed meanwhile: in one go they would be
+ * more than a processor waits for at once. Those of all heads together: so they lie in memory. */
+INLINE void expect_part(const attention *a, const scratch *s, const struct ggml_tensor *cells, stretch own, int part) {
+  for (int c = own.count * part / s->heads; c < own.count * (part + 1) / s->heads; c++)
+    for (int head = s->head; head < s->head + s->heads; head++) expect(row_of(cells, head, own.cells[c]), a->size);
 }
 
 /* Let the number of lines be known where a function is compiled. */
@@ -116,10 +118,11 @@ INLINE void for_own(const attention *a, const scratch *s, const struct ggml_tens
   for (int from = 0; from < s->own; from += NEAR)
     for (int i = 0; i < s->sees->count; i++) {
       const stretch own = stretch_of(a, s, i, from), next = after(a, s, own);
-      for (int c = 0; c < next.count; c++) expect_heads(a, s, row_of(cells, s->head, next.cells[c]), cells->nb[2]);
-      for (int head = s->head; head < s->head + s->heads; head++)
+      for (int head = s->head; head < s->head + s->heads; head++) {
+        expect_part(a, s, cells, next, head - s->head);
         for (int d = 0; d < a->size; d += span)
           for (int h = 0; h < a->group; h += HEADS) BY_LINES(a->group - h, does, a, s, head, i * a->group + h, d, own)
+      }
     }
 }
 

@@ -209,9 +209,8 @@ static void soften_block(const attention *a, int head, const scratch *s, block o
 /* Values of a block, for SPAN of a head's dimensions from `d` on, in pairs of cells. */
 static void read_values(const attention *a, int head, int d, const scratch *s, block of) {
   int32_t *to = (int32_t *)s->few;
-  for (int c = 0; c < of.count; c++)
-    if (c + BLOCK < of.left) expect(value(a, head, of.cells[c + BLOCK]) + d, SPAN);
   for (int c = 0; c < of.count; c += 2) {
+    for (int next = c + BLOCK; next < c + BLOCK + 2 && next < of.left; next++) expect(value(a, head, of.cells[next]) + d, SPAN);
     const half *first = value(a, head, of.cells[c]) + d;
     const half *second = value(a, head, of.cells[c + 1 < of.count ? c + 1 : c]) + d;
     for (int part = 0; part < SPAN; part += PAIRS, to += 2 * LANES) {
