@@ -17,11 +17,11 @@ CORES = len(os.sched_getaffinity(0))
 class Assignment:
     """One work for one contender.
 
-    `weights` is the model's file as it is shipped, `optimised` what this project opens instead,
-    empty if that is the same. `prompts` are the texts that the contenders' models read: one for all
-    rows, or one for each record. `context` is how many tokens the longest prompt and the longest
-    answer take together. `tokens` is how long a peer's answer may be, or, of a text, how long it
-    is. `server` is the path of llama-server.
+    `weights` is the model's file as it is shipped, `optimised` what this project opens instead, or
+    was asked to write; empty if that is the same. `prompts` are the texts that the contenders'
+    models read: one for all rows, or one for each record. `context` is how many tokens the longest
+    prompt and the longest answer take together. `tokens` is how long a peer's answer may be, or, of
+    a text, how long it is. `server` is the path of llama-server.
     """
 
     contender: str

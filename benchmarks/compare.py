@@ -18,6 +18,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ours
@@ -29,6 +30,8 @@ from table import US, US_JSON, Round, Section, shares, table
 from works import FLAT, WORKS, RowWork
 
 from synthgen_local import LocalModel
+from synthgen_local.engine import weight_formats
+from synthgen_local.engine.weight_formats import FORMATS
 from synthgen_local.models.sources import find
 
 HERE = Path(__file__).parent
@@ -37,17 +40,23 @@ CEILING = "ceiling"
 _OURS = {US, US_JSON}
 _SERVERS = {"llama-server", "llama-server-optimised"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
-_ROWS = {"billing": (2048, 64, 4), "letters": (512, 32, 2), "texts": (64, 64, 4)}
+_ROWS = {"billing": (2048, 64, 4), "letters": (1024, 32, 2), "texts": (64, 64, 4)}
 """Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
+_FORMATS = [name for name, made in FORMATS.items() if made.file_type is not None]
 _SAMPLE = 8  # our texts that tell how long a peer's are to be
 
 
 def main() -> None:
     """Run the rounds, print the table and the parts of our time, and write them if asked to."""
     options = _options()
+    with TemporaryDirectory() as folder:
+        _compare(options, Path(folder))
+
+
+def _compare(options: argparse.Namespace, folder: Path) -> None:
     sections, parts = [], []
     for name in options.models:
-        for task in _assignments(name, options):
+        for task in _assignments(name, options, folder):
             rounds = [_round(task, number, options) for number in range(options.rounds)]
             sections.append(Section(name, task.work, rounds))
             parts.append(_parts(task, options))
@@ -66,19 +75,35 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="rows of everybody; else many of the fast")
     parser.add_argument("--ours", type=int, help="rows of ours, where a GPU makes many a second")
     parser.add_argument("--limit", type=int, default=600, help="seconds that one run may take")
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="of the second server's weights, else what we open"
+    )
     parser.add_argument("--llama-server", type=Path, default=SERVER, help="the binary")
     parser.add_argument("--peers-python", type=Path, default=PYTHON, help="of their environment")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     return parser.parse_args()
 
 
-def _assignments(name: str, options: argparse.Namespace) -> list[Assignment]:
+def _assignments(name: str, options: argparse.Namespace, folder: Path) -> list[Assignment]:
     """The works as the contenders get them: the prompts are made by this project, once."""
     with LocalModel.load(name) as model:
-        return [_assignment(model, work, options) for work in options.works]
+        optimised = _optimised(model, options.format, folder)
+        return [_assignment(model, work, optimised, options) for work in options.works]
 
 
-def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> Assignment:
+def _optimised(model: LocalModel, format_name: str | None, folder: Path) -> str:
+    """The weights of the second server: written in a format, else what this project opens."""
+    if not format_name:
+        opened = model.opened.path if model.opened else None
+        return str(opened) if opened and opened != model.path else ""
+    target = folder / f"{model.name}-{format_name}.gguf"
+    weight_formats.write(find(model.name), target, format_name, threads=CORES)
+    return str(target)
+
+
+def _assignment(
+    model: LocalModel, name: str, optimised: str, options: argparse.Namespace
+) -> Assignment:
     work = WORKS[name]
     prompts = ours.prompts(model, work)
     if isinstance(work, RowWork):
@@ -86,14 +111,12 @@ def _assignment(model: LocalModel, name: str, options: argparse.Namespace) -> As
     else:
         texts = ours.prepare(model, work)(_SAMPLE, 0)
         tokens = sum(len(model.engine.tokenize(text.text)) for text in texts) // len(texts)
-    opened = model.opened.path if model.opened else None
-    optimised = opened if opened != model.path else None
     return Assignment(
         contender="",
         work=name,
         model=model.name,
         weights=str(find(model.name)),
-        optimised=str(optimised or ""),
+        optimised=optimised,
         prompts=prompts,
         context=max(len(model.engine.tokenize(prompt)) for prompt in prompts) + tokens + 32,
         tokens=tokens,

@@ -172,10 +172,10 @@ def llama_server(task: Assignment) -> Iterator[Ready]:
 
 @contextmanager
 def llama_server_optimised(task: Assignment) -> Iterator[Ready]:
-    """The same on the weights that this project writes for itself."""
+    """The same on the weights that this project writes for itself, or has been asked to write."""
     if not task.optimised:
         raise FileNotFoundError("this project reads these weights as they are shipped, too")
-    with _served(task, task.optimised, ", our weights") as ready:
+    with _served(task, task.optimised, ", other weights") as ready:
         yield ready
 
 
