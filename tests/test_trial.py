@@ -95,7 +95,10 @@ def test_kernels_that_do_not_load_are_given_up(shipped: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
-    [("attention.c", "* a->scale", "* a->scale * 0.1f"), ("draw.c", "* q->inverse", "* 0.1f")],
+    [
+        ("attention_halves.c", "* a->scale", "* a->scale * 0.1f"),
+        ("draw.c", "* q->inverse", "* 0.1f"),
+    ],
 )
 def test_kernels_that_compute_wrongly_are_given_up(
     weights: Path,

@@ -120,6 +120,7 @@ class LlamaModel:
             llama_cpp.llama_model_is_hybrid(self._model)
             or llama_cpp.llama_model_is_recurrent(self._model)
         )  # then logits of one part would lie where the next one computes
+        self._wide = self._kernels.weights == "bf16" and _is_attended_here(self._model)
         self.context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
         template = llama_cpp.llama_model_chat_template(self._model, None)
         self.chat_template = template.decode(errors="replace") if template else None
@@ -161,7 +162,7 @@ class LlamaModel:
                 draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
                 head=_backend(ours) if ours and not self._splits_batches else None,
-                cache=_BF16 if self.flash and self._kernels.weights == "bf16" else _F16,
+                cache=_BF16 if self.flash and self._wide else _F16,
             )
 
     def close(self) -> None:
@@ -434,6 +435,21 @@ def _backend(library: str) -> Any:
             _loaded[library].synthgen_local_offer.restype = ctypes.c_bool
             _loaded[library].synthgen_local_wanted.restype = ctypes.POINTER(ctypes.c_float)
         return _loaded[library]
+
+
+def _is_attended_here(model: Any) -> bool:
+    """Whether `c/attention.c` takes its attention: llama.cpp's own is slow over bfloat16."""
+    kind = _metadata(model, "general.architecture")
+    length = _metadata(model, f"{kind}.attention.key_length")
+    heads = max(1, llama_cpp.llama_model_n_head(model))
+    size = int(length or llama_cpp.llama_model_n_embd(model) // heads)
+    return size % 64 == 0 and _metadata(model, f"{kind}.attn_logit_softcapping") is None
+
+
+def _metadata(model: Any, key: str) -> str | None:
+    buffer = ctypes.create_string_buffer(128)
+    size = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode(errors="replace") if size >= 0 else None
 
 
 def _description(model: Any) -> str:

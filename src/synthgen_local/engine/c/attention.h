@@ -47,10 +47,10 @@ typedef struct {
   size_t stride;                 /* of `single` */
   int own; /* cells that one query sees beside common ones, at most */
   const sight *sees;
-  float *query;           /* [head][line][size], in bfloat16 pairs of values are one */
+  float *query;           /* [head][line][size]; in bfloat16, here and in `across`, two values are one */
   float *single, *sums;   /* [head][line][cells], of own ones; [head][line][size] */
   float *top, *total;     /* [head][line] */
-  float *across, *scores; /* of one head: [size][wide]; [cell][wide] */
+  float *across, *scores; /* of one head: [size][wide]; [cell][wide], in bfloat16 of a block */
   float *few;             /* keys or values of a few cells */
 } scratch;
 

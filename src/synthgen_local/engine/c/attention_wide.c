@@ -3,7 +3,8 @@
  * Queries and weights are rounded to bfloat16, too; sums stay in 32 bits. Common cells are taken head by
  * head, a block at a time: what is known of a block's scores stays in the first cache until its values
  * are added. A larger score than all before shrinks what was added until then [1]. Own cells are taken
- * one by one, with all heads. Knows ggml's tensors, and what each query sees.
+ * one by one, with all heads. By the rounding of weights what a row gives hangs on who is in its chunk.
+ * Knows ggml's tensors, and what each query sees.
  *
  * [1] Milakov and Gimelshein, Online normalizer calculation for softmax, 2018, arXiv:1805.02867.
  */
@@ -31,15 +32,15 @@ INLINE void pair_vectors(vector first, vector second, int32_t *to) {
   _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
 }
 
-/* Pairs of values of two cells, of PAIRS dimensions: first those of the even quarters of a vector of 16 bits'
- * lanes, then those of the odd ones. Sums are in that order until they are written out. */
+/* Pairs of values of two cells, of PAIRS dimensions: first of each eight the first four, then the last four.
+ * Sums are in that order until they are written out. */
 INLINE void pair_cells(const half *first, const half *second, __m512bh to[2]) {
   const __m512i one = _mm512_loadu_si512(first), other = _mm512_loadu_si512(second);
   to[0] = (__m512bh)_mm512_unpacklo_epi16(one, other);
   to[1] = (__m512bh)_mm512_unpackhi_epi16(one, other);
 }
 
-/* e to the x for x of at most 0, within 5e-5 of it: 2^n times the series of 2^f to its fourth power. */
+/* e to the x for x of at most 0, within 6e-5 of it: 2^n times the series of 2^f to its fourth power. */
 INLINE vector weight_of(vector x) {
   const __m512 twos = (__m512)(x * 0x1.715476p0f), n = _mm512_roundscale_ps(twos, 0);
   const vector f = (vector)twos - (vector)n;

@@ -145,10 +145,13 @@ static void keep_row(const struct ggml_tensor *node, int64_t i) {
   const float *x = (const float *)row(node->src[0], i);
   char *to = (char *)node->data + index_at(node->src[1], i) * node->nb[1];
   for (int d = 0; d < node->ne[0]; d += LANES) {
-    __m256i rounded = _mm512_cvtps_ph((__m512)load(x + d), _MM_FROUND_TO_NEAREST_INT);
+    const __m512 values = (__m512)load(x + d);
+    __m256i rounded;
 #if HAS_WIDE
-    if (node->type == GGML_TYPE_BF16) rounded = (__m256i)_mm512_cvtneps_pbh((__m512)load(x + d));
+    if (node->type == GGML_TYPE_BF16) rounded = (__m256i)_mm512_cvtneps_pbh(values);
+    else
 #endif
+      rounded = _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT);
     _mm256_storeu_si256((__m256i *)(to + d * 2), rounded);
   }
 }

@@ -28,7 +28,7 @@
 #endif
 
 enum {
-  AHEAD = 12,         /* steps whose weights are on their way from memory */
+  AHEAD = 12,         /* steps whose weights are on their way from memory, where chunks are many */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
   TILE = SIDE * DEPTH,
@@ -422,8 +422,8 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
 
 /* The same of wide weights, which have no scales. A lone chunk is done so soon that weights come too late
  * if they are asked for after each step: it asks while it computes, for what comes right after its span. */
-INLINE void add_wide_span(bool alone, const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
-                          float (*totals)[SIDE * SIDE]) {
+INLINE void add_wide_span(bool alone, const int8_t *tokens, int count, const int8_t *rows, int steps,
+                          const int8_t *later, int lines, float (*totals)[SIDE * SIDE]) {
 #if HAS_WIDE
   for (int first = 0; first < count; first += ABREAST) {
     __m512 sums[2][ABREAST];
@@ -480,11 +480,11 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
         const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
         for (int c = 0; c < count; c++) {
           const int8_t *tokens = a->tiles + ((size_t)chunks[first + c] * a->steps + begin) * 2 * TILE;
-          const int left = a->tokens - chunks[first + c] * SIDE;
+          const int left = a->tokens - chunks[first + c] * SIDE, there = left < SIDE ? left : SIDE;
           const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
-          if (w->wide && a->chunks == 1) add_wide_span(true, tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
-          else if (w->wide) add_wide_span(false, tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, totals[c]);
-          else add_span(tokens, left < SIDE ? left : SIDE, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
+          if (w->wide && a->chunks == 1) add_wide_span(true, tokens, there, rows, steps, later, lines, totals[c]);
+          else if (w->wide) add_wide_span(false, tokens, there, rows, steps, later, lines, totals[c]);
+          else add_span(tokens, there, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
         }
       }
       for (int c = 0; c < count; c++) {
