@@ -31,7 +31,6 @@ from works import FLAT, WORKS, RowWork
 
 from synthgen_local import LocalModel
 from synthgen_local.engine import weight_formats
-from synthgen_local.engine.weight_formats import FORMATS
 from synthgen_local.models.sources import find
 
 HERE = Path(__file__).parent
@@ -42,7 +41,7 @@ _SERVERS = {"llama-server", "llama-server-optimised"}
 _ELSEWHERE = {"guidance", "langchain"}  # in the peers' environment
 _ROWS = {"billing": (2048, 64, 4), "letters": (1024, 32, 2), "texts": (64, 64, 4)}
 """Rows of a work: of ours, of a server with many slots, and of who makes one at a time."""
-_FORMATS = [name for name, made in FORMATS.items() if made.file_type is not None]
+_FORMATS = [name for name, made in weight_formats.FORMATS.items() if made.file_type is not None]
 _SAMPLE = 8  # our texts that tell how long a peer's are to be
 
 

@@ -103,6 +103,17 @@ static const visibility *sights(const attention *a, workspace *at) {
   return to;
 }
 
+/* Let lanes be lines: so nothing is summed across lanes where all see the same cells. A query is so many rows of
+ * 32 bits, be they one value or two. */
+void lay_across(const scratch *s, int head, int rows) {
+  int32_t *across = (int32_t *)s->across;
+  memset(across, 0, sizeof *across * rows * s->wide);
+  for (int line = 0; line < s->lines; line++) {
+    const int32_t *query = (const int32_t *)s->query + at_line(s, head, line) * rows;
+    for (int d = 0; d < rows; d++) across[(size_t)d * s->wide + line] = query[d];
+  }
+}
+
 /* Masks may do more than hide: add what they say to the scores of own cells, and find the largest of each
  * line. What follows a line's last cell weighs nothing, up to a whole vector. */
 void lean(const attention *a, const scratch *s) {

@@ -74,6 +74,23 @@ INLINE void expect(const half *from, int size) {
 /* Where a line of one of its heads is in memory, counted in lines. */
 INLINE size_t at_line(const scratch *s, int head, int line) { return (size_t)(head - s->head) * s->most + line; }
 
+/* Where a line's query is, and where what comes of it goes. */
+INLINE const float *query_at(const attention *a, const scratch *s, int head, int line) {
+  return (const float *)((const char *)a->queries->data + (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
+                         (head * a->group + line % a->group) * a->queries->nb[2]);
+}
+
+INLINE float *out_at(const attention *a, const scratch *s, int head, int line) {
+  return (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
+                   (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
+}
+
+/* What a line's sums are to be divided by: a query may see nothing. */
+INLINE float divisor(const scratch *s, int head, int line) {
+  const float total = s->total[at_line(s, head, line)];
+  return total > 0 ? total : 1;
+}
+
 INLINE const int *own_cells(const attention *a, const sight *sees, int query) {
   return sees->cells + (size_t)(1 + query) * a->cells;
 }
@@ -143,6 +160,18 @@ INLINE void sum_each(const vector *x, float *to) {
 #endif
 }
 
+/* SPAN of some lines' `size` sums, taken into registers and put back. */
+INLINE void take(int lines, const float *sums, int size, vector total[HEADS][PARTS]) {
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * size + part * LANES);
+}
+
+INLINE void put(int lines, const vector total[HEADS][PARTS], float *sums, int size) {
+  for (int h = 0; h < lines; h++)
+    for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, total[h][part]);
+}
+
+void lay_across(const scratch *s, int head, int rows);
 void lean(const attention *a, const scratch *s);
 void attend_halves(const attention *a, const scratch *s);
 void attend_wide(const attention *a, const scratch *s);

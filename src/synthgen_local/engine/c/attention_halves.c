@@ -26,20 +26,9 @@ INLINE vector widen(const half *from) {
 
 static void read_queries(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const char *query = (const char *)a->queries->data +
-                        (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
-                        (head * a->group + line % a->group) * a->queries->nb[2];
+    const float *query = query_at(a, s, head, line);
     float *to = s->query + at_line(s, head, line) * a->size;
-    for (int d = 0; d < a->size; d += LANES) store(to + d, load((const float *)query + d) * a->scale);
-  }
-}
-
-/* Let lanes be lines: so nothing is summed across lanes where all see the same cells. */
-static void lay_across(const attention *a, int head, const scratch *s) {
-  memset(s->across, 0, sizeof(float) * a->size * s->wide);
-  for (int line = 0; line < s->lines; line++) {
-    const float *query = s->query + at_line(s, head, line) * a->size;
-    for (int d = 0; d < a->size; d++) s->across[(size_t)d * s->wide + line] = query[d];
+    for (int d = 0; d < a->size; d += LANES) store(to + d, load(query + d) * a->scale);
   }
 }
 
@@ -125,15 +114,13 @@ static void soften(const attention *a, int head, const scratch *s) {
 /* Add values of common cells, by their weights, to SPAN of each line's `size` sums. */
 INLINE void add_common(int lines, const float *values, int n, const float *weights, size_t wide, float *sums, int size) {
   vector total[HEADS][PARTS];
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * size + part * LANES);
+  take(lines, sums, size, total);
   for (int c = 0; c < n; c++)
     for (int part = 0; part < PARTS; part++) {
       const vector v = load(values + c * SPAN + part * LANES);
       for (int h = 0; h < lines; h++) total[h][part] += v * weights[c * wide + h];
     }
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, total[h][part]);
+  put(lines, total, sums, size);
 }
 
 /* The same of own cells. */
@@ -141,8 +128,7 @@ INLINE void add_own(int lines, const attention *a, const scratch *s, int head, i
   const float *weights = s->single + at_line(s, head, line) * s->stride + own.from;
   float *sums = s->sums + at_line(s, head, line) * a->size + d;
   vector total[HEADS][PARTS];
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = load(sums + h * a->size + part * LANES);
+  take(lines, sums, a->size, total);
   for (int c = 0; c < own.count; c++) {
     const half *values = value(a, head, own.cells[c]) + d;
     for (int part = 0; part < PARTS; part++) {
@@ -150,8 +136,7 @@ INLINE void add_own(int lines, const attention *a, const scratch *s, int head, i
       for (int h = 0; h < lines; h++) total[h][part] += v * weights[h * s->stride + c];
     }
   }
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * a->size + part * LANES, total[h][part]);
+  put(lines, total, sums, a->size);
 }
 
 /* Values of a block of common cells, for SPAN of a head's dimensions from `d` on. */
@@ -180,11 +165,9 @@ static void weigh_common(const attention *a, int head, const scratch *s) {
 
 static void write_out(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const size_t at = at_line(s, head, line);
-    const float total = s->total[at] > 0 ? s->total[at] : 1; /* a query may see nothing */
-    float *to = (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
-                          (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
-    for (int d = 0; d < a->size; d += LANES) store(to + d, load(s->sums + at * a->size + d) / total);
+    const float *sums = s->sums + at_line(s, head, line) * a->size, by = divisor(s, head, line);
+    float *to = out_at(a, s, head, line);
+    for (int d = 0; d < a->size; d += LANES) store(to + d, load(sums + d) / by);
   }
 }
 
@@ -194,7 +177,7 @@ void attend_halves(const attention *a, const scratch *s) {
   for_own(a, s, a->keys, a->size, dots);
   lean(a, s);
   for (int head = s->head; head < end; head++) {
-    lay_across(a, head, s);
+    lay_across(s, head, a->size);
     score_common(a, head, s);
     soften(a, head, s);
     weigh_common(a, head, s);

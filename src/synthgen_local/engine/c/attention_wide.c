@@ -20,6 +20,8 @@ enum { VECTORS = 3, PAIRS = 2 * LANES }; /* of lines in a tile of scores; values
 INLINE __m512bh wide_at(const void *from) { return (__m512bh)_mm512_loadu_si512(from); }
 INLINE __m512bh twice(int32_t pair) { return (__m512bh)_mm512_set1_epi32(pair); }
 
+INLINE vector add_products(vector to, __m512bh x, __m512bh y) { return (vector)_mm512_dpbf16_ps((__m512)to, x, y); }
+
 /* Pairs of neighbours. */
 INLINE void pair_neighbours(vector x, int32_t *to) {
   _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
@@ -58,21 +60,9 @@ static int32_t *query_of(const attention *a, const scratch *s, int head, int lin
 
 static void read_queries(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const char *query = (const char *)a->queries->data +
-                        (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
-                        (head * a->group + line % a->group) * a->queries->nb[2];
+    const float *query = query_at(a, s, head, line);
     int32_t *to = query_of(a, s, head, line);
-    for (int d = 0; d < a->size; d += LANES) pair_neighbours(load((const float *)query + d) * a->scale, to + d / 2);
-  }
-}
-
-/* Let lanes be lines: so nothing is summed across lanes where all see the same cells. */
-static void lay_across(const attention *a, int head, const scratch *s) {
-  int32_t *across = (int32_t *)s->across;
-  memset(across, 0, sizeof *across * (a->size / 2) * s->wide);
-  for (int line = 0; line < s->lines; line++) {
-    const int32_t *query = query_of(a, s, head, line);
-    for (int d = 0; d < a->size / 2; d++) across[(size_t)d * s->wide + line] = query[d];
+    for (int d = 0; d < a->size; d += LANES) pair_neighbours(load(query + d) * a->scale, to + d / 2);
   }
 }
 
@@ -85,15 +75,15 @@ INLINE void dots(int lines, const attention *a, const scratch *s, int head, int 
   (void)from_d; /* all dimensions are taken at once */
   for (int first = 0; first < own.count; first += TOGETHER) {
     const half *keys[TOGETHER];
-    __m512 score[HEADS][TOGETHER] = {0};
+    vector score[HEADS][TOGETHER] = {0};
     for (int c = 0; c < TOGETHER; c++) keys[c] = key(a, head, own.cells[first + c < own.count ? first + c : first]);
     for (int d = 0; d < a->size; d += PAIRS)
       for (int c = 0; c < TOGETHER; c++) {
         const __m512bh k = wide_at(keys[c] + d);
         for (int h = 0; h < lines; h++)
-          score[h][c] = _mm512_dpbf16_ps(score[h][c], k, wide_at(query + h * (a->size / 2) + d / 2));
+          score[h][c] = add_products(score[h][c], k, wide_at(query + h * (a->size / 2) + d / 2));
       }
-    for (int h = 0; h < lines; h++) sum_each((const vector *)score[h], scores + h * s->stride + first);
+    for (int h = 0; h < lines; h++) sum_each(score[h], scores + h * s->stride + first);
   }
 }
 
@@ -116,9 +106,8 @@ static void soften_own(const attention *a, int head, const scratch *s) {
 INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, stretch own) {
   const int32_t *weights = (const int32_t *)(s->single + at_line(s, head, line) * s->stride) + own.from / 2;
   float *sums = s->sums + at_line(s, head, line) * a->size + d;
-  __m512 total[HEADS][PARTS];
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = (__m512)load(sums + h * a->size + part * LANES);
+  vector total[HEADS][PARTS];
+  take(lines, sums, a->size, total);
   for (int c = 0; c < own.count; c += 2) {
     const half *first = value(a, head, own.cells[c]) + d;
     const half *second = value(a, head, own.cells[c + 1 < own.count ? c + 1 : c]) + d;
@@ -127,13 +116,12 @@ INLINE void add_own(int lines, const attention *a, const scratch *s, int head, i
       pair_cells(first + part * LANES, second + part * LANES, pairs);
       for (int h = 0; h < lines; h++) {
         const __m512bh weight = twice(weights[h * s->stride + c / 2]);
-        total[h][part] = _mm512_dpbf16_ps(total[h][part], pairs[0], weight);
-        total[h][part + 1] = _mm512_dpbf16_ps(total[h][part + 1], pairs[1], weight);
+        total[h][part] = add_products(total[h][part], pairs[0], weight);
+        total[h][part + 1] = add_products(total[h][part + 1], pairs[1], weight);
       }
     }
   }
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * a->size + part * LANES, (vector)total[h][part]);
+  put(lines, total, sums, a->size);
 }
 
 /* ---- common cells ----------------------------------------------------------------------------- */
@@ -147,15 +135,15 @@ typedef struct {
 /* Scores of CELLS of a block with some vectors of lines. */
 INLINE void score_tile(int vectors, const int32_t *const *keys, int pairs, const int32_t *across, size_t wide,
                        float *scores) {
-  __m512 score[VECTORS][CELLS] = {0};
+  vector score[VECTORS][CELLS] = {0};
   for (int d = 0; d < pairs; d++) {
     __m512bh query[VECTORS];
     for (int v = 0; v < vectors; v++) query[v] = wide_at(across + d * wide + v * LANES);
     for (int c = 0; c < CELLS; c++)
-      for (int v = 0; v < vectors; v++) score[v][c] = _mm512_dpbf16_ps(score[v][c], query[v], twice(keys[c][d]));
+      for (int v = 0; v < vectors; v++) score[v][c] = add_products(score[v][c], query[v], twice(keys[c][d]));
   }
   for (int c = 0; c < CELLS; c++)
-    for (int v = 0; v < vectors; v++) store(scores + c * wide + v * LANES, (vector)score[v][c]);
+    for (int v = 0; v < vectors; v++) store(scores + c * wide + v * LANES, score[v][c]);
 }
 
 static void score_block(const attention *a, int head, const scratch *s, block of) {
@@ -226,16 +214,14 @@ static void read_values(const attention *a, int head, int d, const scratch *s, b
 /* Add values of pairs of cells, by their weights, to SPAN of each line's `size` sums. */
 INLINE void add_pairs(int lines, const int32_t *values, int pairs, const int32_t *weights, size_t wide, float *sums,
                       int size) {
-  __m512 total[HEADS][PARTS];
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) total[h][part] = (__m512)load(sums + h * size + part * LANES);
+  vector total[HEADS][PARTS];
+  take(lines, sums, size, total);
   for (int c = 0; c < pairs; c++)
     for (int part = 0; part < PARTS; part++) {
       const __m512bh v = wide_at(values + c * SPAN + part * LANES);
-      for (int h = 0; h < lines; h++) total[h][part] = _mm512_dpbf16_ps(total[h][part], v, twice(weights[c * wide + h]));
+      for (int h = 0; h < lines; h++) total[h][part] = add_products(total[h][part], v, twice(weights[c * wide + h]));
     }
-  for (int h = 0; h < lines; h++)
-    for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, (vector)total[h][part]);
+  put(lines, total, sums, size);
 }
 
 static void add_block(const attention *a, int head, const scratch *s, block of) {
@@ -253,7 +239,7 @@ static void attend_common(const attention *a, int head, const scratch *s) {
   const int commons = s->sees->commons;
   memset(s->sums + at_line(s, head, 0) * a->size, 0, sizeof(float) * s->lines * a->size);
   memset(s->total + at_line(s, head, 0), 0, sizeof(float) * s->wide);
-  lay_across(a, head, s);
+  lay_across(s, head, a->size / 2);
   for (int first = 0; first < commons; first += BLOCK) {
     const int left = commons - first;
     const block of = {s->sees->cells + first, left < BLOCK ? left : BLOCK, left};
@@ -267,13 +253,10 @@ static void write_out(const attention *a, int head, const scratch *s) {
   const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
   for (int line = 0; line < s->lines; line++) {
-    const size_t at = at_line(s, head, line);
-    const float total = s->total[at] > 0 ? s->total[at] : 1; /* a query may see nothing */
-    float *to = (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
-                          (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
+    const float *sums = s->sums + at_line(s, head, line) * a->size, by = divisor(s, head, line);
+    float *to = out_at(a, s, head, line);
     for (int d = 0; d < a->size; d += PAIRS) {
-      const float *sums = s->sums + at * a->size + d;
-      const __m512 even = (__m512)(load(sums) / total), odd = (__m512)(load(sums + LANES) / total);
+      const __m512 even = (__m512)(load(sums + d) / by), odd = (__m512)(load(sums + d + LANES) / by);
       store(to + d, (vector)_mm512_permutex2var_ps(even, first, odd));
       store(to + d + LANES, (vector)_mm512_permutex2var_ps(even, second, odd));
     }
