@@ -398,6 +398,23 @@ def test_attention_over_what_is_no_number_is_none(loaded: None, place: str) -> N
     assert np.isnan(found[0, 1]).all()
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.uint16])
+def test_a_query_that_sees_nothing_gives_nothing(
+    loaded: None, library: str, kind: type[Any]
+) -> None:
+    """No division by nothing, and its neighbours see what they see."""
+    if kind is np.uint16 and "bf16" not in held_formats(Kernels(compiled=library)):
+        pytest.skip("this processor has no products of bfloat16")
+    ones = np.ones((1, 32, 64), np.float32)
+    cache = rounded(ones) if kind is np.uint16 else ones.astype(kind)
+    mask = np.zeros((3, 32), np.float16)
+    mask[1] = -np.inf
+    found = attend(np.ones((2, 3, 64), np.float32), cache, cache, mask, threads=1)
+    assert found is not None
+    assert np.array_equal(found[:, 1], np.zeros((2, 64)))
+    np.testing.assert_allclose(found[:, [0, 2]], 1, atol=2**-8)
+
+
 # ---- the draw against numpy's -------------------------------------------------------------------
 
 
