@@ -20,6 +20,7 @@ enum {
   CHUNK = 16,           /* queries whose common cells are found together */
   CELLS = 8,            /* cells in a tile of the product with common keys */
   NEAR = 16,            /* own cells of a query that stay in the first cache for all heads */
+  SOON = 2,             /* stretches of them from one that is computed to one that is asked for */
   BLOCK = 64,           /* common cells whose values stay in the first cache */
 };
 
@@ -106,9 +107,10 @@ INLINE stretch stretch_of(const attention *a, const scratch *s, int query, int f
   return (stretch){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
 }
 
-/* Those that come next: queries that began together have their cells side by side. */
+/* Those that come next but SOON - 1: queries that began together have their cells side by side. */
 INLINE stretch after(const attention *a, const scratch *s, stretch own) {
-  return own.query + 1 < s->sees->count ? stretch_of(a, s, own.query + 1, own.from) : stretch_of(a, s, 0, own.from + NEAR);
+  const int query = own.query + SOON, count = s->sees->count;
+  return stretch_of(a, s, query % count, own.from + (query < count ? 0 : NEAR));
 }
 
 /* Ask for some of a stretch's rows, a part for each head that is computed meanwhile: in one go they would be
