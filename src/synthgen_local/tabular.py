@@ -36,7 +36,7 @@ from .schema.nulls import NullPlace, has_nulls
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
 _ROOM = 4  # times the longest example
-_ROOM_OF_ROWS = 2  # the same, for the cells that a row in flight is expected to take
+_ROOM_OF_ROWS = 1.25  # the same, for the cells that a row in flight is expected to take
 _USUAL = 64  # tokens, where there is no example
 _UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
 
@@ -201,7 +201,7 @@ class TabularGenerator:
             longest,
             seed=seed,
             temperature=self._temperature,
-            usual=_ROOM_OF_ROWS * max(lengths, default=_USUAL),
+            usual=round(_ROOM_OF_ROWS * max(lengths, default=_USUAL)),
             weighed=weigh_some if self._sampling == "fast" else weigh_all,
         )
         return self._rows(job, runs, part)
