@@ -116,7 +116,7 @@ class TimedMasks(Masks):
 
     clock: Clock
 
-    def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
+    def of(self, constraints: Sequence[Constraint | None]) -> NDArray[np.int32]:
         """What may come next."""
         with self.clock.measuring("mask"):
             return super().of(constraints)

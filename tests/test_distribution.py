@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llguidance import LLMatcher
 
 from synthgen_local import LocalModel, TabularGenerator, UsageError
+from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.decoder import Decoder, Job, RowQueue, weigh_none
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.engine.sampling import draw_rows
@@ -59,6 +62,24 @@ class KnownContext:
     def _logits(self, tokens: Sequence[int]) -> Logits:
         last = chr(tokens[-1])
         follow = FIRST if last == '"' else AFTER.get(last, {'"': 1.0})
+        logits = np.full(self._vocabulary, -60, dtype=np.float32)
+        for character, probability in follow.items():
+            logits[ord(character)] = math.log(probability)
+        return logits
+
+
+class RefusedContext(KnownContext):
+    """In a string it would go on with a line break, which no string has, more often than not."""
+
+    unmasked = 0
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """What follows each step's last character."""
+        self.unmasked += sum(step.mask is None for step in steps)
+        return super().decode(steps)
+
+    def _logits(self, tokens: Sequence[int]) -> Logits:  # noqa: ARG002
+        follow = {"\n": 0.6, "a": 0.3, '"': 0.1}
         logits = np.full(self._vocabulary, -60, dtype=np.float32)
         for character, probability in follow.items():
             logits[ord(character)] = math.log(probability)
@@ -129,6 +150,21 @@ def test_each_token_counts_in_the_weight(known: LocalModel) -> None:
 
     assert found["ax"] == pytest.approx(math.log(0.8 * 0.02), abs=1e-4)
     assert found["by"] == pytest.approx(math.log(0.8), abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_guess_that_is_refused_leaves_the_odds_of_the_others(temperature: float) -> None:
+    """Tokens are drawn before the mask is known, and come as often as if it had been."""
+    model = KnownModel()
+    grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(r'start: /"[^"\\\n]{0,3}"/'))
+    context = RefusedContext(ContextSize(1, 99, 1), model.tokenizer.vocab_size)
+    job = Job.of_grammar(grammar, (1,), 9, seed=3, temperature=temperature, weighed=weigh_none)
+    rows = list(Decoder(context, job).run(RowQueue(range(ROWS))))
+
+    more = 0.3 ** (1 / temperature) / (0.3 ** (1 / temperature) + 0.1 ** (1 / temperature))
+    expected = {'"' + "a" * n + '"': more**n * (1 - more) for n in range(3)} | {'"aaa"': more**3}
+    assert chi_square(Counter(row.text for row in rows), expected) < LIMIT
+    assert context.unmasked > ROWS
 
 
 def test_exact_rows_are_the_same_again(known: LocalModel) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -225,6 +225,11 @@ class _Heard:
     def finished(self) -> bool:
         """Whether the row is whole, or nobody reads on."""
         return self._constraint.finished or self._reader.left.is_set()
+
+    @property
+    def admits(self) -> Callable[[int], bool] | None:
+        """The constraint's own."""
+        return self._constraint.admits
 
     def take(self, token: int, stream: Any) -> Sequence[int]:
         """Accept a token and pass on what it wrote."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import llguidance.numpy as lln
@@ -18,11 +18,14 @@ from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
-from .mask import Mask, has, masks, write_tokens
+from .mask import Mask, has, masks, write, write_tokens
 from .model import Logits
 
 _LIMITS = LLParserLimits(step_lexer_fuel=20_000_000, max_lexer_states=1_000_000)
 """Room for regular expressions with many states, such as the multiples of 13753."""
+
+
+_BORDERS = frozenset(b'"\t\n')  # of strings in JSON, and of values in lines
 
 
 class Constraint(Protocol):
@@ -48,6 +51,15 @@ class Constraint(Protocol):
     @property
     def looks_beyond(self) -> bool:
         """Whether `steer` reads logits of tokens that the mask leaves out."""
+        ...
+
+    @property
+    def admits(self) -> Callable[[int], bool] | None:
+        """Says of a token whether it may come next, for less than a mask; None: ask for the mask.
+
+        Not None only where most of what might come before the last token is likely to be what may
+        come after it.
+        """
         ...
 
     def steer(self, logits: Logits) -> Logits:
@@ -81,10 +93,12 @@ class Masks:
 
     def __init__(self, rows: int, vocabulary: int) -> None:
         self._masks = masks(rows, vocabulary)
+        self._everything = masks(1, vocabulary)[0]
+        write(self._everything, np.ones(vocabulary, dtype=bool))
         self._executor = LLExecutor(num_threads=1)
 
-    def of(self, constraints: Sequence[Constraint]) -> NDArray[np.int32]:
-        """Return the mask of each constraint; the next call writes over them.
+    def of(self, constraints: Sequence[Constraint | None]) -> NDArray[np.int32]:
+        """Return the mask of each constraint, or of all tokens; the next call writes over them.
 
         Raises DecodingError if a grammar has come to no good.
         """
@@ -92,12 +106,15 @@ class Masks:
         matchers = [
             (matcher, row)
             for row, constraint in enumerate(constraints)
-            if (matcher := constraint.matcher) is not None
+            if constraint is not None and (matcher := constraint.matcher) is not None
         ]
         if matchers:
             lln.fill_next_token_bitmask_par(self._executor, matchers, found)
         for constraint, mask in zip(constraints, found, strict=True):
-            constraint.narrow(mask)
+            if constraint is None:
+                mask[:] = self._everything
+            else:
+                constraint.narrow(mask)
         return found
 
 
@@ -166,6 +183,12 @@ class GrammarConstraint:
         self._tokens = list(grammar.head)
         self.matcher = matcher
         self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
+        self._within = False  # a string, as far as the last token says
+
+    @property
+    def admits(self) -> Callable[[int], bool] | None:
+        """The grammar's word on one token, within a string."""
+        return self._allows if self._within else None
 
     @property
     def finished(self) -> bool:
@@ -174,6 +197,14 @@ class GrammarConstraint:
 
     def narrow(self, mask: Mask) -> None:  # noqa: ARG002
         """The grammar's mask."""
+        self._check()
+
+    def _allows(self, token: int) -> bool:
+        valid = int(self.matcher.validate_tokens([token]))
+        self._check()
+        return valid == 1
+
+    def _check(self) -> None:
         if self.matcher.is_error():
             reason = self.matcher.get_error().splitlines()[0]
             raise DecodingError(
@@ -194,6 +225,7 @@ class GrammarConstraint:
         if forced:
             matcher.consume_tokens(forced)
         self._tokens += [token, *forced]
+        self._within = not forced and not _BORDERS.intersection(self.piece(token))
         return forced
 
     def piece(self, token: int) -> bytes:
@@ -224,6 +256,7 @@ class Limited:
         self._left = most
         self._late = most // 2
         self._end_tokens = np.array(end_tokens, dtype=np.int64)
+        self.admits = None
         self.looks_beyond = constraint.looks_beyond
         self.steer = constraint.steer
         self.close = constraint.close

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from ..errors import DecodingError
 from .constraint import Constraint, Grammar, Masks
-from .mask import Mask
+from .mask import Mask, has_most
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
-from .sampling import row_stream
+from .sampling import Draw, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
 _SAMPLE = 16
@@ -194,11 +194,26 @@ class _Row:
     segments: list[_Segment] = field(default_factory=list)
     drawn: int = 0
     log_weight: float = 0.0
+    guesses: bool = False  # its next token is drawn before it is known what may come next
 
     @property
     def asks_all(self) -> bool:
         """Whether logits are wanted of tokens that may not come next."""
-        return self.weighed or self.constraint.looks_beyond
+        return self.weighed or self.guesses or self.constraint.looks_beyond
+
+    def take(self, drawn: Draw, mask: Mask) -> bool:
+        """Accept a token and what is then forced, unless it is a guess that may not come next."""
+        guessed, self.guesses = self.guesses, False
+        admits = self.constraint.admits
+        if guessed and admits and not admits(drawn.token):
+            return False
+        self.pending = (drawn.token, *self.constraint.take(drawn.token, self.stream))
+        self.tokens += len(self.pending)
+        self.drawn += 1
+        self.log_weight += drawn.log_allowed or 0.0
+        if self.constraint.admits and not self.weighed:
+            self.guesses = guessed or has_most(mask)
+        return True
 
 
 @dataclass(frozen=True)
@@ -309,7 +324,7 @@ class Decoder:
         What may come next is found before it, so that no other logits need be computed.
         """
         drawing = [row for rows in groups for row in rows]
-        masks = self._masks.of([row.constraint for row in drawing])
+        masks = self._masks.of([None if row.guesses else row.constraint for row in drawing])
         firsts = accumulate(map(len, groups), initial=0)
         steps = [_step(rows, masks[first]) for rows, first in zip(groups, firsts, strict=False)]
         logits = self._context.decode(steps)
@@ -326,7 +341,13 @@ class Decoder:
     def _draw(
         self, rows: Sequence[_Row], logits: Sequence[Logits], masks: NDArray[np.int32]
     ) -> None:
-        """Draw a token for each row, take what is then forced, and leave both pending."""
+        """Draw a token for each row, take what is then forced, and leave both pending.
+
+        A guess is drawn from all tokens. If it may come next it stands, else a token that may is
+        drawn in its place: so each comes as often as if only those had been there to draw from
+        (rejection sampling; von Neumann, 1951). To ask about one token costs less than a mask
+        (Beurer-Kellner et al., 2024, arXiv:2403.06988, call this opportunistic masking).
+        """
         draws = self._context.draw(
             [row.constraint.steer(found) for row, found in zip(rows, logits, strict=True)],
             masks,
@@ -334,11 +355,14 @@ class Decoder:
             uniforms=[row.stream.random() for row in rows],
             weighed=[row.weighed for row in rows],
         )
-        for row, drawn in zip(rows, draws, strict=True):
-            row.pending = (drawn.token, *row.constraint.take(drawn.token, row.stream))
-            row.tokens += len(row.pending)
-            row.drawn += 1
-            row.log_weight += drawn.log_allowed or 0.0
+        refused = [
+            (row, found)
+            for row, found, mask, drawn in zip(rows, logits, masks, draws, strict=True)
+            if not row.take(drawn, mask)
+        ]
+        if refused:
+            again, found = zip(*refused, strict=True)
+            self._draw(again, found, self._masks.of([row.constraint for row in again]))
 
     def _fitting(self, active: list[_Row], slots: list[int], queue: RowQueue) -> list[list[_Row]]:
         """Rows to be evaluated as one, after putting back the youngest until all fit.

@@ -22,6 +22,7 @@ class FreeText:
 
     matcher = None
     looks_beyond = False
+    admits = None
 
     def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
         self._pieces = pieces

@@ -44,6 +44,14 @@ def size(mask: Mask) -> int:
     return int(np.bitwise_count(mask.view(np.uint32)).sum())
 
 
+def has_most(mask: Mask) -> bool:
+    """Return whether more than half of all tokens are in a mask.
+
+    Example: `not has_most(np.array([5], dtype=np.int32))`
+    """
+    return size(mask) > 16 * len(mask)
+
+
 def write(mask: Mask, flags: NDArray[np.bool_]) -> None:
     """Let a mask have the tokens whose flag is set and no other.
 

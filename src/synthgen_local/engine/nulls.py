@@ -93,6 +93,7 @@ class NullRatesConstraint:
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = row.matcher
         self.looks_beyond = row.looks_beyond
+        self.admits = None
         self.text = row.text
         self.close = row.close
 

@@ -150,6 +150,7 @@ class Prose:
 
     matcher = None
     looks_beyond = True  # at the end tokens, and at how likely the likeliest is
+    admits = None
 
     def __init__(
         self,

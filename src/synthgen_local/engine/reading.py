@@ -55,6 +55,7 @@ class Reading:
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = constraint.matcher
         self.looks_beyond = constraint.looks_beyond
+        self.admits = None
 
     @property
     def finished(self) -> bool:
