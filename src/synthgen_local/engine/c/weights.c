@@ -19,6 +19,10 @@
 
 #include <string.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__AMX_INT8__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +32,7 @@
 #endif
 
 enum {
+  PAGE = 1 << 21,     /* bytes of a large one */
   AHEAD = 12,         /* steps whose weights are on their way from memory, where chunks are many */
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
@@ -203,9 +208,13 @@ static void clear(ggml_backend_buffer_t buffer, uint8_t value) { memset(buffer->
 
 static void free_buffer(ggml_backend_buffer_t buffer) { free(buffer->context); }
 
+/* In large pages, if the system gives them: a pass reads all weights, and would look up each small page. */
 static ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t size) {
   const buffer_does does = {.free = free_buffer, .base = base, .fill = fill, .clear = clear};
-  void *memory = aligned_alloc(64, up(size, 64));
+  void *memory = aligned_alloc(PAGE, up(size, PAGE));
+#if defined(__linux__)
+  if (memory) madvise(memory, up(size, PAGE), MADV_HUGEPAGE);
+#endif
   return memory ? ggml_backend_buffer_init(type, does, memory, size) : NULL;
 }
 
