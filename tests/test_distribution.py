@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 
 from synthgen_local import LocalModel, TabularGenerator, UsageError
 from synthgen_local.engine.constraint import Grammar
-from synthgen_local.engine.decoder import Decoder, Job, RowQueue, weigh_none
+from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, weigh_all, weigh_none
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.engine.sampling import draw_rows
@@ -71,11 +71,15 @@ class KnownContext:
 class RefusedContext(KnownContext):
     """In a string it would go on with a line break, which no string has, more often than not."""
 
-    unmasked = 0
+    def __init__(self) -> None:
+        super().__init__(ContextSize(1, 99, 1), KnownModel().tokenizer.vocab_size)
+        self.unmasked = 0  # draws that asked for no mask
+        self.read = ""  # by all rows, one after the other
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """What follows each step's last character."""
         self.unmasked += sum(step.mask is None for step in steps)
+        self.read += "".join(chr(token) for step in steps for token in step.tokens)
         return super().decode(steps)
 
     def _logits(self, tokens: Sequence[int]) -> Logits:  # noqa: ARG002
@@ -152,19 +156,33 @@ def test_each_token_counts_in_the_weight(known: LocalModel) -> None:
     assert found["by"] == pytest.approx(math.log(0.8), abs=1e-4)
 
 
+def strings(
+    context: RefusedContext, weighed: Callable[[int], bool], temperature: float = 1.0
+) -> list[Decoded]:
+    """Strings of at most 3 letters."""
+    grammar = Grammar(
+        KnownModel().tokenizer, LLMatcher.grammar_from_lark(r'start: /"[^"\\\n]{0,3}"/')
+    )
+    job = Job.of_grammar(grammar, (1,), 9, seed=3, temperature=temperature, weighed=weighed)
+    return list(Decoder(context, job).run(RowQueue(range(ROWS))))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_a_guess_that_is_refused_leaves_the_odds_of_the_others(temperature: float) -> None:
     """Tokens are drawn before the mask is known, and come as often as if it had been."""
-    model = KnownModel()
-    grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(r'start: /"[^"\\\n]{0,3}"/'))
-    context = RefusedContext(ContextSize(1, 99, 1), model.tokenizer.vocab_size)
-    job = Job.of_grammar(grammar, (1,), 9, seed=3, temperature=temperature, weighed=weigh_none)
-    rows = list(Decoder(context, job).run(RowQueue(range(ROWS))))
-
+    rows = strings(context := RefusedContext(), weigh_none, temperature)
     more = 0.3 ** (1 / temperature) / (0.3 ** (1 / temperature) + 0.1 ** (1 / temperature))
+
     expected = {'"' + "a" * n + '"': more**n * (1 - more) for n in range(3)} | {'"aaa"': more**3}
     assert chi_square(Counter(row.text for row in rows), expected) < LIMIT
     assert context.unmasked > ROWS
+    assert context.read == "".join(row.text[1:-1][:2] for row in rows)  # no end of a row is read
+
+
+def test_a_row_that_is_weighed_does_not_guess() -> None:
+    """What its masks left counts at every draw."""
+    for row in strings(RefusedContext(), weigh_all):
+        assert row.log_weight == pytest.approx(row.drawn * math.log(0.4), abs=1e-5)
 
 
 def test_exact_rows_are_the_same_again(known: LocalModel) -> None:

@@ -321,7 +321,8 @@ class Decoder:
     def _pass(self, groups: list[list[_Row]]) -> None:
         """One forward pass over all rows in flight, and a draw for each.
 
-        What may come next is found before it, so that no other logits need be computed.
+        What may come next is found before it, so that no other logits need be computed; but for
+        rows that guess.
         """
         drawing = [row for rows in groups for row in rows]
         masks = self._masks.of([None if row.guesses else row.constraint for row in drawing])
