@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,12 @@ class KnownContext:
     def close(self) -> None:
         """Nothing is kept."""
 
+    def _follow(self, last: str) -> Mapping[str, float]:
+        return FIRST if last == '"' else AFTER.get(last, {'"': 1.0})
+
     def _logits(self, tokens: Sequence[int]) -> Logits:
-        last = chr(tokens[-1])
-        follow = FIRST if last == '"' else AFTER.get(last, {'"': 1.0})
         logits = np.full(self._vocabulary, -60, dtype=np.float32)
-        for character, probability in follow.items():
+        for character, probability in self._follow(chr(tokens[-1])).items():
             logits[ord(character)] = math.log(probability)
         return logits
 
@@ -82,12 +83,8 @@ class RefusedContext(KnownContext):
         self.read += "".join(chr(token) for step in steps for token in step.tokens)
         return super().decode(steps)
 
-    def _logits(self, tokens: Sequence[int]) -> Logits:  # noqa: ARG002
-        follow = {"\n": 0.6, "a": 0.3, '"': 0.1}
-        logits = np.full(self._vocabulary, -60, dtype=np.float32)
-        for character, probability in follow.items():
-            logits[ord(character)] = math.log(probability)
-        return logits
+    def _follow(self, last: str) -> Mapping[str, float]:  # noqa: ARG002
+        return {"\n": 0.6, "a": 0.3, '"': 0.1}
 
 
 class KnownModel(RandomModel):

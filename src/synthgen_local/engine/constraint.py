@@ -251,12 +251,13 @@ class Limited:
     Example: `Limited(grammar.start(), most=100, end_tokens=tokenizer.eos_tokens)`
     """
 
+    admits = None
+
     def __init__(self, constraint: Constraint, most: int, end_tokens: Sequence[int]) -> None:
         self._constraint = constraint
         self._left = most
         self._late = most // 2
         self._end_tokens = np.array(end_tokens, dtype=np.int64)
-        self.admits = None
         self.looks_beyond = constraint.looks_beyond
         self.steer = constraint.steer
         self.close = constraint.close

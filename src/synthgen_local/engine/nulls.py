@@ -78,6 +78,8 @@ class NullRates:
 class NullRatesConstraint:
     """A row with rates. A `Constraint`."""
 
+    admits = None
+
     def __init__(
         self,
         row: GrammarConstraint,
@@ -93,7 +95,6 @@ class NullRatesConstraint:
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = row.matcher
         self.looks_beyond = row.looks_beyond
-        self.admits = None
         self.text = row.text
         self.close = row.close
 

@@ -45,6 +45,8 @@ class Reading:
     Example: `Reading(grammar.start(), "Tom Hanks played Forrest Gump.")`
     """
 
+    admits = None
+
     def __init__(self, constraint: GrammarConstraint, passage: str) -> None:
         self._constraint = constraint
         self._passage = _escaped(passage)
@@ -55,7 +57,6 @@ class Reading:
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = constraint.matcher
         self.looks_beyond = constraint.looks_beyond
-        self.admits = None
 
     @property
     def finished(self) -> bool:
