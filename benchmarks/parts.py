@@ -1,7 +1,8 @@
 """Where our time goes: prompt, forward passes, masks, draws, checks, and slots that were idle.
 
-Clocks are put around what the decoder calls, from outside: the engine has none. They cost a
-thousandth, and so this run is not the one whose rate is compared. Knows the engine's interfaces.
+Clocks are put around what the decoder calls, from outside and a few times a pass, not for each
+row: the engine has none. This run is not the one whose rate is compared. A part's time has in it
+what its threads wait for cores and for the interpreter's lock. Knows the engine's interfaces.
 Run by `compare.py` in a fresh process, with the assignment on stdin.
 """
 
@@ -14,7 +15,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from works import WORKS, Work
 
 from synthgen_local import LocalModel
-from synthgen_local.engine import decoder
+from synthgen_local.engine import decoder, parallel
 from synthgen_local.engine.constraint import Constraint, Masks
 from synthgen_local.engine.model import Logits, Step
 
@@ -32,7 +32,10 @@ PARTS = ("prompt", "decode", "mask", "draw", "check")
 
 
 class Clock:
-    """Seconds of each part, over all contexts, and slots in flight at each pass."""
+    """Seconds of each part, over all contexts, and slots in flight at each pass.
+
+    What is done within a part as another counts as that one alone.
+    """
 
     def __init__(self, contexts: int) -> None:
         self.contexts = contexts
@@ -41,6 +44,7 @@ class Clock:
         self.busy = 0.0  # slots times seconds
         self.slots = 0.0
         self._adding = threading.Lock()
+        self._within: dict[int, float] = defaultdict(float)  # seconds already counted, by thread
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
@@ -48,14 +52,19 @@ class Clock:
 
         Example: `with clock.measuring("draw"): ...`
         """
+        thread = threading.get_ident()
+        before = self._within[thread]
         start = time.perf_counter()
         yield
-        self.add(part, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        with self._adding:
+            self.seconds[part] += seconds - (self._within[thread] - before)
+        self._within[thread] = before + seconds
 
     def add(self, part: str, seconds: float) -> None:
-        """Count seconds.
+        """Count seconds that are no part of another.
 
-        Example: `clock.add("draw", 0.001)`
+        Example: `clock.add("prompt", 0.1)`
         """
         with self._adding:
             self.seconds[part] += seconds
@@ -73,15 +82,16 @@ class Clock:
 
 
 class TimedContext:
-    """A context whose passes are counted; the rest is its own."""
+    """A context whose passes and draws are counted; the rest is its own."""
 
     def __init__(self, context: Any, clock: Clock) -> None:
         self._context = context
         self._clock = clock
+        self.size = context.size
+        self.draw = _timed(context.draw, "draw", clock)
 
     def __getattr__(self, name: str) -> Any:
-        part = getattr(self._context, name)
-        return _timed(part, "draw", self._clock) if name == "draw" else part
+        return getattr(self._context, name)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """The prompt, which all cores read before the first context is opened."""
@@ -99,18 +109,6 @@ class TimedContext:
         return logits
 
 
-class TimedConstraint:
-    """A constraint that counts what it takes to steer and to go on; the rest is its own."""
-
-    def __init__(self, constraint: Any, clock: Clock) -> None:
-        self._constraint = constraint
-        self._clock = clock
-
-    def __getattr__(self, name: str) -> Any:
-        part = getattr(self._constraint, name)
-        return _timed(part, "mask", self._clock) if name in ("steer", "take") else part
-
-
 class TimedMasks(Masks):
     """Masks that are counted."""
 
@@ -120,6 +118,16 @@ class TimedMasks(Masks):
         """What may come next."""
         with self.clock.measuring("mask"):
             return super().of(constraints)
+
+
+class TimedDecoder(decoder.Decoder):
+    """A decoder that counts what rows do with their logits beside the draw: steer, and go on."""
+
+    clock: Clock
+
+    def _draw(self, *args: Any) -> None:
+        with self.clock.measuring("mask"):
+            super()._draw(*args)
 
 
 def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..., Any]:
@@ -140,21 +148,18 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     watching = cast("Any", model)
 
     def timed_decode(job: decoder.Job, rows: int, check: Any, **options: Any) -> Any:
-        def start(row: int) -> decoder.Start:
-            begun = job.start(row)
-            constraint: Any = TimedConstraint(begun.constraint, clock)
-            return replace(begun, constraint=constraint)
-
-        return decode(replace(job, start=start), rows, _timed(check, "check", clock), **options)
+        return decode(job, rows, _timed(check, "check", clock), **options)
 
     watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
     watching.decode = timed_decode
-    TimedMasks.clock = clock
+    TimedMasks.clock = TimedDecoder.clock = clock
     cast("Any", decoder).Masks = TimedMasks
+    cast("Any", parallel).Decoder = TimedDecoder
     try:
         yield
     finally:
         cast("Any", decoder).Masks = Masks
+        cast("Any", parallel).Decoder = decoder.Decoder
         del watching.engine.open_context, watching.decode
 
 

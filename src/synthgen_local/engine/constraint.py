@@ -110,10 +110,10 @@ class Masks:
         ]
         if matchers:
             lln.fill_next_token_bitmask_par(self._executor, matchers, found)
+        unasked = [row for row, constraint in enumerate(constraints) if constraint is None]
+        found[unasked] = self._everything
         for constraint, mask in zip(constraints, found, strict=True):
-            if constraint is None:
-                mask[:] = self._everything
-            else:
+            if constraint is not None:
                 constraint.narrow(mask)
         return found
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..errors import DecodingError
 from .constraint import Constraint, Grammar, Masks
-from .mask import Mask, has_most
+from .mask import Mask, have_most
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
 from .sampling import Draw, row_stream
@@ -201,8 +201,11 @@ class _Row:
         """Whether logits are wanted of tokens that may not come next."""
         return self.weighed or self.guesses or self.constraint.looks_beyond
 
-    def take(self, drawn: Draw, mask: Mask) -> bool:
-        """Accept a token and what is then forced, unless it is a guess that may not come next."""
+    def take(self, drawn: Draw, most: bool) -> bool:
+        """Accept a token and what is then forced, unless it is a guess that may not come next.
+
+        `most` says whether it was drawn from most of all tokens.
+        """
         guessed, self.guesses = self.guesses, False
         admits = self.constraint.admits
         if guessed and admits and not admits(drawn.token):
@@ -212,7 +215,7 @@ class _Row:
         self.drawn += 1
         self.log_weight += drawn.log_allowed or 0.0
         if self.constraint.admits and not self.weighed:
-            self.guesses = guessed or has_most(mask)
+            self.guesses = most
         return True
 
 
@@ -358,8 +361,8 @@ class Decoder:
         )
         refused = [
             (row, found)
-            for row, found, mask, drawn in zip(rows, logits, masks, draws, strict=True)
-            if not row.take(drawn, mask)
+            for row, found, most, drawn in zip(rows, logits, have_most(masks), draws, strict=True)
+            if not row.take(drawn, most)
         ]
         if refused:
             again, found = zip(*refused, strict=True)

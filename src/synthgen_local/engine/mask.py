@@ -44,12 +44,14 @@ def size(mask: Mask) -> int:
     return int(np.bitwise_count(mask.view(np.uint32)).sum())
 
 
-def has_most(mask: Mask) -> bool:
-    """Return whether more than half of all tokens are in a mask.
+def have_most(masks: NDArray[np.int32]) -> list[bool]:
+    """Return for each of some masks whether more than half of all tokens are in it.
 
-    Example: `not has_most(np.array([5], dtype=np.int32))`
+    Example: `have_most(np.array([[5], [-1]], dtype=np.int32)) == [False, True]`
     """
-    return size(mask) > 16 * len(mask)
+    sizes = np.bitwise_count(masks.view(np.uint32)).sum(axis=1, dtype=np.int64)
+    most: list[bool] = (sizes > 16 * masks.shape[1]).tolist()
+    return most
 
 
 def write(mask: Mask, flags: NDArray[np.bool_]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from llguidance import LLTokenizer
@@ -27,8 +27,7 @@ MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+
 """Sets of tokens that a mask takes as a whole: what stands inside a string, by length."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Tokens that slots of equal history take together in the next forward pass.
 
     After them the logits of all tokens are asked for, or of those in `mask` alone.
