@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -527,7 +526,7 @@ def test_no_other_logits_are_computed_than_are_asked_for(
                     steps.append(Step([slot], text[slot % 9 :], None if slot % 5 == 1 else mask))
                 found = []
                 together = Step([asking, asking + 1], text[:2])
-                for each in (steps, [replace(step, mask=None) for step in steps], steps):
+                for each in (steps, [step._replace(mask=None) for step in steps], steps):
                     context.prefill(text[:3])
                     for slot in range(asking + 2):
                         context.fork(slot)

@@ -16,7 +16,7 @@
 enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
 
 static bool prepare(scratch *s, const attention *a, int heads, int own, room *from) {
-  const size_t most = up(CHUNK * a->group, LANES), lines = heads * most, cells = up(a->cells, BLOCK);
+  const size_t most = up(a->chunk * a->group, LANES), lines = heads * most, cells = up(a->cells, BLOCK);
   s->stride = up(own, LANES) + LANES; /* no power of two, which would be one place in a cache for all lines */
   const size_t floats = 2 * lines * a->size + lines * s->stride + 2 * lines + a->size * most + cells * most +
                         CELLS * a->size + BLOCK * SPAN;
@@ -36,19 +36,24 @@ static bool prepare(scratch *s, const attention *a, int heads, int own, room *fr
   return true;
 }
 
-static int chunks_of(const attention *a) { return (int)up(a->queries->ne[1], CHUNK) / CHUNK; }
+/* Common cells are read once for each chunk, and own ones the better the fewer they are at once. */
+static int chunk_of(const attention *a) {
+  return a->keys->type == GGML_TYPE_BF16 && CHUNK * a->group <= LINES ? CHUNK : CHUNK / 2;
+}
+
+static int chunks_of(const attention *a) { return (int)up(a->queries->ne[1], a->chunk) / a->chunk; }
 
 static size_t size_of_sight(const attention *a) {
-  return up(sizeof(sight) + sizeof(int) * (1 + CHUNK) * (size_t)a->cells + a->cells * sizeof(uint16_t), 64);
+  return up(sizeof(sight) + sizeof(int) * (1 + a->chunk) * (size_t)a->cells + a->cells * sizeof(uint16_t), 64);
 }
 
 /* Tell the cells that all queries of a chunk see from those that some of them see. Most cells are
  * another row's: four of them are passed by in a step, so cells are a multiple of four. */
 static void look(const attention *a, int chunk, sight *to) {
   const uint64_t hidden = HIDDEN * 0x0001000100010001ull;
-  const int first = chunk * CHUNK, left = (int)a->queries->ne[1] - first;
-  uint16_t *everybody = (uint16_t *)(to->cells + (1 + CHUNK) * (size_t)a->cells);
-  to->count = left < CHUNK ? left : CHUNK;
+  const int first = chunk * a->chunk, left = (int)a->queries->ne[1] - first;
+  uint16_t *everybody = (uint16_t *)(to->cells + (1 + a->chunk) * (size_t)a->cells);
+  to->count = left < a->chunk ? left : a->chunk;
   memset(everybody, 0xFF, a->cells * sizeof *everybody);
   for (int i = 0; i < to->count; i++) {
     const half *mask = mask_of(a, first + i);
@@ -82,7 +87,7 @@ static void look(const attention *a, int chunk, sight *to) {
 /* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
 static const visibility *sights(const attention *a, workspace *at) {
   for (visibility *v = at->seen; v < at->seen + MASKS; v++)
-    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells) return v;
+    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells && v->chunk == a->chunk) return v;
   visibility *to = &at->seen[at->next_seen];
   at->next_seen = (at->next_seen + 1) % MASKS;
   const size_t each = size_of_sight(a);
@@ -91,6 +96,7 @@ static const visibility *sights(const attention *a, workspace *at) {
   to->mask = a->mask;
   to->queries = a->queries->ne[1];
   to->cells = a->cells;
+  to->chunk = a->chunk;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
@@ -118,7 +124,7 @@ void lay_across(const scratch *s, int head, int rows) {
  * line. What follows a line's last cell weighs nothing, up to a whole vector. */
 void lean(const attention *a, const scratch *s) {
   for (int i = 0; i < s->sees->count; i++) {
-    const half *mask = mask_of(a, s->chunk * CHUNK + i);
+    const half *mask = mask_of(a, s->chunk * a->chunk + i);
     const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
     for (int head = s->head; head < s->head + s->heads; head++)
       for (int line = i * a->group; line < (i + 1) * a->group; line++) {
@@ -145,12 +151,13 @@ bool takes_attention(const struct ggml_tensor *node) {
 }
 
 bool attend(struct ggml_tensor *node, workspace *at) {
-  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0};
+  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0, 0};
   scratch scratches[MOST_THREADS];
   const int threads = at->threads;
   a.size = (int)a.queries->ne[0];
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
+  a.chunk = chunk_of(&a);
   memcpy(&a.scale, node->op_params, sizeof a.scale);
   const visibility *seen = sights(&a, at);
   if (!seen) return false;

@@ -17,7 +17,8 @@ enum {
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
   HEADS = 4,            /* heads that read the same keys and are computed together */
-  CHUNK = 16,           /* queries whose common cells are found together */
+  CHUNK = 32,           /* queries whose common cells are found together, at most */
+  LINES = 96,           /* of one head in a chunk, where scores are to stay in the first cache */
   CELLS = 8,            /* cells in a tile of the product with common keys */
   NEAR = 16,            /* own cells of a query that stay in the first cache for all heads */
   SOON = 2,             /* stretches of them from one that is computed to one that is asked for */
@@ -29,7 +30,7 @@ typedef uint16_t half; /* or bfloat16 */
 typedef struct {
   struct ggml_tensor *out;
   const struct ggml_tensor *queries, *keys, *values, *mask;
-  int size, group, cells; /* of a head; heads that share keys; of the cache */
+  int size, group, cells, chunk; /* of a head; heads that share keys; of the cache; queries of a chunk */
   float scale;
 } attention;
 
@@ -77,13 +78,13 @@ INLINE size_t at_line(const scratch *s, int head, int line) { return (size_t)(he
 
 /* Where a line's query is, and where what comes of it goes. */
 INLINE const float *query_at(const attention *a, const scratch *s, int head, int line) {
-  return (const float *)((const char *)a->queries->data + (s->chunk * CHUNK + line / a->group) * a->queries->nb[1] +
+  return (const float *)((const char *)a->queries->data + (s->chunk * a->chunk + line / a->group) * a->queries->nb[1] +
                          (head * a->group + line % a->group) * a->queries->nb[2]);
 }
 
 INLINE float *out_at(const attention *a, const scratch *s, int head, int line) {
   return (float *)((char *)a->out->data + (head * a->group + line % a->group) * a->out->nb[1] +
-                   (s->chunk * CHUNK + line / a->group) * a->out->nb[2]);
+                   (s->chunk * a->chunk + line / a->group) * a->out->nb[2]);
 }
 
 /* What a line's sums are to be divided by: a query may see nothing. */

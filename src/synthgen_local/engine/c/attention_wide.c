@@ -29,9 +29,10 @@ INLINE void pair_neighbours(vector x, int32_t *to) {
 
 /* Pairs of values of two vectors. */
 INLINE void pair_vectors(vector first, vector second, int32_t *to) {
-  const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
-  const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
-  _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  const __m512i turns = _mm512_add_epi32(_mm512_set1_epi32(16 << 16), _mm512_mullo_epi32(
+      _mm512_set1_epi32(0x10001), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(turns, both));
 }
 
 /* Pairs of values of two cells, of PAIRS dimensions: first of each eight the first four, then the last four.

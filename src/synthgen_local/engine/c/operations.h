@@ -56,6 +56,7 @@ typedef struct {
 typedef struct {
   const struct ggml_tensor *mask;
   int64_t queries, cells;
+  int chunk;   /* queries that are looked at together */
   room chunks; /* see attention.c */
   int own;     /* cells that one query sees beside common ones, at most */
 } visibility;
