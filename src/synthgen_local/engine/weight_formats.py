@@ -44,7 +44,10 @@ LEAST_GAIN = 1.1
 """What is not this much faster than the file as shipped is not worth its place on the disk."""
 
 NOISE = 0.05
-"""Speeds that differ by less are the same."""
+"""Formats whose speeds differ by less are as fast as each other."""
+
+CLOSE = 0.02
+"""The same of batches in one format, which are measured one right after the other."""
 
 USUAL = Batch()
 BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
@@ -188,7 +191,7 @@ def choose(measured: Sequence[Measured]) -> Measured | None:
 
 
 def fastest(speeds: Sequence[Speed]) -> Batch:
-    """Return the batch to use: of those that are as fast as the best, up to noise, the narrowest.
+    """Return the batch to use: of those that are as fast as the best, or `CLOSE`, the narrowest.
 
     It leaves the fewest slots idle at the end of a run, and its first row comes soonest. Without
     speeds it is the usual one.
@@ -196,7 +199,7 @@ def fastest(speeds: Sequence[Speed]) -> Batch:
     Example: `fastest([Speed(Batch(64), 1020.0), Speed(USUAL, 1000.0)]) == USUAL`
     """
     best = max((speed.tokens for speed in speeds), default=0)
-    near = [speed.batch for speed in speeds if speed.tokens >= best * (1 - NOISE)]
+    near = [speed.batch for speed in speeds if speed.tokens >= best * (1 - CLOSE)]
     return min(near, key=lambda batch: batch.rows, default=USUAL)
 
 
