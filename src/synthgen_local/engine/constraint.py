@@ -111,7 +111,7 @@ class Masks:
         if matchers:
             lln.fill_next_token_bitmask_par(self._executor, matchers, found)
         unasked = [row for row, constraint in enumerate(constraints) if constraint is None]
-        found[unasked] = self._everything
+        found[unasked] = self._everything  # at once: numpy frees the interpreter's lock each time
         for constraint, mask in zip(constraints, found, strict=True):
             if constraint is not None:
                 constraint.narrow(mask)
