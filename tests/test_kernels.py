@@ -277,7 +277,7 @@ def loaded(weights: Path, library: str) -> Iterator[None]:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    queries=st.integers(1, 40),
+    queries=st.integers(1, 70),
     shared=st.integers(0, 90),
     own=st.integers(1, 12),
     groups=st.tuples(st.integers(1, 3), st.integers(1, 6)),
@@ -326,7 +326,7 @@ def widened(array: NDArray[np.uint16]) -> NDArray[np.float32]:
 )
 @given(
     seed=st.integers(0, 2**32 - 1),
-    queries=st.integers(1, 40),
+    queries=st.integers(1, 70),
     shared=st.sampled_from([0, 1, 7, 63, 64, 65, 150]),
     own=st.integers(1, 40),
     groups=st.tuples(st.integers(1, 3), st.integers(1, 8)),
