@@ -7,7 +7,7 @@ from assignment import Assignment, Figures, Missing
 from ceiling import prefill_rate
 from llama_server import serve
 from ours import prepare, prompts
-from parts import PARTS, parts
+from parts import PARTS, Clock, parts
 from table import Round, Section, table
 from works import BILLING, LETTERS, TEXTS, WORKS, RowWork
 
@@ -58,6 +58,16 @@ def test_the_parts_of_our_time_make_all_of_it(random_model: LocalModel) -> None:
     assert all(shares[part] >= 0 for part in PARTS)
     assert shares["decode"] > 0
     assert 0 <= idle < 1
+
+
+def test_a_part_within_another_counts_as_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw is no part of what its rows do beside it."""
+    clock, seconds = Clock(1), iter([0.0, 1.0, 3.0, 10.0])
+    monkeypatch.setattr("parts.time.perf_counter", lambda: next(seconds))
+    with clock.measuring("mask"), clock.measuring("draw"):
+        pass
+    monkeypatch.undo()
+    assert clock.seconds == {"draw": 2.0, "mask": 8.0}
 
 
 def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalModel) -> None:
