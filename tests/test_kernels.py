@@ -250,7 +250,7 @@ def mask_of_rows(
     mask[:, places[:shared]] = 0
     for query in range(queries):
         mask[query, places[shared + own * query : shared + own * (query + 1)]] = 0
-    mask[0, places[-1]] = stream.choice([0, -1.5])  # a mask may also lean
+    mask[stream.integers(queries), places[-1]] = stream.choice([0, -1.5])  # a mask may also lean
     if queries > 1:
         mask[1, places[shared : shared + own]] = 0  # two rows may share more
     return mask
