@@ -42,7 +42,7 @@ def main() -> None:
         make = ours.prepare(model, WORKS[options.work])
         make(64, 1)
         for contexts, rows in itertools.product(options.contexts, options.rows):
-            found = _measure(model, make, contexts, rows, options)
+            found = measure(model, make, contexts, rows, options)
             print(f"{contexts} contexts of {rows}: {found}", flush=True)
 
 
@@ -52,9 +52,13 @@ def _lay_out(model: LocalModel, contexts: int, rows: int) -> None:
     cast("Any", model).layout = lambda _rows, _batch=None: layout
 
 
-def _measure(
+def measure(
     model: LocalModel, make: ours.Make, contexts: int, rows: int, options: argparse.Namespace
 ) -> str:
+    """Make `options.each` rows a slot; say how fast, and with `options.parts` where the time goes.
+
+    Example: `measure(model, make, 8, 32, options)`
+    """
     _lay_out(model, contexts, rows)
     count = contexts * rows * options.each
     start = time.perf_counter()

@@ -27,6 +27,7 @@ from synthgen_local import LocalModel
 from synthgen_local.engine import decoder, parallel
 from synthgen_local.engine.constraint import Constraint, Masks
 from synthgen_local.engine.model import Logits, Step
+from synthgen_local.engine.sampling import Draw, DrawInputs
 
 PARTS = ("prompt", "decode", "mask", "draw", "check")
 
@@ -88,7 +89,6 @@ class TimedContext:
         self._context = context
         self._clock = clock
         self.size = context.size
-        self.draw = _timed(context.draw, "draw", clock)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -104,9 +104,35 @@ class TimedContext:
         """One forward pass."""
         start = time.perf_counter()
         logits: Logits = self._context.decode(steps)
-        rows = sum(len(step.slots) for step in steps)
-        self._clock.add_pass(time.perf_counter() - start, rows, self._context.size.slots)
+        self._add_pass(steps, time.perf_counter() - start)
         return logits
+
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """Draws that are no part of a pass."""
+        with self._clock.measuring("draw"):
+            draws: list[Draw] = self._context.draw(logits, inputs)
+        return draws
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """A forward pass, and draws that tell themselves how long they took."""
+        start, before = time.perf_counter(), self._drawn
+        found: tuple[list[Logits], list[Draw]]
+        found = self._context.decode_and_draw(steps, outputs, inputs)
+        drawing = self._drawn - before
+        self._clock.add("draw", drawing)
+        self._add_pass(steps, time.perf_counter() - start - drawing)
+        return found
+
+    @property
+    def _drawn(self) -> float:
+        """Seconds within passes until now; the random model's draws count as passes."""
+        return getattr(self._context, "seconds_drawing", 0.0)
+
+    def _add_pass(self, steps: Sequence[Step], seconds: float) -> None:
+        rows = sum(len(step.slots) for step in steps)
+        self._clock.add_pass(seconds, rows, self._context.size.slots)
 
 
 class TimedMasks(Masks):
@@ -128,6 +154,14 @@ class TimedDecoder(decoder.Decoder):
     def _draw(self, *args: Any) -> None:
         with self.clock.measuring("mask"):
             super()._draw(*args)
+
+    def _inputs(self, *args: Any) -> DrawInputs:
+        with self.clock.measuring("mask"):
+            return super()._inputs(*args)
+
+    def _take(self, *args: Any) -> None:
+        with self.clock.measuring("mask"):
+            super()._take(*args)
 
 
 def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..., Any]:
@@ -160,7 +194,8 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     finally:
         cast("Any", decoder).Masks = Masks
         cast("Any", parallel).Decoder = decoder.Decoder
-        del watching.engine.open_context, watching.decode
+        watching.engine.open_context = opened
+        del watching.decode
 
 
 def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, float]:

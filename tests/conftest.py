@@ -20,6 +20,7 @@ import pytest
 from hypothesis import settings
 
 from synthgen_local import LocalModel
+from synthgen_local.engine.kernels import compile_kernels
 from synthgen_local.models.sources import cache_folder, find
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,14 @@ def random_model() -> Iterator[LocalModel]:
     """Random logits: whatever holds for them holds for any model."""
     with LocalModel.load("random", threads=2) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Our kernels, compiled for this machine."""
+    compiled = compile_kernels(tmp_path_factory.mktemp("compiled"))
+    assert compiled is not None
+    return compiled
 
 
 @pytest.fixture

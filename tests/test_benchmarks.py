@@ -8,6 +8,7 @@ from ceiling import prefill_rate
 from llama_server import serve
 from ours import prepare, prompts
 from parts import PARTS, Clock, parts
+from replay import playing, recorded
 from table import Round, Section, table
 from works import BILLING, LETTERS, TEXTS, WORKS, RowWork
 
@@ -76,6 +77,21 @@ def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalMod
     parts(random_model, BILLING, 4, seed=0)
     assert prepare(random_model, BILLING)(4, 0) == before
     assert "decode" not in vars(random_model)
+
+
+def test_a_run_that_is_played_back_makes_the_same_rows(model: LocalModel) -> None:
+    """In fresh contexts, and with the clocks on; then passes are real again."""
+    make, opened = prepare(model, BILLING), model.engine.open_context
+    recording = recorded(model, make, 12, seed=0)
+    rows = make(12, 0)
+    with playing(model, recording, seconds=0.0):
+        assert make(12, 0) == rows
+        shares = parts(model, BILLING, 12, seed=0)
+        assert make(12, 0) == rows
+        with pytest.raises(KeyError):
+            make(12, 1)
+    assert 0 < shares["draw"] < 1
+    assert model.engine.open_context == opened
 
 
 def test_the_ceiling_is_a_rate(random_model: LocalModel) -> None:

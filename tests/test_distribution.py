@@ -16,7 +16,7 @@ from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, weigh_all, weigh_none
 from synthgen_local.engine.model import ContextSize, Logits, Step
 from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.engine.sampling import draw_rows
+from synthgen_local.engine.sampling import Draw, DrawInputs, draw_rows
 from synthgen_local.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
@@ -33,7 +33,17 @@ class KnownContext:
         self.size = size
         self._vocabulary = vocabulary
 
-    draw = staticmethod(draw_rows)
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """Numpy's draws."""
+        return draw_rows(logits, inputs)
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """One after the other."""
+        every = self.decode(steps)
+        logits = [every[output] for output in outputs]
+        return logits, self.draw(logits, inputs)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """What follows the prompt's last character."""

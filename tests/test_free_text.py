@@ -74,6 +74,4 @@ def test_what_is_allowed() -> None:
 
 def test_the_logits_are_the_models_own() -> None:
     """Nothing is steered."""
-    logits = np.arange(TOKENIZER.vocab_size, dtype=np.float32)
-
-    assert (FreeText(PIECES, 9).steer(logits) == logits).all()
+    assert FreeText(PIECES, 9).steer is None

@@ -5,37 +5,25 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import llama_cpp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from masks import mask_of
 from numpy.typing import NDArray
 
 from synthgen_local import DecodingError, LocalModel
 from synthgen_local.engine import kernels
 from synthgen_local.engine.kernels import Kernels, compile_kernels
 from synthgen_local.engine.llama import LlamaModel, held_formats
-from synthgen_local.engine.mask import Mask
-from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.sampling import Draw, compiled_draw, draw, draw_rows
+from synthgen_local.engine.model import ContextSize, Step
 from synthgen_local.engine.weight_formats import divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
 KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one bfloat16
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled for this machine."""
-    compiled = compile_kernels(tmp_path_factory.mktemp("compiled"))
-    assert compiled is not None
-    return compiled
 
 
 @pytest.fixture
@@ -418,130 +406,6 @@ def test_a_query_that_sees_nothing_gives_nothing(
 # ---- the draw against numpy's -------------------------------------------------------------------
 
 
-class DrawOne(Protocol):
-    """A draw of one row."""
-
-    def __call__(
-        self,
-        logits: Logits,
-        mask: Mask,
-        *,
-        temperature: float,
-        uniform: float,
-        weighed: bool = True,
-    ) -> Draw:
-        """Draw it."""
-        ...
-
-
-@pytest.fixture(scope="session")
-def ours(library: str) -> DrawOne:
-    """The compiled draw, of one row."""
-    rows = compiled_draw(library)
-
-    def one(
-        logits: Logits, mask: Mask, *, temperature: float, uniform: float, weighed: bool = True
-    ) -> Draw:
-        asked: Any = {"temperature": temperature, "uniforms": [uniform], "weighed": [weighed]}
-        return rows([logits], mask[None], **asked)[0]
-
-    return one
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    blocks=st.integers(1, 80),
-    part=st.sampled_from([0.01, 0.5, 1.0]),
-    spread=st.sampled_from([0.1, 3.0, 40.0]),
-    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
-    uniform=st.floats(0, 1, exclude_max=True),
-    weighed=st.booleans(),
-)
-def test_a_draw_is_numpys(
-    ours: DrawOne,
-    seed: int,
-    blocks: int,
-    part: float,
-    spread: float,
-    temperature: float,
-    uniform: float,
-    weighed: bool,
-) -> None:
-    """The same token and mass, up to rounding: the token's neighbours may differ by that.
-
-    A draw that is not weighed reads none of the logits that the mask leaves out.
-    """
-    stream = np.random.default_rng(seed)
-    logits = stream.normal(0, spread, blocks * 16).astype(np.float32)
-    allowed = stream.random(len(logits)) < part
-    allowed[stream.integers(len(logits))] = True
-    mask = mask_of(allowed)
-    read = logits if weighed else np.where(allowed, logits, np.float32(np.nan))
-    mine = ours(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
-    numpys = draw(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
-    scaled = logits.astype(np.float64) / (temperature or 1)
-    weights = np.exp(scaled - scaled.max())
-    exact = np.log(weights[allowed].sum() / weights.sum())
-    if weighed:
-        assert mine.log_allowed == pytest.approx(exact, abs=1e-4)
-    else:
-        assert mine.log_allowed is None
-    assert allowed[mine.token]
-    if mine.token != numpys.token:
-        first, last = (
-            draw(read, mask, temperature=temperature, uniform=each, weighed=weighed).token
-            for each in (max(0.0, uniform - 1e-6), min(uniform + 1e-6, np.nextafter(1, 0)))
-        )
-        assert first <= mine.token <= last
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("place", [0, 17, 63])
-@pytest.mark.parametrize("weighed", [True, False])
-def test_logits_that_are_no_numbers_are_refused(
-    ours: DrawOne, bad: float, place: int, weighed: bool
-) -> None:
-    """By whichever draw, wherever they are."""
-    logits = np.zeros(64, np.float32)
-    logits[place] = bad
-    with pytest.raises(DecodingError, match="not finite"):
-        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5, weighed=weighed)
-
-
-@pytest.mark.parametrize("vocabulary", [48, 50])
-def test_what_the_model_finds_impossible_is_weighed_among_itself(
-    ours: DrawOne, vocabulary: int
-) -> None:
-    """Tokens below the reach of floats, and a vocabulary that does not fill vectors."""
-    logits = np.full(vocabulary, -400, np.float32)
-    logits[0], logits[7] = 0, -300
-    allowed = np.ones(vocabulary)
-    allowed[0] = 0
-    found = ours(logits, mask_of(allowed), temperature=1.0, uniform=0.5)
-    assert found.token == 7
-    assert found.log_allowed == pytest.approx(-300)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("weighed", [True, False])
-def test_where_nothing_is_possible(ours: DrawOne, temperature: float, weighed: bool) -> None:
-    """It is an error, and no token that is not allowed."""
-    logits = np.full(64, -np.inf, np.float32)
-    logits[0] = 0
-    allowed = np.ones(64)
-    allowed[0] = 0
-    with pytest.raises(DecodingError, match="impossible"):
-        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5, weighed=weighed)
-
-
-def test_a_library_that_does_not_load(tmp_path: Path) -> None:
-    """The error names the file that is to be deleted."""
-    (tmp_path / "cut.so").write_bytes(b"cut")
-    with pytest.raises(DecodingError, match=r"cut\.so cannot be loaded"):
-        compiled_draw(str(tmp_path / "cut.so"))
-
-
 def test_options_make_another_library(library: str, other_compiler: pytest.MonkeyPatch) -> None:
     """A compiler's arguments may be what a wrong one needs."""
     other_compiler.setenv("CC", "cc -fno-tree-vectorize")
@@ -556,50 +420,3 @@ def test_a_library_that_others_may_write_is_compiled_anew(tmp_path: Path) -> Non
     compiled.chmod(0o777)
     compile_kernels(tmp_path / "compiled")
     assert compiled.read_bytes() == whole
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 20), threads=st.integers(1, 4))
-def test_rows_are_drawn_as_each_alone(library: str, seed: int, rows: int, threads: int) -> None:
-    """To the bit, whoever their neighbours and however many threads; what is left to numpy, too."""
-    stream = np.random.default_rng(seed)
-    logits = stream.normal(0, 3, (rows, 512)).astype(np.float32)
-    logits[stream.integers(rows), 1:] = -400
-    masks = np.array([mask_of(stream.random(512) < 0.5) for _ in range(rows)])
-    masks[:, 0] = masks[:, 0] & ~1 | 2
-    uniforms = stream.random(rows).tolist()
-    weighed = (stream.random(rows) < 0.5).tolist()
-    drawn = partial(compiled_draw(library), temperature=0.7)
-    together = drawn(logits, masks, uniforms=uniforms, weighed=weighed, threads=threads)
-    alone = [
-        drawn(
-            [logits[n]], masks[n : n + 1], uniforms=uniforms[n : n + 1], weighed=weighed[n : n + 1]
-        )
-        for n in range(rows)
-    ]
-    assert [together] == [[draw for [draw] in alone]]
-    numpys = draw_rows(logits, masks, temperature=0.7, uniforms=uniforms, weighed=weighed)
-    assert [draw.log_allowed for draw in together] == [
-        None if draw.log_allowed is None else pytest.approx(draw.log_allowed, abs=1e-4)
-        for draw in numpys
-    ]
-
-
-@pytest.mark.parametrize("size", [64, 50])
-@pytest.mark.parametrize("weighed", [True, False])
-def test_an_empty_mask_is_an_error(ours: DrawOne, size: int, weighed: bool) -> None:
-    """A grammar that allows nothing is to blame, not the weights."""
-    nothing = np.zeros(size, np.float32), mask_of(np.zeros(size))
-    with pytest.raises(DecodingError, match="no token is allowed"):
-        ours(*nothing, temperature=1.0, uniform=0.5, weighed=weighed)
-
-
-def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawOne) -> None:
-    """It is never drawn."""
-    logits = np.zeros(64, np.float32)
-    logits[::2] = -np.inf
-    found = {
-        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=u / 200).token
-        for u in range(200)
-    }
-    assert found == set(range(1, 64, 2))

@@ -18,15 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_kernels import (
-    Parameters,
-    attended,
-    defined,
-    library,  # noqa: F401 a fixture
-    mask_of_rows,
-    rounded,
-    widened,
-)
+from test_kernels import Parameters, attended, defined, mask_of_rows, rounded, widened
 
 from synthgen_local import DecodingError, LocalModel, ModelError, local_model, tuning
 from synthgen_local.engine import llama, weight_formats
@@ -139,7 +131,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def able(weights: Path, library: str) -> list[str]:  # noqa: F811
+def able(weights: Path, library: str) -> list[str]:
     """Formats that this machine can hold; our kernels are loaded."""
     with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))):
         return held_formats(Kernels(compiled=library))
@@ -175,7 +167,7 @@ def bench(capable: None) -> Iterator[Bench]:
 @pytest.mark.parametrize("held", OFFERS)
 def test_where_the_processor_cannot_they_are_refused(
     weights: Path,
-    library: str,  # noqa: F811
+    library: str,
     able: list[str],
     held: str,
 ) -> None:
@@ -437,7 +429,7 @@ def test_what_is_no_number_stays_none_beside_such_products(held: str) -> None:
 
 
 @pytest.mark.model
-def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  # noqa: F811
+def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:
     """Its predictions stay within the bound of all formats, beside one that is held otherwise."""
     found = []
     ways = (Kernels(), Kernels(compiled=library, weights=held), Kernels(compiled=library))
@@ -457,7 +449,7 @@ def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:  
 @pytest.mark.model
 def test_a_cache_is_of_the_weights_kind(
     weights: Path,
-    library: str,  # noqa: F811
+    library: str,
     held: str,
 ) -> None:
     """Beside bf16 it is in bfloat16, else in 16 bits, and takes no prefix of the other kind."""
@@ -478,7 +470,7 @@ def test_a_cache_is_of_the_weights_kind(
 @pytest.mark.parametrize(("key", "value"), [("key_length", "40"), ("softcapping", "30.0")])
 def test_a_cache_whose_attention_is_llama_cpps_is_as_it_likes_it(
     weights: Path,
-    library: str,  # noqa: F811
+    library: str,
     held: str,
     monkeypatch: pytest.MonkeyPatch,
     key: str,
@@ -505,7 +497,7 @@ def test_a_cache_whose_attention_is_llama_cpps_is_as_it_likes_it(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_other_logits_are_computed_than_are_asked_for(
     weights: Path,
-    library: str,  # noqa: F811
+    library: str,
     held: str,
     threads: int,
 ) -> None:

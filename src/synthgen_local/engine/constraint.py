@@ -62,8 +62,12 @@ class Constraint(Protocol):
         """
         ...
 
-    def steer(self, logits: Logits) -> Logits:
-        """The logits to draw from, shape (vocabulary,): these, or a changed copy."""
+    @property
+    def steer(self) -> Callable[[Logits], Logits] | None:
+        """Says which logits to draw from, shape (vocabulary,): the model's, or a changed copy.
+
+        None if they are always the model's: then draws need not wait for it.
+        """
         ...
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
@@ -176,6 +180,7 @@ class GrammarConstraint:
     """A row of a grammar."""
 
     looks_beyond = False
+    steer = None
 
     def __init__(self, grammar: Grammar, matcher: LLMatcher, idle: deque[LLMatcher]) -> None:
         self._tokenizer = grammar.tokenizer
@@ -210,10 +215,6 @@ class GrammarConstraint:
             raise DecodingError(
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
             )
-
-    def steer(self, logits: Logits) -> Logits:
-        """The model's own logits."""
-        return logits
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Accept a token and what the grammar forces after it."""

@@ -27,7 +27,7 @@ from .constraint import Constraint, Grammar, Masks
 from .mask import Mask, have_most
 from .model import Context, ContextSize, Logits, Model, Step
 from .nulls import NullRates
-from .sampling import Draw, row_stream
+from .sampling import Draw, DrawInputs, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
 _SAMPLE = 16
@@ -331,7 +331,18 @@ class Decoder:
         masks = self._masks.of([None if row.guesses else row.constraint for row in drawing])
         firsts = accumulate(map(len, groups), initial=0)
         steps = [_step(rows, masks[first]) for rows, first in zip(groups, firsts, strict=False)]
-        logits = self._context.decode(steps)
+        self._account(groups, steps)
+        outputs = [index for index, rows in enumerate(groups) for _ in rows]
+        if any(row.constraint.steer for row in drawing):
+            every = self._context.decode(steps)
+            self._draw(drawing, [every[output] for output in outputs], masks)
+        else:
+            inputs = self._inputs(drawing, masks)
+            logits, draws = self._context.decode_and_draw(steps, outputs, inputs)
+            self._take(drawing, logits, masks, draws)
+
+    def _account(self, groups: list[list[_Row]], steps: list[Step]) -> None:
+        """Rows have read what the steps hold: whose cells it takes, and which are still equal."""
         for rows, step in zip(groups, steps, strict=True):
             self._branches += 1
             self._free_cells -= len(step.tokens)
@@ -339,26 +350,36 @@ class Decoder:
             for row in rows:
                 row.branch = self._branches
                 row.segments.append(segment)
-        found = [logits[index] for index, rows in enumerate(groups) for _ in rows]
-        self._draw(drawing, found, masks)
 
     def _draw(
         self, rows: Sequence[_Row], logits: Sequence[Logits], masks: NDArray[np.int32]
     ) -> None:
-        """Draw a token for each row, take what is then forced, and leave both pending.
+        """Draw a token for each row from its logits, as its constraint steers them."""
+        steered = [
+            steer(found) if (steer := row.constraint.steer) else found
+            for row, found in zip(rows, logits, strict=True)
+        ]
+        draws = self._context.draw(steered, self._inputs(rows, masks))
+        self._take(rows, logits, masks, draws)
+
+    def _inputs(self, rows: Sequence[_Row], masks: NDArray[np.int32]) -> DrawInputs:
+        uniforms = [row.stream.random() for row in rows]
+        return DrawInputs(masks, self._job.temperature, uniforms, [row.weighed for row in rows])
+
+    def _take(
+        self,
+        rows: Sequence[_Row],
+        logits: Sequence[Logits],
+        masks: NDArray[np.int32],
+        draws: Sequence[Draw],
+    ) -> None:
+        """Let each row take what was drawn and what is then forced, and leave both pending.
 
         A guess is drawn from all tokens. If it may come next it stands, else a token that may is
         drawn in its place: so each comes as often as if only those had been there to draw from
         (rejection sampling; von Neumann, 1951). To ask about one token costs less than a mask
         (Beurer-Kellner et al., 2024, arXiv:2403.06988, call this opportunistic masking).
         """
-        draws = self._context.draw(
-            [row.constraint.steer(found) for row, found in zip(rows, logits, strict=True)],
-            masks,
-            temperature=self._job.temperature,
-            uniforms=[row.stream.random() for row in rows],
-            weighed=[row.weighed for row in rows],
-        )
         refused = [
             (row, found)
             for row, found, most, drawn in zip(rows, logits, have_most(masks), draws, strict=True)

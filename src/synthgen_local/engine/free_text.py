@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from .mask import Mask, write
-from .model import Logits
 from .pieces import Pieces
 
 
@@ -22,6 +21,7 @@ class FreeText:
 
     matcher = None
     looks_beyond = False
+    steer = None
     admits = None
 
     def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
@@ -35,10 +35,6 @@ class FreeText:
     def narrow(self, mask: Mask) -> None:
         """Everything but special tokens that are no end."""
         write(mask, self._pieces.speech)
-
-    def steer(self, logits: Logits) -> Logits:
-        """The model's own logits."""
-        return logits
 
     def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Write a token."""

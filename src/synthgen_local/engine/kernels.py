@@ -26,7 +26,7 @@ from ..errors import DecodingError
 _NATIVE = "-march=native" if platform.machine() in {"x86_64", "AMD64"} else "-mcpu=native"
 _OPTIONS = ("-std=gnu11", "-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno")
 _SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
-_HEADERS = ("ggml.h", "ggml-backend.h")
+_HEADERS = ("ggml.h", "ggml-backend.h", "llama.h")
 _SECONDS = 120  # compiling takes one
 _HINT = "Install a C compiler, name it with CC, or set CC= to leave it at that."
 

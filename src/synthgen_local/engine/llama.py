@@ -19,14 +19,15 @@ from __future__ import annotations
 import ctypes
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import llama_cpp
 import numpy as np
@@ -35,10 +36,11 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ..errors import DecodingError, ModelError
+from .compiled_draw import CompiledDraw
 from .kernels import PLAIN, Kernels
 from .mask import Mask
 from .model import MASK_SLICES, ContextSize, Logits, Step
-from .sampling import DrawFunction, compiled_draw, draw_rows
+from .sampling import Draw, DrawInputs, draw_rows
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
@@ -52,6 +54,8 @@ _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
 _F16, _BF16 = 1, 30  # GGML_TYPE_F16, GGML_TYPE_BF16
 _NOTHING, _ATTENTION, _EVERYTHING = range(3)  # what our backend offers: c/operations.h
 _WEIGHTS = {"int8": 3, "bf16": 4}
+
+_Pass: TypeAlias = Callable[[Any, llama_cpp.llama_batch], int]
 
 
 class _Log:
@@ -107,7 +111,7 @@ class LlamaModel:
                 f"Weights are held as {kernels.weights} by our own kernels, which are not here.",
                 hint="Open them with --weights as-shipped.",
             )
-        self._draw = compiled_draw(kernels.compiled) if kernels.compiled else draw_rows
+        self._draws = CompiledDraw(kernels.compiled) if kernels.compiled else None
         self._kernels = PLAIN if self.on_gpu else kernels
         self._model = _load(path, gpu_layers, self._kernels)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
@@ -159,7 +163,8 @@ class LlamaModel:
                 self.vocabulary,
                 size,
                 flash=self.flash,
-                draw=partial(self._draw, threads=size.threads * (_BURST if self.on_gpu else 1)),
+                draws=self._draws,
+                drawing_threads=size.threads * (_BURST if self.on_gpu else 1),
                 batch=_GPU_BATCH if self.on_gpu else _BATCH,
                 head=_backend(ours) if ours and not self._splits_batches else None,
                 cache=_BF16 if self.flash and self._wide else _F16,
@@ -192,7 +197,8 @@ class LlamaContext:
         size: ContextSize,
         *,
         flash: bool,
-        draw: DrawFunction,
+        draws: CompiledDraw | None,
+        drawing_threads: int,
         batch: int,
         head: Any,
         cache: int,
@@ -203,7 +209,9 @@ class LlamaContext:
                 hint="Choose a smaller --batch.",
             )
         self.size = size
-        self.draw = draw
+        self.seconds_drawing = 0.0  # within passes, where nobody else can tell
+        self._draws = draws
+        self._drawing_threads = drawing_threads
         self._vocabulary = vocabulary
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = size.cells
@@ -233,7 +241,7 @@ class LlamaContext:
             raise DecodingError("There is no prompt to go on from.", hint="Write one.")
         llama_cpp.llama_memory_clear(self._memory, True)
         self._lengths[0] = 0
-        logits: Logits = self._evaluate([([0], tokens)], [None])[0]
+        logits: Logits = self._evaluate([([0], tokens)], [None], llama_cpp.llama_decode)[0]
         return logits
 
     def save_prefix(self) -> bytes:
@@ -263,8 +271,34 @@ class LlamaContext:
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """One forward pass, or more if the steps exceed a batch."""
-        work = [([slot + 1 for slot in step.slots], step.tokens) for step in steps]
-        return self._evaluate(work, [step.mask for step in steps])
+        return self._advance(steps, llama_cpp.llama_decode)
+
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """By our kernels, if they are here."""
+        if self._draws is None:
+            return draw_rows(logits, inputs)
+        return self._draws.rows(logits, inputs, threads=self._drawing_threads)
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """In one call, if our kernels are here and one forward pass does it."""
+        fits = sum(len(step.tokens) for step in steps) <= self._batch
+        if self._draws is None or inputs.temperature == 0 or not fits:
+            every = self.decode(steps)
+            logits = [every[output] for output in outputs]
+            start = time.perf_counter()
+            drawn = self.draw(logits, inputs)
+            self.seconds_drawing += time.perf_counter() - start
+            return logits, drawn
+        threads = self._drawing_threads
+        draws = self._draws.after_pass(inputs, outputs, self._vocabulary, threads=threads)
+        every = self._advance(
+            steps, partial(draws.make, _address("llama_decode"), _address("llama_get_logits"))
+        )
+        self.seconds_drawing += draws.seconds
+        logits = [every[output] for output in outputs]
+        return logits, draws.found(logits)
 
     def close(self) -> None:
         """Free the context."""
@@ -272,8 +306,15 @@ class LlamaContext:
             llama_cpp.llama_free(self._context)
             self._context = None
 
+    def _advance(self, steps: Sequence[Step], make_pass: _Pass) -> Logits:
+        work = [([slot + 1 for slot in step.slots], step.tokens) for step in steps]
+        return self._evaluate(work, [step.mask for step in steps], make_pass)
+
     def _evaluate(
-        self, work: Sequence[tuple[Sequence[int], Sequence[int]]], masks: Sequence[Mask | None]
+        self,
+        work: Sequence[tuple[Sequence[int], Sequence[int]]],
+        masks: Sequence[Mask | None],
+        make_pass: _Pass,
     ) -> Logits:
         """What the masks ask of the logits after the tokens that sets of sequences go on with."""
         starts = []
@@ -287,20 +328,23 @@ class LlamaContext:
             (batch, list(islice(left, outputs))) for batch, outputs in laid_out.batches(self._batch)
         )
         if not others:
-            return self._forward(*first)
-        return np.concatenate([self._forward(*batch).copy() for batch in (first, *others)])
+            return self._forward(*first, make_pass)
+        parts = [self._forward(*batch, make_pass).copy() for batch in (first, *others)]
+        return np.concatenate(parts)
 
-    def _forward(self, batch: llama_cpp.llama_batch, masks: Sequence[Mask | None]) -> Logits:
+    def _forward(
+        self, batch: llama_cpp.llama_batch, masks: Sequence[Mask | None], make_pass: _Pass
+    ) -> Logits:
         _log.clear()
         outputs = len(masks)
         if self._head is None or not outputs:
-            status, computed = llama_cpp.llama_decode(self._context, batch), None
+            status, computed = make_pass(self._context, batch), None
         else:
             asked = [0 if mask is None else mask.ctypes.data for mask in masks]
             pointers = np.array(asked, dtype=np.uintp)
             self._head.synthgen_local_want(outputs, _pointer(pointers, ctypes.c_void_p))
             try:
-                status = llama_cpp.llama_decode(self._context, batch)
+                status = make_pass(self._context, batch)
             finally:
                 computed = self._head.synthgen_local_wanted()
         if status != 0:
@@ -508,6 +552,14 @@ def _end_tokens(vocab: Any) -> list[int]:
     count = llama_cpp.llama_vocab_n_tokens(vocab)
     others = [t for t in range(count) if t != eos and llama_cpp.llama_vocab_is_eog(vocab, t)]
     return [eos, *others] if eos >= 0 else others
+
+
+@cache
+def _address(function: str) -> int:
+    """Of one of llama.cpp's functions."""
+    address = ctypes.cast(getattr(llama_cpp.llama_cpp._lib, function), ctypes.c_void_p).value
+    assert address is not None
+    return address
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

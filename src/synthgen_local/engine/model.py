@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .mask import Mask
 
 if TYPE_CHECKING:
-    from .sampling import DrawFunction
+    from .sampling import Draw, DrawInputs
 
 Logits: TypeAlias = NDArray[np.float32]
 
@@ -71,11 +71,6 @@ class Context(Protocol):
         """Take a saved prefix of `length` tokens."""
         ...
 
-    @property
-    def draw(self) -> DrawFunction:
-        """How tokens are drawn from their logits: `sampling.draw_rows`, or what is faster."""
-        ...
-
     def fork(self, slot: int) -> None:
         """Let a released slot start from the end of the prefix."""
         ...
@@ -87,6 +82,20 @@ class Context(Protocol):
 
         The array has shape (len(steps), vocabulary) and is overwritten by the next call. Of logits
         that a step does not ask for there may be anything.
+        """
+        ...
+
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """Draw a token for each row from its logits: `sampling.draw_rows`, or what is faster."""
+        ...
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """Advance slots and draw a token for each row, from the logits after one of the steps.
+
+        `outputs` says for each row after which step. Returns what `decode` and `draw` do, row by
+        row; where both are compiled it is one call.
         """
         ...
 

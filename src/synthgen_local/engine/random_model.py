@@ -15,7 +15,7 @@ import numpy as np
 from llguidance import LLTokenizer
 
 from .model import ContextSize, Logits, Step
-from .sampling import DrawFunction, draw_rows
+from .sampling import Draw, DrawInputs, draw_rows
 
 _SPREAD = 2.0  # standard deviation of the logits: some tokens likely, none certain
 
@@ -55,7 +55,6 @@ class RandomContext:
 
     def __init__(self, size: ContextSize, vocabulary: int, salt: int) -> None:
         self.size = size
-        self.draw: DrawFunction = draw_rows
         self._vocabulary = vocabulary
         self._prefix = hashlib.blake2b(salt.to_bytes(8, "little"), digest_size=16)
         self._text = b""
@@ -93,6 +92,18 @@ class RandomContext:
                 self._slots[slot].update(_as_bytes(step.tokens))
             found.append(self._logits(self._slots[step.slots[0]]))
         return np.stack(found)
+
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """Numpy's draws."""
+        return draw_rows(logits, inputs)
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """One after the other."""
+        every = self.decode(steps)
+        logits = [every[output] for output in outputs]
+        return logits, self.draw(logits, inputs)
 
     def close(self) -> None:
         """Nothing to free."""

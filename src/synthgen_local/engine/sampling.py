@@ -6,10 +6,9 @@ given temperature, restricted to what the mask allows: no top-k, no top-p.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +31,17 @@ class Draw(NamedTuple):
     log_allowed: float | None
 
 
-class DrawFunction(Protocol):
-    """`draw` for all rows of a pass, or what does the same."""
+class DrawInputs(NamedTuple):
+    """What the draws of some rows hang on beside their logits, in the order of the rows.
 
-    def __call__(
-        self,
-        logits: Sequence[Logits],
-        masks: NDArray[np.int32],
-        *,
-        temperature: float,
-        uniforms: Sequence[float],
-        weighed: Sequence[bool],
-        threads: int = 1,
-    ) -> list[Draw]:
-        """Draw a token for each row; `masks` has their masks in its rows, in the same order.
+    `masks` has theirs in its rows, `uniforms` a number in [0, 1) for each. Of a row that is not
+    `weighed` only the logits in its mask are read.
+    """
 
-        Of a row that is not `weighed` only the logits in its mask are read.
-        """
-        ...
+    masks: NDArray[np.int32]
+    temperature: float
+    uniforms: Sequence[float]
+    weighed: Sequence[bool]
 
 
 def accepts(seed: int, row: int, attempt: int, log_weight: float) -> bool:
@@ -76,23 +68,26 @@ def row_stream(seed: int, row: int, attempt: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(row, attempt)))
 
 
-def draw_rows(
-    logits: Sequence[Logits],
-    masks: NDArray[np.int32],
-    *,
-    temperature: float,
-    uniforms: Sequence[float],
-    weighed: Sequence[bool],
-    threads: int = 1,  # noqa: ARG001 numpy has one
-) -> list[Draw]:
-    """Draw a token for each row by `draw`. A `DrawFunction`.
+def draw_rows(logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+    """Draw a token for each row by `draw`.
 
-    Example: `draw_rows([logits], masks, temperature=1.0, uniforms=[0.5], weighed=[True])[0].token`
+    Example: `draw_rows([logits], DrawInputs(masks, 1.0, [0.5], [True]))[0].token`
     """
-    return [
-        draw(row, mask, temperature=temperature, uniform=uniform, weighed=weigh)
-        for row, mask, uniform, weigh in zip(logits, masks, uniforms, weighed, strict=True)
-    ]
+    return [draw_row(of_row, inputs, row) for row, of_row in enumerate(logits)]
+
+
+def draw_row(logits: Logits, inputs: DrawInputs, row: int) -> Draw:
+    """Draw a token for one of the rows by `draw`.
+
+    Example: `draw_row(logits, DrawInputs(masks, 1.0, [0.5], [True]), 0).token`
+    """
+    return draw(
+        logits,
+        inputs.masks[row],
+        temperature=inputs.temperature,
+        uniform=inputs.uniforms[row],
+        weighed=inputs.weighed[row],
+    )
 
 
 def draw(
@@ -152,66 +147,6 @@ def draw(
         return Draw(int(np.where(allowed, scaled, -np.inf).argmax()), log_allowed)
     index = _invert(weights, blocks, uniform)
     return Draw(index if tokens is None else int(tokens[index]), log_allowed)
-
-
-def compiled_draw(library: str) -> DrawFunction:
-    """Return `draw_rows` as the library's `c/draw.c` computes it: several times as fast.
-
-    What that leaves to numpy, temperature 0 among it, `draw` does. Raises DecodingError if the
-    library cannot be loaded.
-
-    Example: `compiled_draw(library)(logits, masks, temperature=1, uniforms=[0.5], weighed=[True])`
-    """
-    try:
-        function = ctypes.CDLL(library).synthgen_draw
-    except (OSError, AttributeError) as error:
-        raise DecodingError(f"{library} cannot be loaded: {error}", hint="Delete it.") from error
-    pointer, size = ctypes.c_void_p, ctypes.c_int
-    function.restype = None
-    function.argtypes = [
-        *(size, pointer, pointer, size, size),
-        *(ctypes.c_float, pointer, pointer, pointer, pointer, size),
-    ]
-
-    def drawn(
-        logits: Sequence[Logits],
-        masks: NDArray[np.int32],
-        *,
-        temperature: float,
-        uniforms: Sequence[float],
-        weighed: Sequence[bool],
-        threads: int = 1,
-    ) -> list[Draw]:
-        if temperature == 0:
-            return draw_rows(logits, masks, temperature=0, uniforms=uniforms, weighed=weighed)
-        rows, words = masks.shape
-        if not len(logits) == len(uniforms) == len(weighed) == rows:
-            raise ValueError("Each row needs logits, a mask and a number.")
-        kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
-        at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
-        masks, uniform = np.ascontiguousarray(masks), np.array(uniforms, dtype=np.float64)
-        weigh = np.array(weighed, dtype=np.uint8)
-        tokens, log_allowed = np.empty(rows, np.int32), np.empty(rows, np.float64)
-        inputs = at.ctypes.data, masks.ctypes.data, words, len(kept[0]), temperature
-        asked = uniform.ctypes.data, weigh.ctypes.data
-        function(rows, *inputs, *asked, tokens.ctypes.data, log_allowed.ctypes.data, threads)
-        found = [
-            Draw(token, log if wanted else None)
-            for token, log, wanted in zip(
-                tokens.tolist(), log_allowed.tolist(), weighed, strict=True
-            )
-        ]
-        for row in map(int, np.flatnonzero(tokens < 0)):
-            found[row] = draw(
-                kept[row],
-                masks[row],
-                temperature=temperature,
-                uniform=uniforms[row],
-                weighed=weighed[row],
-            )
-        return found
-
-    return drawn
 
 
 def _impossible() -> DecodingError:

@@ -7,8 +7,8 @@ comes through is then loaded here. Knows files and the engine, not which files w
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from ..errors import ModelError
 from . import mask
 from .apart import DiedError, answer, ask
 from .kernels import PLAIN, Kernels
-from .model import ContextSize, Logits, Model, Step
-from .sampling import draw_rows
+from .model import Context, ContextSize, Logits, Model, Step
+from .sampling import DrawInputs, draw_rows
 from .weight_formats import divergence
 
 _MOST_KL = 0.1
@@ -90,35 +90,42 @@ def carry_out(trial: Trial) -> None:
         if not trial.kernels.compiled or not np.isfinite(plain).all():
             return
         moved = 0.0 if model.on_gpu else divergence(plain, found).mean()
-        if not (moved <= _MOST_KL and _draws_alike(model, found)):
+        if not (moved <= _MOST_KL and _draws_alike(model, tokens, found.shape[1])):
             raise ModelError(
                 f"{trial.path} predicts something else with kernels that were compiled here.",
                 hint="Set CC= to do without.",
             )
 
 
+@contextmanager
+def _forked(model: Model, tokens: Sequence[int]) -> Iterator[Context]:
+    """Rows after one prompt."""
+    with closing(model.open_context(ContextSize(_SLOTS, cells=256, threads=1))) as context:
+        context.prefill(tokens)
+        for slot in range(_SLOTS):
+            context.fork(slot)
+        yield context
+
+
 def _predict(model: Model, tokens: Sequence[int]) -> Logits:
     """What follows in rows that share a prompt, and partly more than that."""
-    with closing(model.open_context(ContextSize(slots=4, cells=256, threads=1))) as context:
-        context.prefill(tokens)
-        for slot in range(4):
-            context.fork(slot)
+    with _forked(model, tokens) as context:
         context.decode([Step([0, 1], tokens[:2]), Step([2], tokens[:1]), Step([3], tokens[-9:])])
-        return context.decode([Step([slot], tokens[-1:]) for slot in range(4)]).copy()
+        return context.decode([Step([slot], tokens[-1:]) for slot in range(_SLOTS)]).copy()
 
 
-def _draws_alike(model: Model, found: Logits) -> bool:
-    """Whether the model's own draw takes what numpy's takes, but for rounding."""
-    uniforms = (0.1, 0.5, 0.9)
-    logits = [row for row in found for _ in uniforms]
-    masks = mask.masks(len(logits), found.shape[1])
+def _draws_alike(model: Model, tokens: Sequence[int], vocabulary: int) -> bool:
+    """Whether what the model draws after a pass is what numpy draws, but for rounding."""
+    outputs = [slot for slot in range(_SLOTS) for _ in _UNIFORMS]
+    masks = mask.masks(len(outputs), vocabulary)
     for row in masks:
-        mask.write(row, np.arange(found.shape[1]) % 3 > 0)
-    every = uniforms * len(found)
-    weighed = [row % 2 == 0 for row in range(len(logits))]
-    with closing(model.open_context(ContextSize(slots=1, cells=256, threads=1))) as context:
-        ours = context.draw(logits, masks, temperature=1.0, uniforms=every, weighed=weighed)
-    numpys = draw_rows(logits, masks, temperature=1.0, uniforms=every, weighed=weighed)
+        mask.write(row, np.arange(vocabulary) % 3 > 0)
+    weighed = [row % 2 == 0 for row in range(len(outputs))]
+    inputs = DrawInputs(masks, 1.0, _UNIFORMS * _SLOTS, weighed)
+    with _forked(model, tokens) as context:
+        steps = [Step([slot], tokens[slot : slot + 1] or tokens[:1]) for slot in range(_SLOTS)]
+        logits, ours = context.decode_and_draw(steps, outputs, inputs)
+        numpys = draw_rows(logits, inputs)
     pairs = list(zip(ours, numpys, strict=True))
     near = all(
         abs((one.log_allowed or 0) - (two.log_allowed or 0)) < _ROUNDING for one, two in pairs
@@ -131,6 +138,7 @@ def _carry_out(path: str, gpu_layers: int | None, kernels: dict[str, Any]) -> No
 
 
 _PROMPT = 40  # tokens
+_SLOTS, _UNIFORMS = 4, (0.1, 0.5, 0.9)
 _ROUNDING = 1e-3  # nats
 _EVERY_BYTE = "".join(map(chr, [*range(1, 0x180), *range(0x800, 0xD800, 0x400), 0xE000, 0xFFFD]))
 _EVERY_BYTE += "".join(map(chr, range(0x10000, 0x110000, 0x10000)))

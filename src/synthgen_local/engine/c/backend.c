@@ -74,10 +74,11 @@ __attribute__((visibility("default"))) void synthgen_local_want(int outputs, con
   wanted = (wish){outputs, masks, NULL};
 }
 
-/* Where they are after it, until its context's next one: what is not wanted is anything there. NULL if
- * they were computed elsewhere. From now on all are wanted again. */
+const float *logits_here(void) { return wanted.logits; }
+
+/* The same, after the pass; from now on all are wanted again. */
 __attribute__((visibility("default"))) const float *synthgen_local_wanted(void) {
-  const float *logits = wanted.logits;
+  const float *logits = logits_here();
   wanted = (wish){0};
   return logits;
 }

@@ -4,7 +4,9 @@
  */
 
 #include <math.h>
+#include <time.h>
 
+#include "draw.h"
 #include "vectors.h"
 
 enum { BLOCK = 256, MOST = 1 << 22 }; /* tokens whose weights are one sum; of a vocabulary */
@@ -121,21 +123,28 @@ INLINE int draw(const float *logits, const uint32_t *allowed, int vocabulary, fl
   return drawn; /* the sums of a block and of its tokens round differently */
 }
 
-/* Draw a token for each of `rows`, by so many threads, and weigh it among all where it is `weighed`.
- * `masks` has `words` of 32 bits a row. A token of -1 leaves a row's draw to numpy. */
-__attribute__((visibility("default"))) void synthgen_draw(int rows, const float *const *logits,
-                                                          const uint32_t *masks, int words, int vocabulary,
-                                                          float temperature, const double *uniforms,
-                                                          const uint8_t *weighed, int32_t *tokens,
-                                                          double *log_allowed, int threads) {
-  const int fits = vocabulary % LANES == 0 && vocabulary <= MOST;
-#pragma omp parallel for num_threads(threads) if (threads > 1 && rows > threads) schedule(dynamic)
-  for (int row = 0; row < rows; row++) {
-    const uint32_t *mask = masks + (long)row * words;
-    const double uniform = uniforms[row];
-    double *share = log_allowed + row;
-    if (!fits) tokens[row] = -1;
-    else if (weighed[row]) tokens[row] = draw(logits[row], mask, vocabulary, temperature, uniform, 1, share);
-    else tokens[row] = draw(logits[row], mask, vocabulary, temperature, uniform, 0, share);
-  }
+INLINE void draw_row(const draws *d, int row, const float *logits) {
+  const uint32_t *mask = d->masks + (long)row * d->words;
+  const int vocabulary = d->vocabulary;
+  const float temperature = d->temperature;
+  const double uniform = d->uniforms[row];
+  double *share = d->log_allowed + row;
+  d->tokens[row] = d->weighed[row] ? draw(logits, mask, vocabulary, temperature, uniform, 1, share)
+                                   : draw(logits, mask, vocabulary, temperature, uniform, 0, share);
+}
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+__attribute__((visibility("default"))) void synthgen_draw(draws *d, const float *const *logits) {
+  const double start = now();
+  const int fits = d->vocabulary % LANES == 0 && d->vocabulary <= MOST;
+#pragma omp parallel for num_threads(d->threads) if (d->threads > 1 && d->rows > d->threads) schedule(dynamic)
+  for (int row = 0; row < d->rows; row++)
+    if (fits) draw_row(d, row, logits[row]);
+    else d->tokens[row] = -1;
+  d->seconds = now() - start;
 }

@@ -52,6 +52,10 @@ typedef struct {
   const float *logits;
 } wish;
 
+/* Where the logits of this thread's last pass are, until its context's next one: what is not wanted is
+ * anything there. NULL if they were computed elsewhere. */
+const float *logits_here(void);
+
 /* Which cells each query sees, the same in all layers but for those with a window. */
 typedef struct {
   const struct ggml_tensor *mask;
