@@ -1,8 +1,9 @@
 """Where our time goes: prompt, forward passes, masks, draws, checks, and slots that were idle.
 
 Clocks are put around what the decoder calls, from outside and a few times a pass, not for each
-row: the engine has none. This run is not the one whose rate is compared. A part's time has in it
-what its threads wait for cores and for the interpreter's lock. Knows the engine's interfaces.
+row; draws within a pass are told by the engine, which alone can. This run is not the one whose rate
+is compared. A part's time has in it what its threads wait for cores and for the interpreter's lock,
+but for those draws, which wait for no lock. Knows the engine's interfaces.
 Run by `compare.py` in a fresh process, with the assignment on stdin.
 """
 

@@ -4,9 +4,9 @@
 
 On a GPU a pass is short, and the host's part of the time long: masks, draws, and waiting for the
 interpreter's lock. Here the logits of a run on the CPU come back, and a pass is a sleep of so many
-milliseconds; all else is what it is. It is no GPU: a pass takes as long however many rows it has,
-no logits travel, and cores are those of this machine. A recording is 0.2 MB for each token of
-SmolLM2's, 1 MB of Gemma's.
+milliseconds. It is no GPU: a pass takes as long however many rows it has, no logits travel, no
+batch is laid out, a context draws with a CPU's threads, and cores are those of this machine.
+A recording is 0.2 MB for each token of SmolLM2's, 1 MB of Gemma's.
 """
 
 from __future__ import annotations

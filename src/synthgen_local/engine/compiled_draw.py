@@ -1,7 +1,7 @@
 """The draws of `c/draw.c`: those of `sampling.draw`, several times as fast.
 
-A pass and its draws may be one call (`c/pass.c`), so that the interpreter's lock is waited for
-once. Knows arrays and the library's two functions, not what makes a pass.
+A pass and its draws may be one call (`c/pass.c`), so that nobody waits for the interpreter's lock
+between them. Knows arrays and the library's two functions, not what makes a pass.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 /* A forward pass and the draws after it, in one call from Python.
  *
- * Between two calls a thread waits for the interpreter's lock, which others hold: on a GPU longer than draws take.
+ * Between two calls a thread waits for the interpreter's lock, which others may hold.
  * Knows llama.cpp's interface, whose functions it is given: it is not linked to it.
  */
 
