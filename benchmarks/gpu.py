@@ -16,7 +16,7 @@ from typing import Any, cast
 import ours
 from ceiling import prefill_rate
 from parts import PARTS, parts
-from works import WORKS
+from works import WORKS, Work
 
 from synthgen_local import LocalModel
 from synthgen_local.engine.parallel import Layout
@@ -39,10 +39,12 @@ def main() -> None:
             _lay_out(model, contexts, 1)
             rate = prefill_rate(model, seconds=2)
             print(f"ceiling, {contexts} contexts: {rate:.0f} tokens/s", flush=True)
-        make = ours.prepare(model, WORKS[options.work])
+        work = WORKS[options.work]
+        parts_of = work if options.parts else None
+        make = ours.prepare(model, work)
         make(64, 1)
         for contexts, rows in itertools.product(options.contexts, options.rows):
-            found = measure(model, make, contexts, rows, options)
+            found = measure(model, make, contexts, rows, options.each, parts_of=parts_of)
             print(f"{contexts} contexts of {rows}: {found}", flush=True)
 
 
@@ -53,22 +55,28 @@ def _lay_out(model: LocalModel, contexts: int, rows: int) -> None:
 
 
 def measure(
-    model: LocalModel, make: ours.Make, contexts: int, rows: int, options: argparse.Namespace
+    model: LocalModel,
+    make: ours.Make,
+    contexts: int,
+    rows: int,
+    each: int,
+    *,
+    parts_of: Work | None,
 ) -> str:
-    """Make `options.each` rows a slot; say how fast, and with `options.parts` where the time goes.
+    """Make so many rows a slot; say how fast, and where the time of `parts_of` goes, if asked.
 
-    Example: `measure(model, make, 8, 32, options)`
+    Example: `measure(model, make, 8, 32, each=4, parts_of=None)`
     """
     _lay_out(model, contexts, rows)
-    count = contexts * rows * options.each
+    count = contexts * rows * each
     start = time.perf_counter()
     made = make(count, 0)
     seconds = time.perf_counter() - start
     tokens = sum(row.tokens for row in made)
     rates = f"{count / seconds:.1f} rows/s, {tokens / seconds:.0f} tokens/s"
-    if not options.parts:
+    if parts_of is None:
         return rates
-    shares = parts(model, WORKS[options.work], count, seed=0)
+    shares = parts(model, parts_of, count, seed=0)
     where = ", ".join(f"{part} {shares[part]:.0%}" for part in (*PARTS, "wait", "other"))
     return f"{rates}; {where}, idle slots {shares['idle slots']:.0%}"
 

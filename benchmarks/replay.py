@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,8 +28,9 @@ from gpu import measure
 from works import WORKS
 
 from synthgen_local import LocalModel
+from synthgen_local.engine import kernels
 from synthgen_local.engine.compiled_draw import CompiledDraw
-from synthgen_local.engine.model import ContextSize, Logits, Step
+from synthgen_local.engine.model import Context, ContextSize, Logits, Step, decode_then_draw
 from synthgen_local.engine.sampling import Draw, DrawInputs
 
 
@@ -104,9 +103,7 @@ class Recorder:
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
     ) -> tuple[list[Logits], list[Draw]]:
         """A pass with all logits, and the draws."""
-        every = self.decode(steps)
-        logits = [every[output] for output in outputs]
-        return logits, self._context.draw(logits, inputs)
+        return decode_then_draw(cast("Context", self), steps, outputs, inputs)
 
 
 class _Played(ctypes.Structure):
@@ -116,7 +113,7 @@ class _Played(ctypes.Structure):
 
 
 class Player:
-    """A context whose passes were made before. `threads` draw, in the call that makes a pass."""
+    """A context whose passes were made before."""
 
     def __init__(
         self,
@@ -194,10 +191,8 @@ class Player:
 def compiled(folder: Path) -> Any:
     """`replay.c` as a library."""
     source, target = Path(__file__).with_suffix(".c"), folder / "replay.so"
-    package = find_spec("llama_cpp")
-    headers = Path((package and package.origin) or "").parents[1] / "include"
-    command = ["cc", "-O2", "-shared", "-fPIC", f"-I{headers}", str(source), "-o", str(target)]
-    subprocess.run(command, check=True)
+    options = ["-O2", "-shared", "-fPIC", f"-I{kernels._headers()}"]
+    kernels._run([*kernels._compiler(), *options, str(source), "-o", str(target)])
     return ctypes.CDLL(str(target))
 
 
@@ -246,13 +241,15 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=4, help="rows that each slot makes")
     parser.add_argument("--milliseconds", nargs="+", type=float, default=[3.0], help="of a pass")
     options = parser.parse_args()
-    options.parts = True
+    work = WORKS[options.work]
     with LocalModel.load(options.model) as model:
-        make = ours.prepare(model, WORKS[options.work])
+        make = ours.prepare(model, work)
         recording = recorded(model, make, options.contexts * options.rows * options.each, seed=0)
         for milliseconds in options.milliseconds:
             with playing(model, recording, milliseconds / 1000):
-                found = measure(model, make, options.contexts, options.rows, options)
+                found = measure(
+                    model, make, options.contexts, options.rows, options.each, parts_of=work
+                )
             print(f"{milliseconds} ms a pass: {found}", flush=True)
 
 

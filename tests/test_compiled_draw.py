@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
+import llama_cpp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from masks import mask_of
 
 from synthgen_local import DecodingError
+from synthgen_local.engine import compiled_draw
 from synthgen_local.engine.compiled_draw import CompiledDraw
 from synthgen_local.engine.kernels import Kernels
 from synthgen_local.engine.llama import LlamaContext, LlamaModel, held_formats
 from synthgen_local.engine.mask import Mask
 from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.sampling import Draw, DrawInputs, draw, draw_rows
+from synthgen_local.engine.sampling import Draw, DrawInputs, draw, draw_row, draw_rows
 
 
 class DrawOne(Protocol):
@@ -280,6 +282,35 @@ def test_what_the_library_leaves_to_numpy_is_drawn_after_a_pass(
         context.decode_and_draw(steps, outputs, inputs)
 
 
+def test_what_is_left_to_numpy_is_drawn_from_each_rows_own_logits(
+    engines: list[LlamaModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where allowed tokens are beyond the reach of floats, numpy draws, and for the right row."""
+    steps, outputs, inputs = steps_and_draws(engines[0], 4, 0.005)
+    left: list[int] = []
+
+    def by_numpy(logits: Logits, inputs: DrawInputs, row: int) -> Draw:
+        left.append(row)
+        return draw_row(logits, inputs, row)
+
+    monkeypatch.setattr(compiled_draw, "draw_row", by_numpy)
+    with closing(begun(engines[0])) as context:
+        logits, draws = context.decode_and_draw(steps, outputs, inputs)
+        assert left
+        assert [draws[row] for row in left] == [draw_row(logits[row], inputs, row) for row in left]
+
+
+def test_a_pass_and_its_draws_are_one_call(
+    engines: list[LlamaModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the two is called by itself."""
+    steps, outputs, inputs = steps_and_draws(engines[0], 5, 1.0)
+    with closing(begun(engines[0])) as context:
+        for owner, name in ((llama_cpp, "llama_decode"), (CompiledDraw, "rows")):
+            monkeypatch.delattr(owner, name)
+        context.decode_and_draw(steps, outputs, inputs)
+
+
 def test_a_pass_that_fails_draws_nothing(engines: list[LlamaModel]) -> None:
     """A full cache is llama.cpp's error, whoever asks."""
     for engine in engines:
@@ -302,3 +333,5 @@ def test_each_row_needs_its_inputs(library: str) -> None:
         CompiledDraw(library).rows(list(logits), inputs, threads=1)
     with pytest.raises(ValueError, match="Each row"):
         CompiledDraw(library).after_pass(inputs, [0, 1], 64, threads=1)
+    with pytest.raises(ValueError, match="Each row"):
+        draw_rows(list(logits), inputs)

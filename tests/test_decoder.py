@@ -321,6 +321,35 @@ def test_plan_on_a_gpu(rows: int, batch: int, threads: int, layout: Layout) -> N
     assert plan(model, rows, batch=batch, threads=threads) == layout
 
 
+@pytest.mark.parametrize("steered", [0, 1, 2])
+def test_only_rows_that_are_not_steered_draw_with_their_pass(steered: int) -> None:
+    """None, every other one or all of them: rows come out as they do alone."""
+    usual, together = job().start, 0
+
+    def start(row: int) -> Start:
+        begun = usual(row)
+        if row % 2 < steered:
+            begun.constraint.steer = np.negative  # type: ignore[misc, assignment]
+        return begun
+
+    def made(slots: int) -> list[Decoded]:
+        nonlocal together
+        context, together = RandomModel().open_context(ContextSize(slots, 900, 1)), 0
+        both = context.decode_and_draw
+
+        def counting(*arguments: Any) -> Any:
+            nonlocal together
+            together += 1
+            return both(*arguments)
+
+        context.decode_and_draw = counting  # type: ignore[method-assign]
+        rows = Decoder(context, replace(job(), start=start)).run(RowQueue(range(12)))
+        return sorted(rows, key=number)
+
+    assert made(slots=4) == made(slots=1)
+    assert (together > 0) == (steered < 2)
+
+
 def test_rows_of_equal_text_are_evaluated_once() -> None:
     """Rows share a forward pass until they differ, and their cells are free when all are done."""
     model = RandomModel()

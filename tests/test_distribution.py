@@ -15,8 +15,7 @@ from synthgen_local import LocalModel, TabularGenerator, UsageError
 from synthgen_local.engine.constraint import Grammar
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, weigh_all, weigh_none
 from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.engine.sampling import Draw, DrawInputs, draw_rows
+from synthgen_local.engine.random_model import RandomContext, RandomModel
 from synthgen_local.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
@@ -26,53 +25,21 @@ OWN = {"ax": 0.5 * 0.02, "bx": 0.3 * 0.25, "by": 0.3 * 0.75 * 0.6, "byy": 0.3 * 
 ROWS = 2000
 
 
-class KnownContext:
+class KnownContext(RandomContext):
     """Looks at the last character of a row."""
-
-    def __init__(self, size: ContextSize, vocabulary: int) -> None:
-        self.size = size
-        self._vocabulary = vocabulary
-
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
-        """Numpy's draws."""
-        return draw_rows(logits, inputs)
-
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
-        """One after the other."""
-        every = self.decode(steps)
-        logits = [every[output] for output in outputs]
-        return logits, self.draw(logits, inputs)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """What follows the prompt's last character."""
-        return self._logits(tokens)
-
-    def save_prefix(self) -> bytes:
-        """Nothing is kept."""
-        return b""
-
-    def load_prefix(self, state: bytes, length: int) -> None:
-        """Nothing is kept."""
-
-    def fork(self, slot: int) -> None:
-        """Nothing is kept."""
-
-    def release(self, slot: int) -> None:
-        """Nothing is kept."""
+        return self._after(tokens)
 
     def decode(self, steps: Sequence[Step]) -> Logits:
         """What follows each step's last character."""
-        return np.stack([self._logits(step.tokens) for step in steps])
-
-    def close(self) -> None:
-        """Nothing is kept."""
+        return np.stack([self._after(step.tokens) for step in steps])
 
     def _follow(self, last: str) -> Mapping[str, float]:
         return FIRST if last == '"' else AFTER.get(last, {'"': 1.0})
 
-    def _logits(self, tokens: Sequence[int]) -> Logits:
+    def _after(self, tokens: Sequence[int]) -> Logits:
         logits = np.full(self._vocabulary, -60, dtype=np.float32)
         for character, probability in self._follow(chr(tokens[-1])).items():
             logits[ord(character)] = math.log(probability)
@@ -83,7 +50,7 @@ class RefusedContext(KnownContext):
     """In a string it would go on with a line break, which no string has, more often than not."""
 
     def __init__(self) -> None:
-        super().__init__(ContextSize(1, 99, 1), KnownModel().tokenizer.vocab_size)
+        super().__init__(ContextSize(1, 99, 1), KnownModel().tokenizer.vocab_size, salt=0)
         self.unmasked = 0  # draws that asked for no mask
         self.read = ""  # by all rows, one after the other
 
@@ -102,7 +69,7 @@ class KnownModel(RandomModel):
 
     def open_context(self, size: ContextSize) -> Any:
         """A context of this model."""
-        return KnownContext(size, self.tokenizer.vocab_size)
+        return KnownContext(size, self.tokenizer.vocab_size, salt=0)
 
 
 @pytest.fixture(scope="module")

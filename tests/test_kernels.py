@@ -403,9 +403,6 @@ def test_a_query_that_sees_nothing_gives_nothing(
     np.testing.assert_allclose(found[:, [0, 2]], 1, atol=2**-8)
 
 
-# ---- the draw against numpy's -------------------------------------------------------------------
-
-
 def test_options_make_another_library(library: str, other_compiler: pytest.MonkeyPatch) -> None:
     """A compiler's arguments may be what a wrong one needs."""
     other_compiler.setenv("CC", "cc -fno-tree-vectorize")

@@ -30,6 +30,68 @@ class _Draws(ctypes.Structure):
     )
 
 
+class _Buffers:
+    """What the library reads about some rows, and where it writes what it draws."""
+
+    def __init__(self, inputs: DrawInputs, rows: int, vocabulary: int, threads: int) -> None:
+        inputs.check(rows)
+        self._inputs = inputs
+        self._masks = np.ascontiguousarray(inputs.masks)
+        self._uniforms = np.array(inputs.uniforms, dtype=np.float64)
+        self._weighed = np.array(inputs.weighed, dtype=np.uint8)
+        self._tokens = np.empty(rows, np.int32)
+        self._log_allowed = np.empty(rows, np.float64)
+        sizes = rows, self._masks.shape[1], vocabulary, threads
+        read = self._masks.ctypes.data, self._uniforms.ctypes.data, self._weighed.ctypes.data
+        written = self._tokens.ctypes.data, self._log_allowed.ctypes.data
+        self.draws = _Draws(*sizes, inputs.temperature, *read, *written)
+
+    def found(self, logits: Sequence[Logits]) -> list[Draw]:
+        """What was drawn, by numpy where the library left it; `logits` are each row's."""
+        inputs = self._inputs
+        tokens, log_allowed = self._tokens.tolist(), self._log_allowed.tolist()
+        found = [
+            Draw(token, log if weighed else None)
+            for token, log, weighed in zip(tokens, log_allowed, inputs.weighed, strict=True)
+        ]
+        for row in map(int, np.flatnonzero(self._tokens < 0)):
+            found[row] = draw_row(logits[row], inputs, row)
+        return found
+
+
+class PassDraws(_Buffers):
+    """The draws after one pass, each from one of its outputs."""
+
+    def __init__(
+        self,
+        function: Any,
+        inputs: DrawInputs,
+        outputs: Sequence[int],
+        vocabulary: int,
+        threads: int,
+    ) -> None:
+        super().__init__(inputs, len(outputs), vocabulary, threads)
+        self._function = function
+        self._outputs = np.array(outputs, dtype=np.int32)
+
+    def make(self, decode: int, find: int, context: Any, batch: ctypes.Structure) -> int:
+        """Make the pass and draw; return the status that `decode` returns.
+
+        `decode` and `find` are the addresses of `llama_decode` and `llama_get_logits`. If the
+        status is not 0, nothing was drawn.
+
+        Example: `draws.make(decode, find, context, batch) == 0`
+        """
+        draws, outputs = ctypes.byref(self.draws), self._outputs.ctypes.data
+        status: int = self._function(decode, find, context, ctypes.byref(batch), outputs, draws)
+        return status
+
+    @property
+    def seconds(self) -> float:
+        """What the draws took."""
+        return float(self.draws.seconds)
+
+
 class CompiledDraw:
     """Draws by a library that `kernels.compile_kernels` made.
 
@@ -58,9 +120,9 @@ class CompiledDraw:
             return draw_rows(logits, inputs)
         kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
         at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
-        room = _Room(inputs, len(kept), len(kept[0]), threads)
-        self._draw(ctypes.byref(room.draws), at.ctypes.data)
-        return room.found(kept)
+        buffers = _Buffers(inputs, len(kept), len(kept[0]), threads)
+        self._draw(ctypes.byref(buffers.draws), at.ctypes.data)
+        return buffers.found(kept)
 
     def after_pass(
         self, inputs: DrawInputs, outputs: Sequence[int], vocabulary: int, *, threads: int
@@ -69,68 +131,4 @@ class CompiledDraw:
 
         Example: `compiled.after_pass(inputs, [0], vocabulary=49152, threads=1)`
         """
-        return PassDraws(self._pass, _Room(inputs, len(outputs), vocabulary, threads), outputs)
-
-
-class PassDraws:
-    """The draws after one pass. `seconds` is what they took, once it is made."""
-
-    def __init__(self, function: Any, room: _Room, outputs: Sequence[int]) -> None:
-        self._function = function
-        self._room = room
-        self._outputs = np.array(outputs, dtype=np.int32)
-
-    def make(self, decode: int, find: int, context: Any, batch: ctypes.Structure) -> int:
-        """Make the pass and draw; return the status that `decode` returns.
-
-        `decode` and `find` are the addresses of `llama_decode` and `llama_get_logits`. If the
-        status is not 0, nothing was drawn.
-
-        Example: `draws.make(decode, find, context, batch) == 0`
-        """
-        outputs = self._outputs.ctypes.data
-        room = ctypes.byref(self._room.draws)
-        status: int = self._function(decode, find, context, ctypes.byref(batch), outputs, room)
-        return status
-
-    def found(self, logits: Sequence[Logits]) -> list[Draw]:
-        """What was drawn; `logits` are each row's.
-
-        Example: `draws.found([logits])[0].token`
-        """
-        return self._room.found(logits)
-
-    @property
-    def seconds(self) -> float:
-        """What the draws took."""
-        return float(self._room.draws.seconds)
-
-
-class _Room:
-    """What the library reads about some rows, and where it writes what it draws."""
-
-    def __init__(self, inputs: DrawInputs, rows: int, vocabulary: int, threads: int) -> None:
-        if not len(inputs.masks) == len(inputs.uniforms) == len(inputs.weighed) == rows:
-            raise ValueError("Each row needs logits, a mask and a number.")
-        self._inputs = inputs
-        self._masks = np.ascontiguousarray(inputs.masks)
-        self._uniforms = np.array(inputs.uniforms, dtype=np.float64)
-        self._weighed = np.array(inputs.weighed, dtype=np.uint8)
-        self._tokens = np.empty(rows, np.int32)
-        self._log_allowed = np.empty(rows, np.float64)
-        sizes = rows, self._masks.shape[1], vocabulary, threads
-        read = self._masks.ctypes.data, self._uniforms.ctypes.data, self._weighed.ctypes.data
-        written = self._tokens.ctypes.data, self._log_allowed.ctypes.data
-        self.draws = _Draws(*sizes, inputs.temperature, *read, *written)
-
-    def found(self, logits: Sequence[Logits]) -> list[Draw]:
-        """What was drawn, by numpy where the library left it."""
-        inputs = self._inputs
-        tokens, log_allowed = self._tokens.tolist(), self._log_allowed.tolist()
-        found = [
-            Draw(token, log if weighed else None)
-            for token, log, weighed in zip(tokens, log_allowed, inputs.weighed, strict=True)
-        ]
-        for row in map(int, np.flatnonzero(self._tokens < 0)):
-            found[row] = draw_row(logits[row], inputs, row)
-        return found
+        return PassDraws(self._pass, inputs, outputs, vocabulary, threads)

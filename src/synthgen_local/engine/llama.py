@@ -1,7 +1,7 @@
 """llama.cpp through llama-cpp-python's low-level API.
 
 The only module that imports `llama_cpp`. It knows GGUF files, batches and sequence
-ids, and nothing of grammars, rows or sampling.
+ids, and nothing of grammars or rows; `compiled_draw.py` draws, in one call with a pass.
 
 One unified key-value cache holds the prefix as sequence 0; slot `s` is sequence
 `s + 1`, forked by tagging the prefix's cells (no copy). A token that several slots take
@@ -39,7 +39,7 @@ from ..errors import DecodingError, ModelError
 from .compiled_draw import CompiledDraw
 from .kernels import PLAIN, Kernels
 from .mask import Mask
-from .model import MASK_SLICES, ContextSize, Logits, Step
+from .model import MASK_SLICES, ContextSize, Logits, Step, decode_then_draw
 from .sampling import Draw, DrawInputs, draw_rows
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
@@ -209,7 +209,7 @@ class LlamaContext:
                 hint="Choose a smaller --batch.",
             )
         self.size = size
-        self.seconds_drawing = 0.0  # within passes, where nobody else can tell
+        self.seconds_drawing = 0.0  # nobody else can tell, where it is within a pass
         self._draws = draws
         self._drawing_threads = drawing_threads
         self._vocabulary = vocabulary
@@ -275,9 +275,13 @@ class LlamaContext:
 
     def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
         """By our kernels, if they are here."""
+        start = time.perf_counter()
         if self._draws is None:
-            return draw_rows(logits, inputs)
-        return self._draws.rows(logits, inputs, threads=self._drawing_threads)
+            drawn = draw_rows(logits, inputs)
+        else:
+            drawn = self._draws.rows(logits, inputs, threads=self._drawing_threads)
+        self.seconds_drawing += time.perf_counter() - start
+        return drawn
 
     def decode_and_draw(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
@@ -285,12 +289,7 @@ class LlamaContext:
         """In one call, if our kernels are here and one forward pass does it."""
         fits = sum(len(step.tokens) for step in steps) <= self._batch
         if self._draws is None or inputs.temperature == 0 or not fits:
-            every = self.decode(steps)
-            logits = [every[output] for output in outputs]
-            start = time.perf_counter()
-            drawn = self.draw(logits, inputs)
-            self.seconds_drawing += time.perf_counter() - start
-            return logits, drawn
+            return decode_then_draw(self, steps, outputs, inputs)
         threads = self._drawing_threads
         draws = self._draws.after_pass(inputs, outputs, self._vocabulary, threads=threads)
         every = self._advance(

@@ -95,7 +95,7 @@ class Context(Protocol):
         """Advance slots and draw a token for each row, from the logits after one of the steps.
 
         `outputs` says for each row after which step. Returns what `decode` and `draw` do, row by
-        row; where both are compiled it is one call.
+        row, with logits that are the next call's to overwrite; where both are compiled it is one.
         """
         ...
 
@@ -106,6 +106,18 @@ class Context(Protocol):
     def close(self) -> None:
         """Free the cache."""
         ...
+
+
+def decode_then_draw(
+    context: Context, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+) -> tuple[list[Logits], list[Draw]]:
+    """`Context.decode_and_draw` as two calls.
+
+    Example: `decode_then_draw(context, [Step([0], [5])], [0], inputs)[1][0].token`
+    """
+    every = context.decode(steps)
+    logits = [every[output] for output in outputs]
+    return logits, context.draw(logits, inputs)
 
 
 class Model(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from llguidance import LLTokenizer
 
-from .model import ContextSize, Logits, Step
+from .model import ContextSize, Logits, Step, decode_then_draw
 from .sampling import Draw, DrawInputs, draw_rows
 
 _SPREAD = 2.0  # standard deviation of the logits: some tokens likely, none certain
@@ -101,9 +101,7 @@ class RandomContext:
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
     ) -> tuple[list[Logits], list[Draw]]:
         """One after the other."""
-        every = self.decode(steps)
-        logits = [every[output] for output in outputs]
-        return logits, self.draw(logits, inputs)
+        return decode_then_draw(self, steps, outputs, inputs)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -43,6 +43,14 @@ class DrawInputs(NamedTuple):
     uniforms: Sequence[float]
     weighed: Sequence[bool]
 
+    def check(self, rows: int) -> None:
+        """Raise ValueError unless they are those of so many rows.
+
+        Example: `inputs.check(1)`
+        """
+        if not len(self.masks) == len(self.uniforms) == len(self.weighed) == rows:
+            raise ValueError("Each row needs logits, a mask and a number.")
+
 
 def accepts(seed: int, row: int, attempt: int, log_weight: float) -> bool:
     """Return whether a row is kept by rejection sampling: with probability exp(`log_weight`).
@@ -69,10 +77,11 @@ def row_stream(seed: int, row: int, attempt: int = 0) -> np.random.Generator:
 
 
 def draw_rows(logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
-    """Draw a token for each row by `draw`.
+    """Draw a token for each row by `draw`. Raises ValueError if a row lacks something.
 
     Example: `draw_rows([logits], DrawInputs(masks, 1.0, [0.5], [True]))[0].token`
     """
+    inputs.check(len(logits))
     return [draw_row(of_row, inputs, row) for row, of_row in enumerate(logits)]
 
 
