@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import llama_cpp
 import numpy as np
@@ -171,44 +171,59 @@ registry = _declare("ggml_backend_dev_backend_reg", _P, _P)
 function_of = _declare("ggml_backend_reg_get_proc_address", _P, _P, ctypes.c_char_p)
 
 
-def attend(
-    queries: NDArray[np.float32],
-    keys: NDArray[Any],
-    values: NDArray[Any],
-    mask: NDArray[np.float16],
-    *,
-    threads: int,
-    cap: float = 0.0,
-) -> NDArray[np.float32] | None:
-    """What our backend makes of [heads, queries, size] and [heads, cells, size]; None: not its.
+Layer: TypeAlias = tuple[NDArray[np.float32], NDArray[Any], NDArray[Any]]
+"""Queries [heads, queries, size], keys and values [heads, cells, size].
 
-    Keys and values of whole numbers of 16 bits are the upper halves of 32-bit floats: bfloat16.
-    """
+Keys and values of whole numbers of 16 bits are the upper halves of 32-bit floats: bfloat16.
+"""
+
+
+def attend(
+    layer: Layer, mask: NDArray[np.float16], *, threads: int, cap: float = 0.0
+) -> NDArray[np.float32] | None:
+    """What our backend makes of a layer; None: not its."""
+    found = attend_layers([layer], mask, threads=threads, cap=cap)
+    return found[0] if found else None
+
+
+def attend_layers(
+    layers: Sequence[Layer], mask: NDArray[np.float16], *, threads: int, cap: float = 0.0
+) -> list[NDArray[np.float32]] | None:
+    """What it makes of several in one pass, who see the same; None: not its."""
     context = ggml_init(Parameters(1 << 26, None, False))
     device = device_by_name(b"synthgen-local attention")
     assert device, "not loaded"
     backend = open_device(device, None)
     set_threads = function_of(registry(device), b"ggml_backend_set_n_threads")
     ctypes.CFUNCTYPE(None, _P, ctypes.c_int)(set_threads)(backend, threads)
+
+    def tensor(array: NDArray[Any]) -> int:
+        made: int = new_tensor(context, KINDS[array.dtype.type], *reversed(array.shape), 1)
+        ctypes.memmove(get_data(made), array.ctypes.data, array.nbytes)
+        return made
+
     try:
-        tensors = []
-        for array in (queries, keys, values, mask[None]):
-            kind = KINDS[array.dtype.type]
-            tensor = new_tensor(context, kind, *reversed(array.shape), 1)
-            ctypes.memmove(get_data(tensor), array.ctypes.data, array.nbytes)
-            tensors.append(tensor)
-        out = flash_attention(context, *tensors, queries.shape[2] ** -0.5, 0.0, cap)
-        if not takes(backend, out):
-            return None
-        graph = new_graph(context)
-        build(graph, out)
+        sight, graph, outs = tensor(mask[None]), new_graph(context), []
+        for layer in layers:
+            scale = layer[0].shape[2] ** -0.5
+            out = flash_attention(context, *map(tensor, layer), sight, scale, 0.0, cap)
+            if not takes(backend, out):
+                return None
+            build(graph, out)
+            outs.append(out)
         assert compute(backend, graph) == 0
-        shape = (queries.shape[1], queries.shape[0], queries.shape[2])
-        flat = ctypes.cast(get_data(out), ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(flat, shape=shape).transpose(1, 0, 2).copy()
+        return [read(out, layer[0].shape) for out, layer in zip(outs, layers, strict=True)]
     finally:
         free(backend)
         ggml_free(context)
+
+
+def read(out: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """What a layer came to, [heads, queries, size]."""
+    heads, queries, size = shape
+    flat = ctypes.cast(get_data(out), ctypes.POINTER(ctypes.c_float))
+    found = np.ctypeslib.as_array(flat, shape=(queries, heads, size))
+    return found.transpose(1, 0, 2).copy()
 
 
 def defined(
@@ -286,7 +301,7 @@ def test_attention_is_what_it_is_defined_to_be(
     stream = np.random.default_rng(seed)
     mask = mask_of_rows(stream, queries, shared, own)
     q, k, v = attended(stream, groups, mask.shape, size)
-    found = attend(q, k, v, mask, threads=threads)
+    found = attend((q, k, v), mask, threads=threads)
     assert found is not None
     np.testing.assert_allclose(found, defined(q, k, v, mask), rtol=1e-4, atol=1e-5)
 
@@ -343,7 +358,7 @@ def test_attention_in_bfloat16_is_what_it_is_defined_to_be(
             k.dtype
         )
     q, keys, values = widened(rounded(q)), rounded(k), rounded(v)
-    found = attend(q, keys, values, mask, threads=threads)
+    found = attend((q, keys, values), mask, threads=threads)
     assert found is not None
     expected = defined(q, widened(keys), widened(values), mask)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2**-8 * np.abs(v).max())
@@ -368,20 +383,49 @@ def test_attention_of_another_kind_is_left_to_llama_cpp(
 ) -> None:
     """A cap on scores, heads that do not fill vectors, keys of 32 bits."""
     queries, keys = np.zeros((2, 3, size), np.float32), np.zeros((1, 32, size), kind)
-    found = attend(queries, keys, keys, np.zeros((3, 32), np.float16), threads=1, cap=cap)
+    found = attend((queries, keys, keys), np.zeros((3, 32), np.float16), threads=1, cap=cap)
     assert (found is not None) == ours
 
 
+@pytest.mark.parametrize("group", [1, 3, 4, 7])
+def test_layers_may_have_other_numbers_of_heads(in_bfloat16: None, group: int) -> None:
+    """What rows see is found once a pass, but bands are as wide as a layer's heads let them be."""
+    stream = np.random.default_rng(group)
+    mask = mask_of_rows(stream, 70, 65, 12)
+    layers = []
+    for groups in ((1, group), (2, 3), (1, 4), (1, group)):
+        q, k, v = attended(stream, groups, mask.shape, 64)
+        layers.append((widened(rounded(q)), rounded(k), rounded(v)))
+    found = attend_layers(layers, mask, threads=1)
+    assert found is not None
+    for (queries, keys, values), one in zip(layers, found, strict=True):
+        expected = defined(queries, widened(keys), widened(values), mask)
+        np.testing.assert_allclose(one, expected, atol=0.04)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("kind", [np.float16, np.uint16])
 @pytest.mark.parametrize("place", ["queries", "keys", "values"])
-def test_attention_over_what_is_no_number_is_none(loaded: None, place: str) -> None:
+def test_attention_over_what_is_no_number_is_none(
+    loaded: None, library: str, place: str, kind: type[Any], *, own: bool
+) -> None:
     """A damaged file is found by its logits, so they must not come out as numbers."""
+    if kind is np.uint16 and "bf16" not in held_formats(Kernels(compiled=library)):
+        pytest.skip("this processor has no products of bfloat16")
     arrays = {
         "queries": np.ones((2, 3, 64), np.float32),
-        "keys": np.ones((1, 32, 64), np.float16),
-        "values": np.ones((1, 32, 64), np.float16),
+        "keys": np.ones((1, 32, 64), np.float32),
+        "values": np.ones((1, 32, 64), np.float32),
     }
     arrays[place][0, 1] = np.nan
-    found = attend(*arrays.values(), np.zeros((3, 32), np.float16), threads=1)
+    cache = [
+        (array.view(np.uint32) >> 16).astype(kind) if kind is np.uint16 else array.astype(kind)
+        for array in (arrays["keys"], arrays["values"])
+    ]
+    mask = np.zeros((3, 32), np.float16)
+    if own:
+        mask[[0, 2]] = -np.inf
+    found = attend((arrays["queries"], cache[0], cache[1]), mask, threads=1)
     assert found is not None
     assert np.isnan(found[0, 1]).all()
 
@@ -397,7 +441,7 @@ def test_a_query_that_sees_nothing_gives_nothing(
     cache = rounded(ones) if kind is np.uint16 else ones.astype(kind)
     mask = np.zeros((3, 32), np.float16)
     mask[1] = -np.inf
-    found = attend(np.ones((2, 3, 64), np.float32), cache, cache, mask, threads=1)
+    found = attend((np.ones((2, 3, 64), np.float32), cache, cache), mask, threads=1)
     assert found is not None
     assert np.array_equal(found[:, 1], np.zeros((2, 64)))
     np.testing.assert_allclose(found[:, [0, 2]], 1, atol=2**-8)

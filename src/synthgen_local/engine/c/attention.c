@@ -2,7 +2,7 @@
  *
  * Rows in flight lie in one key-value cache: the cells of their prompt, which all of them see, and
  * between each other's the cells of their own. llama.cpp either multiplies all rows with all cells,
- * or goes through the cells of each row one by one. Here the cells that all rows of a chunk see
+ * or goes through the cells of each row one by one. Here the cells that all rows of a band see
  * are one product of matrices, and each row's own follow; what a row does not see costs nothing.
  *
  * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits or in bfloat16, and leaves attention
@@ -23,15 +23,15 @@ static bool prepare(scratch *s, const attention *a, int heads, int own, room *fr
   const size_t most = up(a->chunk * a->group, LANES), lines = heads * most;
   const size_t wide = up(a->band * a->group, LANES), cells = is_wide(a) ? BLOCK : up(a->cells, BLOCK);
   s->stride = up(own, LANES) + LANES; /* no power of two, which would be one place in a cache for all */
-  const size_t single = is_wide(a) ? own * heads * quads_of(a) * HEADS * HANDFUL : lines * s->stride;
-  const size_t floats = (2 * lines + HEADS) * a->size + single + 2 * lines + (a->size + cells) * wide +
+  const size_t single = is_wide(a) ? (size_t)own * heads * quads_of(a) * HEADS * HANDFUL : lines * s->stride;
+  const size_t floats = 2 * lines * a->size + single + 2 * lines + (a->size + cells) * wide +
                         CELLS * a->size + BLOCK * SPAN;
   float *next = at_least(from, floats * 4);
   if (!next) return false;
   s->most = (int)most;
   s->heads = heads;
   s->own = own;
-  s->query = next, next += (lines + HEADS) * a->size;
+  s->query = next, next += lines * a->size;
   s->sums = next, next += lines * a->size;
   s->single = next, next += single;
   s->top = next, next += lines;
@@ -102,9 +102,9 @@ static void look_at_band(const attention *a, int chunk, int band, sight *to) {
   }
 }
 
-/* Put own cells of a query, of which so many are done, into handfuls; if it must be, the last one is smaller. */
-static handful *take_handfuls(int query, const int *own, int count, int *done, bool all, handful *to) {
-  while (*done + HANDFUL <= count || (all && *done < count)) {
+/* Put own cells of a query, of which so many are done, into handfuls, of which the last may be smaller. */
+static handful *take_handfuls(int query, const int *own, int count, int *done, bool last, handful *to) {
+  while (*done + HANDFUL <= count || (last && *done < count)) {
     *to = (handful){query, count - *done < HANDFUL ? count - *done : HANDFUL, {0}};
     for (int c = 0; c < HANDFUL; c++) to->cells[c] = own[*done + (c < to->count ? c : 0)];
     *done += to++->count;
@@ -116,13 +116,13 @@ static handful *take_handfuls(int query, const int *own, int count, int *done, b
  * is read from end to end, and within a window query after query. What makes no handful waits for the next window. */
 static void sort(const attention *a, sight *to) {
   const uint16_t *somebody = somebody_in(a, to);
-  int *all = own_cells(a, to, a->chunk), seen[CHUNK] = {0}, done[CHUNK] = {0}, n = 0;
+  int *anyones = own_cells(a, to, a->chunk), seen[CHUNK] = {0}, done[CHUNK] = {0}, n = 0;
   handful *const first = handfuls(a, to), *at = first;
   for (int window = 0; window < windows_of(a); window++) {
     const int begin = window * WINDOW, end = begin + WINDOW < a->cells ? begin + WINDOW : a->cells;
     begins(a, to)[window] = (beginning){n, (int)(at - first)};
     for (int c = begin; c < end; c++) {
-      all[n] = c;
+      anyones[n] = c;
       n += somebody[c];
     }
     for (int i = 0; i < to->count; i++) {
@@ -152,7 +152,9 @@ static int most_own(const attention *a, const sight *sees) {
 /* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
 static const visibility *sights(const attention *a, workspace *at) {
   for (visibility *v = at->seen; v < at->seen + MASKS; v++)
-    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells && v->chunk == a->chunk) return v;
+    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells && v->chunk == a->chunk &&
+        v->band == a->band)
+      return v;
   visibility *to = &at->seen[at->next_seen];
   at->next_seen = (at->next_seen + 1) % MASKS;
   const size_t each = size_of_sight(a);
@@ -162,6 +164,7 @@ static const visibility *sights(const attention *a, workspace *at) {
   to->queries = a->queries->ne[1];
   to->cells = a->cells;
   to->chunk = a->chunk;
+  to->band = a->band;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
@@ -185,7 +188,7 @@ void lay_across(const scratch *s, int head, int rows) {
   }
 }
 
-/* Let `of` compute with one of a chunk's bands, whose lines come first in it. */
+/* A chunk's scratch as one of its bands sees it: the band's lines are the first. */
 scratch of_band(const attention *a, const scratch *s, int band) {
   scratch of = *s;
   const int queries = s->sees->count - band * a->band, first = band * a->band * a->group;

@@ -9,17 +9,15 @@
 
 enum {
 #if defined(__AVX512F__) || !defined(__AVX__)
-  PARTS = 4,    /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
-  TOGETHER = 4, /* own cells whose scores are, likewise */
+  PARTS = 4, /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
 #else
   PARTS = 2,
-  TOGETHER = 2,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
   HEADS = 4,            /* heads that read the same keys and are computed together */
-  HANDFUL = 4,          /* own cells of a query that are, where a vector holds so many scores of each head */
+  HANDFUL = 4,          /* own cells of a query that are, in bfloat16: their scores with HEADS of them are a vector */
   CHUNK = 64,           /* queries whose own cells are taken together, at most */
-  BAND = 32,            /* of these, queries whose common cells are found together, at most */
+  BAND = 32,            /* queries of a chunk whose common cells are found together, at most */
   BANDS = 4,            /* in a chunk, at most */
   LINES = 96,           /* of one head in a band, where scores are to stay in the first cache */
   CELLS = 8,            /* cells in a tile of the product with common keys */
@@ -62,10 +60,10 @@ typedef struct {
   const int *common;      /* cells of a band */
   int commons;            /* how many */
   int own;                /* cells that one query sees beside these, or in bfloat16 handfuls of all, at most */
-  size_t stride;          /* of `single` */
+  size_t stride;          /* of `single` in 16 bits */
   const sight *sees;
   float *query;           /* [head][line][size]; in bfloat16, here and in `across`, two values are one */
-  float *single, *sums;   /* of own cells [head][line][cell], in bfloat16 as they come; [head][line][size] */
+  float *single, *sums;   /* of own cells [head][line][cell], in bfloat16 [handful][head][quad]; [head][line][size] */
   float *top, *total;     /* [head][line] */
   float *across, *scores; /* of one head: [size][wide]; [cell][wide], in bfloat16 of a block */
   float *few;             /* keys or values of a few cells */
@@ -135,23 +133,6 @@ INLINE handful *handfuls(const attention *a, const sight *sees) {
   case 3: does(3, __VA_ARGS__); break;            \
   default: does(HEADS, __VA_ARGS__);              \
   }
-
-/* The sum of the lanes of each of some vectors. */
-INLINE void sum_each(const vector *x, float *to) {
-#if defined(__AVX512F__)
-  __m512 two[2], four;
-  for (int i = 0; i < 2; i++) {
-    const __m512 one = (__m512)x[2 * i], other = (__m512)x[2 * i + 1];
-    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(one, other), _mm512_unpackhi_ps(one, other));
-  }
-  const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
-  four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), (__m256)_mm512_extractf64x4_pd((__m512d)four, 1));
-  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
-#else
-  for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);
-#endif
-}
 
 /* SPAN of some lines' `size` sums, taken into registers and put back. */
 INLINE void take(int lines, const float *sums, int size, vector total[HEADS][PARTS]) {

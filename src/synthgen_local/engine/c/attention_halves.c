@@ -9,6 +9,11 @@
 #include <string.h>
 
 enum {
+#if defined(__AVX512F__) || !defined(__AVX__)
+  TOGETHER = 4,           /* own cells whose scores are computed at once */
+#else
+  TOGETHER = 2,
+#endif
   VECTORS = TOGETHER / 2, /* of lines whose scores of common cells are computed at once */
   NEAR = 16,              /* own cells of a query that stay in the first cache for all heads */
   SOON = 2,               /* stretches of them from one that is computed to one that is asked for */
@@ -110,6 +115,23 @@ static void score_common(const attention *a, int head, const scratch *s) {
   }
 }
 
+/* The sum of the lanes of each of some vectors. */
+INLINE void sum_each(const vector *x, float *to) {
+#if defined(__AVX512F__)
+  __m512 two[2], four;
+  for (int i = 0; i < 2; i++) {
+    const __m512 one = (__m512)x[2 * i], other = (__m512)x[2 * i + 1];
+    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(one, other), _mm512_unpackhi_ps(one, other));
+  }
+  const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
+  four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), (__m256)_mm512_extractf64x4_pd((__m512d)four, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+#else
+  for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);
+#endif
+}
+
 /* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
 INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, int from_d, stretch own) {
   const float *query = s->query + at_line(s, head, line) * a->size;
@@ -130,7 +152,7 @@ INLINE void dots(int lines, const attention *a, const scratch *s, int head, int 
 
 /* Masks may do more than hide: add what they say to the scores of own cells, and find the largest of each
  * line. What follows a line's last cell weighs nothing, up to a whole vector. */
-void lean(const attention *a, const scratch *s) {
+static void lean(const attention *a, const scratch *s) {
   for (int i = 0; i < s->sees->count; i++) {
     const half *mask = mask_of(a, s->chunk * a->chunk + i);
     const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];

@@ -4,7 +4,7 @@
  * head, a block at a time: what is known of a block's scores stays in the first cache until its values
  * are added. A larger score than all before shrinks what was added until then [1]. Own cells are taken
  * about as they lie in memory, a few of one query and then of the next, with all heads.
- * By the rounding of weights what a row gives hangs on who is in its chunk.
+ * By the rounding of weights what a row gives hangs on who is in its band, not on its chunk.
  * Knows ggml's tensors, and what each query sees.
  *
  * [1] Milakov and Gimelshein, Online normalizer calculation for softmax, 2018, arXiv:1805.02867.
@@ -60,8 +60,13 @@ static int32_t *query_of(const attention *a, const scratch *s, int head, int lin
   return (int32_t *)s->query + at_line(s, head, line) * (a->size / 2);
 }
 
-static void read_queries(const attention *a, int head, const scratch *s) {
-  for (int line = 0; line < s->sees->count * a->group; line++) {
+/* Read queries; nothing has been summed of them. */
+static void start(const attention *a, int head, const scratch *s) {
+  const size_t first = at_line(s, head, 0), lines = s->sees->count * a->group;
+  memset(s->sums + first * a->size, 0, sizeof(float) * lines * a->size);
+  memset(s->total + first, 0, sizeof(float) * up(lines, LANES));
+  for (size_t line = 0; line < up(lines, LANES); line++) s->top[first + line] = -1e30f;
+  for (int line = 0; line < (int)lines; line++) {
     const float *query = query_at(a, s, head, line);
     int32_t *to = query_of(a, s, head, line);
     for (int d = 0; d < a->size; d += LANES) pair_neighbours(load(query + d) * a->scale, to + d / 2);
@@ -169,11 +174,11 @@ INLINE void add_own(int lines, int size, const handful *own, const char *rows, s
 
 /* Do it with all handfuls and quads, of `lines` but for a head's last one. Meanwhile rows of the next window are asked
  * for, some before each head: in one go they would be more than a processor waits for at once. Those of all heads
- * together: so they lie in memory. */
+ * together: so they lie in memory, one after the other. */
 INLINE void for_own(int lines, int size, const attention *a, const scratch *s, const struct ggml_tensor *t,
                     with_own *does) {
   const beginning *begin = begins(a, s->sees);
-  const handful *const all_of_them = handfuls(a, s->sees), *own = all_of_them;
+  const handful *const first = handfuls(a, s->sees), *own = first;
   const int *const cells = own_cells(a, s->sees, a->chunk);
   const int heads = s->heads, group = a->group, windows = windows_of(a);
   const size_t stride = t->nb[1], next_head = t->nb[2], most = s->most;
@@ -181,7 +186,7 @@ INLINE void for_own(int lines, int size, const attention *a, const scratch *s, c
   quad of = {.scores = s->single};
   for (int window = 0; window < windows; window++, begin++) {
     const int *soon = cells + begin[1].cell, *end = window + 1 < windows ? cells + begin[2].cell : soon;
-    for (; own < all_of_them + begin[1].handful; own++) {
+    for (; own < first + begin[1].handful; own++) {
       const half *mask = s->sees->leans[own->query] ? mask_of(a, s->chunk * a->chunk + own->query) : NULL;
       for (int head = 0; head < heads; head++) {
         for (int c = HANDFUL * head / heads; c < HANDFUL * (head + 1) / heads && soon < end; c++, soon++)
@@ -192,7 +197,7 @@ INLINE void for_own(int lines, int size, const attention *a, const scratch *s, c
           of.sums = s->sums + line * size;
           of.top = s->top + line;
           of.total = s->total + line;
-          if (lines == group) does(lines, size, own, rows + head * next_head, stride, mask, of);
+          if (lines < HEADS || group == HEADS) does(lines, size, own, rows + head * next_head, stride, mask, of);
           else BY_LINES(group - h, does, size, own, rows + head * next_head, stride, mask, of)
         }
       }
@@ -348,12 +353,8 @@ static void write_out(const attention *a, int head, const scratch *s) {
 }
 
 void attend_wide(const attention *a, const scratch *s) {
-  const size_t lines = (size_t)s->heads * s->most;
   const int end = s->head + s->heads;
-  for (int head = s->head; head < end; head++) read_queries(a, head, s);
-  memset(s->sums, 0, sizeof(float) * lines * a->size);
-  memset(s->total, 0, sizeof(float) * lines);
-  for (size_t line = 0; line < lines; line++) s->top[line] = -1e30f;
+  for (int head = s->head; head < end; head++) start(a, head, s);
   score_all_own(a, s);
   for (int head = s->head; head < end; head++)
     for (int band = 0; band * a->band < s->sees->count; band++) {
