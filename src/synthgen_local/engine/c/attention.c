@@ -2,7 +2,7 @@
  *
  * Rows in flight lie in one key-value cache: the cells of their prompt, which all of them see, and
  * between each other's the cells of their own. llama.cpp either multiplies all rows with all cells,
- * or goes through the cells of each row one by one. Here the cells that all rows of a band see
+ * or goes through the cells of each row one by one. Here the cells that all rows of a chunk see
  * are one product of matrices, and each row's own follow; what a row does not see costs nothing.
  *
  * Takes GGML_OP_FLASH_ATTN_EXT over keys and values of 16 bits or in bfloat16, and leaves attention
@@ -15,16 +15,10 @@
 
 enum { HIDDEN = 0xFC00 }; /* minus infinity in 16 bits */
 
-static bool is_wide(const attention *a) { return a->keys->type == GGML_TYPE_BF16; }
-
-static size_t quads_of(const attention *a) { return up(a->group, HEADS) / HEADS; }
-
 static bool prepare(scratch *s, const attention *a, int heads, int own, room *from) {
-  const size_t most = up(a->chunk * a->group, LANES), lines = heads * most;
-  const size_t wide = up(a->band * a->group, LANES), cells = is_wide(a) ? BLOCK : up(a->cells, BLOCK);
-  s->stride = up(own, LANES) + LANES; /* no power of two, which would be one place in a cache for all */
-  const size_t single = is_wide(a) ? (size_t)own * heads * quads_of(a) * HEADS * HANDFUL : lines * s->stride;
-  const size_t floats = 2 * lines * a->size + single + 2 * lines + (a->size + cells) * wide +
+  const size_t most = up(a->chunk * a->group, LANES), lines = heads * most, cells = up(a->cells, BLOCK);
+  s->stride = up(own, LANES) + LANES; /* no power of two, which would be one place in a cache for all lines */
+  const size_t floats = 2 * lines * a->size + lines * s->stride + 2 * lines + a->size * most + cells * most +
                         CELLS * a->size + BLOCK * SPAN;
   float *next = at_least(from, floats * 4);
   if (!next) return false;
@@ -33,56 +27,46 @@ static bool prepare(scratch *s, const attention *a, int heads, int own, room *fr
   s->own = own;
   s->query = next, next += lines * a->size;
   s->sums = next, next += lines * a->size;
-  s->single = next, next += single;
+  s->single = next, next += lines * s->stride;
   s->top = next, next += lines;
   s->total = next, next += lines;
-  s->across = next, next += a->size * wide;
-  s->scores = next, next += cells * wide;
+  s->across = next, next += a->size * most;
+  s->scores = next, next += cells * most;
   s->few = next;
   return true;
 }
 
-/* Common cells are read once for each band. In 16 bits own ones are computed the better the fewer they are at once;
- * in bfloat16 those of all queries together, if no other thread is to have some of them. */
-static void divide(attention *a, int threads) {
-  a->band = is_wide(a) && BAND * a->group <= LINES ? BAND : BAND / 2;
-  a->chunk = is_wide(a) && threads == 1 ? CHUNK : a->band;
+/* Common cells are read once for each chunk, and own ones the better the fewer they are at once. */
+static int chunk_of(const attention *a) {
+  return a->keys->type == GGML_TYPE_BF16 && CHUNK * a->group <= LINES ? CHUNK : CHUNK / 2;
 }
 
 static int chunks_of(const attention *a) { return (int)up(a->queries->ne[1], a->chunk) / a->chunk; }
 
-/* Notes beside a sight: which cells everybody in a band sees, and which are somebody's own. */
-static uint16_t *everybody_in(const attention *a, const sight *sees) {
-  return (uint16_t *)(handfuls(a, sees) + (size_t)a->chunk * a->cells / HANDFUL);
-}
-static uint16_t *somebody_in(const attention *a, const sight *sees) { return everybody_in(a, sees) + a->cells; }
-
 static size_t size_of_sight(const attention *a) {
-  const size_t cells = a->cells, each = sizeof(int) * (bands_of(a) + a->chunk + 1) + 2 * sizeof(uint16_t);
-  return up(sizeof(sight) + each * cells + sizeof(beginning) * (windows_of(a) + 1) +
-            sizeof(handful) * a->chunk * cells / HANDFUL, 64);
+  return up(sizeof(sight) + sizeof(int) * (1 + a->chunk) * (size_t)a->cells + a->cells * sizeof(uint16_t), 64);
 }
 
-/* Tell the cells that all queries of a band see from those that some of them see. Most cells are
+/* Tell the cells that all queries of a chunk see from those that some of them see. Most cells are
  * another row's: four of them are passed by in a step, so cells are a multiple of four. */
-static void look_at_band(const attention *a, int chunk, int band, sight *to) {
+static void look(const attention *a, int chunk, sight *to) {
   const uint64_t hidden = HIDDEN * 0x0001000100010001ull;
-  const int first = band * a->band, end = to->count < first + a->band ? to->count : first + a->band;
-  uint16_t *everybody = everybody_in(a, to), *somebody = somebody_in(a, to);
-  int *common = common_cells(a, to, band), commons = 0;
+  const int first = chunk * a->chunk, left = (int)a->queries->ne[1] - first;
+  uint16_t *everybody = (uint16_t *)(to->cells + (1 + a->chunk) * (size_t)a->cells);
+  to->count = left < a->chunk ? left : a->chunk;
   memset(everybody, 0xFF, a->cells * sizeof *everybody);
-  for (int i = first; i < end; i++) {
-    const half *mask = mask_of(a, chunk * a->chunk + i);
+  for (int i = 0; i < to->count; i++) {
+    const half *mask = mask_of(a, first + i);
     for (int c = 0; c < a->cells; c++) everybody[c] &= mask[c] == 0 ? 0xFFFF : 0;
   }
+  to->commons = 0;
   for (int c = 0; c < a->cells; c++) {
-    common[commons] = c;
-    commons += everybody[c] != 0;
+    to->cells[to->commons] = c;
+    to->commons += everybody[c] != 0;
   }
-  to->commons[band] = commons;
-  for (int i = first; i < end; i++) {
-    const half *mask = mask_of(a, chunk * a->chunk + i);
-    int *own = own_cells(a, to, i), n = 0;
+  for (int i = 0; i < to->count; i++) {
+    const half *mask = mask_of(a, first + i);
+    int *own = to->cells + (size_t)(1 + i) * a->cells, n = 0;
     bool leans = false;
     for (int c = 0; c < a->cells; c += 4) {
       uint64_t four, every;
@@ -90,10 +74,8 @@ static void look_at_band(const attention *a, int chunk, int band, sight *to) {
       memcpy(&every, everybody + c, sizeof every);
       if (four == hidden || every == UINT64_MAX) continue;
       for (int j = c; j < c + 4; j++) {
-        const bool is_own = mask[j] != HIDDEN && !everybody[j];
         own[n] = j;
-        n += is_own;
-        somebody[j] |= is_own;
+        n += mask[j] != HIDDEN && !everybody[j];
         leans |= mask[j] != HIDDEN && mask[j] != 0;
       }
     }
@@ -102,59 +84,10 @@ static void look_at_band(const attention *a, int chunk, int band, sight *to) {
   }
 }
 
-/* Put own cells of a query, of which so many are done, into handfuls, of which the last may be smaller. */
-static handful *take_handfuls(int query, const int *own, int count, int *done, bool last, handful *to) {
-  while (*done + HANDFUL <= count || (last && *done < count)) {
-    *to = (handful){query, count - *done < HANDFUL ? count - *done : HANDFUL, {0}};
-    for (int c = 0; c < HANDFUL; c++) to->cells[c] = own[*done + (c < to->count ? c : 0)];
-    *done += to++->count;
-  }
-  return to;
-}
-
-/* Find own cells in the order in which they are to be computed: window after window, for memory is fastest where it
- * is read from end to end, and within a window query after query. What makes no handful waits for the next window. */
-static void sort(const attention *a, sight *to) {
-  const uint16_t *somebody = somebody_in(a, to);
-  int *anyones = own_cells(a, to, a->chunk), seen[CHUNK] = {0}, done[CHUNK] = {0}, n = 0;
-  handful *const first = handfuls(a, to), *at = first;
-  for (int window = 0; window < windows_of(a); window++) {
-    const int begin = window * WINDOW, end = begin + WINDOW < a->cells ? begin + WINDOW : a->cells;
-    begins(a, to)[window] = (beginning){n, (int)(at - first)};
-    for (int c = begin; c < end; c++) {
-      anyones[n] = c;
-      n += somebody[c];
-    }
-    for (int i = 0; i < to->count; i++) {
-      const int *own = own_cells(a, to, i);
-      while (seen[i] < to->owns[i] && own[seen[i]] < end) seen[i]++;
-      at = take_handfuls(i, own, seen[i], &done[i], end == a->cells, at);
-    }
-  }
-  begins(a, to)[windows_of(a)] = (beginning){n, (int)(at - first)};
-}
-
-static void look(const attention *a, int chunk, sight *to) {
-  const int left = (int)a->queries->ne[1] - chunk * a->chunk;
-  to->count = left < a->chunk ? left : a->chunk;
-  memset(somebody_in(a, to), 0, a->cells * sizeof(uint16_t));
-  for (int band = 0; band * a->band < to->count; band++) look_at_band(a, chunk, band, to);
-  if (is_wide(a)) sort(a, to);
-}
-
-static int most_own(const attention *a, const sight *sees) {
-  if (is_wide(a)) return begins(a, sees)[windows_of(a)].handful;
-  int most = 0;
-  for (int i = 0; i < sees->count; i++) most = sees->owns[i] > most ? sees->owns[i] : most;
-  return most;
-}
-
 /* What each chunk sees, found in the first layer of a pass that asks. NULL without memory. */
 static const visibility *sights(const attention *a, workspace *at) {
   for (visibility *v = at->seen; v < at->seen + MASKS; v++)
-    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells && v->chunk == a->chunk &&
-        v->band == a->band)
-      return v;
+    if (v->mask == a->mask && v->queries == a->queries->ne[1] && v->cells == a->cells && v->chunk == a->chunk) return v;
   visibility *to = &at->seen[at->next_seen];
   at->next_seen = (at->next_seen + 1) % MASKS;
   const size_t each = size_of_sight(a);
@@ -164,15 +97,14 @@ static const visibility *sights(const attention *a, workspace *at) {
   to->queries = a->queries->ne[1];
   to->cells = a->cells;
   to->chunk = a->chunk;
-  to->band = a->band;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
   for (int chunk = 0; chunk < chunks_of(a); chunk++) look(a, chunk, (sight *)(found + chunk * each));
   to->own = 0;
   for (int chunk = 0; chunk < chunks_of(a); chunk++) {
-    const int own = most_own(a, (const sight *)(found + chunk * each));
-    to->own = own > to->own ? own : to->own;
+    const sight *sees = (const sight *)(found + chunk * each);
+    for (int i = 0; i < sees->count; i++) to->own = sees->owns[i] > to->own ? sees->owns[i] : to->own;
   }
   return to;
 }
@@ -188,19 +120,22 @@ void lay_across(const scratch *s, int head, int rows) {
   }
 }
 
-/* A chunk's scratch as one of its bands sees it: the band's lines are the first. */
-scratch of_band(const attention *a, const scratch *s, int band) {
-  scratch of = *s;
-  const int queries = s->sees->count - band * a->band, first = band * a->band * a->group;
-  of.lines = (queries < a->band ? queries : a->band) * a->group;
-  of.wide = (int)up(of.lines, LANES);
-  of.common = common_cells(a, s->sees, band);
-  of.commons = s->sees->commons[band];
-  of.query += first * (is_wide(a) ? a->size / 2 : a->size);
-  of.sums += first * a->size;
-  of.top += first;
-  of.total += first;
-  return of;
+/* Masks may do more than hide: add what they say to the scores of own cells, and find the largest of each
+ * line. What follows a line's last cell weighs nothing, up to a whole vector. */
+void lean(const attention *a, const scratch *s) {
+  for (int i = 0; i < s->sees->count; i++) {
+    const half *mask = mask_of(a, s->chunk * a->chunk + i);
+    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
+    for (int head = s->head; head < s->head + s->heads; head++)
+      for (int line = i * a->group; line < (i + 1) * a->group; line++) {
+        float *scores = s->single + at_line(s, head, line) * s->stride;
+        for (int c = 0; s->sees->leans[i] && c < n; c++) scores[c] += ggml_fp16_to_fp32(mask[own[c]]);
+        for (size_t c = n; c < up(n, LANES); c++) scores[c] = -1e30f;
+        vector top = all(-1e30f);
+        for (int c = 0; c < n; c += LANES) top = larger(load(scores + c), top);
+        s->top[at_line(s, head, line)] = largest(top);
+      }
+  }
 }
 
 bool takes_attention(const struct ggml_tensor *node) {
@@ -216,13 +151,13 @@ bool takes_attention(const struct ggml_tensor *node) {
 }
 
 bool attend(struct ggml_tensor *node, workspace *at) {
-  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0, 0, 0};
+  attention a = {node, node->src[0], node->src[1], node->src[2], node->src[3], 0, 0, 0, 0, 0};
   scratch scratches[MOST_THREADS];
   const int threads = at->threads;
   a.size = (int)a.queries->ne[0];
   a.group = (int)(a.queries->ne[2] / a.keys->ne[2]);
   a.cells = (int)a.keys->ne[1];
-  divide(&a, threads);
+  a.chunk = chunk_of(&a);
   memcpy(&a.scale, node->op_params, sizeof a.scale);
   const visibility *seen = sights(&a, at);
   if (!seen) return false;
@@ -238,7 +173,9 @@ bool attend(struct ggml_tensor *node, workspace *at) {
       s->head = task * each % heads;
       s->chunk = task * each / heads;
       s->sees = (const sight *)((const char *)seen->chunks.bytes + s->chunk * size_of_sight(&a));
-      if (is_wide(&a)) attend_wide(&a, s);
+      s->lines = s->sees->count * a.group;
+      s->wide = (int)up(s->lines, LANES);
+      if (a.keys->type == GGML_TYPE_BF16) attend_wide(&a, s);
       else attend_halves(&a, s);
     }
   }

@@ -9,19 +9,19 @@
 
 enum {
 #if defined(__AVX512F__) || !defined(__AVX__)
-  PARTS = 4, /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
+  PARTS = 4,    /* vectors of a head that are summed at once: with HEADS of them they fill the registers */
+  TOGETHER = 4, /* own cells whose scores are, likewise */
 #else
   PARTS = 2,
+  TOGETHER = 2,
 #endif
   SPAN = LANES * PARTS, /* of a head's dimensions */
   HEADS = 4,            /* heads that read the same keys and are computed together */
-  HANDFUL = 4,          /* own cells of a query that are, in bfloat16: their scores with HEADS of them are a vector */
-  CHUNK = 64,           /* queries whose own cells are taken together, at most */
-  BAND = 32,            /* queries of a chunk whose common cells are found together, at most */
-  BANDS = 4,            /* in a chunk, at most */
-  LINES = 96,           /* of one head in a band, where scores are to stay in the first cache */
+  CHUNK = 32,           /* queries whose common cells are found together, at most */
+  LINES = 96,           /* of one head in a chunk, where scores are to stay in the first cache */
   CELLS = 8,            /* cells in a tile of the product with common keys */
-  WINDOW = 512,         /* cells side by side in memory, of which those that are somebody's stay in the second cache */
+  NEAR = 16,            /* own cells of a query that stay in the first cache for all heads */
+  SOON = 2,             /* stretches of them from one that is computed to one that is asked for */
   BLOCK = 64,           /* common cells whose values stay in the first cache */
 };
 
@@ -30,40 +30,27 @@ typedef uint16_t half; /* or bfloat16 */
 typedef struct {
   struct ggml_tensor *out;
   const struct ggml_tensor *queries, *keys, *values, *mask;
-  int size, group, cells; /* of a head; heads that share keys; of the cache */
-  int band, chunk;        /* queries of each */
+  int size, group, cells, chunk; /* of a head; heads that share keys; of the cache; queries of a chunk */
   float scale;
 } attention;
 
-/* Some own cells of a query; where they are fewer, the first stands for those that are missing. */
+/* What the queries of a chunk see: cells that all of them do, and those that each does beside these. */
 typedef struct {
-  int query, count, cells[HANDFUL];
-} handful;
-
-/* Where a window begins among the own cells of all queries, and among the handfuls of these. */
-typedef struct {
-  int cell, handful;
-} beginning;
-
-/* What the queries of a chunk see: cells that all of their band do, and those that each does beside these. */
-typedef struct {
-  int count, commons[BANDS], owns[CHUNK]; /* queries; cells */
-  bool leans[CHUNK];                      /* whether a mask says more than who sees what */
-  int cells[];                            /* see the functions below */
+  int count, commons, owns[CHUNK]; /* queries; cells */
+  bool leans[CHUNK];               /* whether a mask says more than who sees what */
+  int cells[];                     /* common ones, then own ones of each, in [cells] each */
 } sight;
 
 /* What one thread computes with, for some heads that have keys of their own. A line is one of the heads
  * that read these, of one query; lines of a query are neighbours. */
 typedef struct {
-  int head, heads, chunk; /* the first head; how many; which queries */
-  int lines, wide, most;  /* lines of a head in a band; rounded up to whole vectors; in a chunk, at most */
-  const int *common;      /* cells of a band */
-  int commons;            /* how many */
-  int own;                /* cells that one query sees beside these, or in bfloat16 handfuls of all, at most */
-  size_t stride;          /* of `single` in 16 bits */
+  int head, heads, chunk, lines; /* the first head; how many; which queries; lines of a head */
+  int wide, most;                /* lines rounded up to whole vectors; at most */
+  size_t stride;                 /* of `single` */
+  int own; /* cells that one query sees beside common ones, at most */
   const sight *sees;
   float *query;           /* [head][line][size]; in bfloat16, here and in `across`, two values are one */
-  float *single, *sums;   /* of own cells [head][line][cell], in bfloat16 [handful][head][quad]; [head][line][size] */
+  float *single, *sums;   /* [head][line][cells], of own ones; [head][line][size] */
   float *top, *total;     /* [head][line] */
   float *across, *scores; /* of one head: [size][wide]; [cell][wide], in bfloat16 of a block */
   float *few;             /* keys or values of a few cells */
@@ -106,23 +93,32 @@ INLINE float divisor(const scratch *s, int head, int line) {
   return total > 0 ? total : 1;
 }
 
-INLINE int bands_of(const attention *a) { return a->chunk / a->band; }
-INLINE int windows_of(const attention *a) { return (int)up(a->cells, WINDOW) / WINDOW; }
+INLINE const int *own_cells(const attention *a, const sight *sees, int query) {
+  return sees->cells + (size_t)(1 + query) * a->cells;
+}
 
-/* What a chunk's queries see, one after the other: cells that a band's queries all do; own ones of each query, and
- * after the last query those of all, each once; where in these windows begin, and where the last one ends; the
- * handfuls. */
-INLINE int *common_cells(const attention *a, const sight *sees, int band) {
-  return (int *)sees->cells + (size_t)band * a->cells;
+/* Own cells of a query, from some place on: at most NEAR of them. */
+typedef struct {
+  int query, from, count;
+  const int *cells;
+} stretch;
+
+INLINE stretch stretch_of(const attention *a, const scratch *s, int query, int from) {
+  const int left = s->sees->owns[query] - from;
+  return (stretch){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
 }
-INLINE int *own_cells(const attention *a, const sight *sees, int query) {
-  return common_cells(a, sees, bands_of(a) + query);
+
+/* Those that come next but SOON - 1: queries that began together have their cells side by side. */
+INLINE stretch after(const attention *a, const scratch *s, stretch own) {
+  const int query = own.query + SOON, count = s->sees->count;
+  return stretch_of(a, s, query % count, own.from + (query < count ? 0 : NEAR));
 }
-INLINE beginning *begins(const attention *a, const sight *sees) {
-  return (beginning *)own_cells(a, sees, a->chunk + 1);
-}
-INLINE handful *handfuls(const attention *a, const sight *sees) {
-  return (handful *)(begins(a, sees) + windows_of(a) + 1);
+
+/* Ask for some of a stretch's rows, a part for each head that is computed meanwhile: in one go they would be
+ * more than a processor waits for at once. Those of all heads together: so they lie in memory. */
+INLINE void expect_part(const attention *a, const scratch *s, const struct ggml_tensor *cells, stretch own, int part) {
+  for (int c = own.count * part / s->heads; c < own.count * (part + 1) / s->heads; c++)
+    for (int head = s->head; head < s->head + s->heads; head++) expect(row_of(cells, head, own.cells[c]), a->size);
 }
 
 /* Let the number of lines be known where a function is compiled. */
@@ -133,6 +129,39 @@ INLINE handful *handfuls(const attention *a, const sight *sees) {
   case 3: does(3, __VA_ARGS__); break;            \
   default: does(HEADS, __VA_ARGS__);              \
   }
+
+/* Something that is done with lines of one query and a stretch of its own cells, from a dimension on. */
+typedef void with_own(int lines, const attention *a, const scratch *s, int head, int line, int d, stretch own);
+
+/* Do it query after query with all heads, `span` dimensions at a time, while what comes next is asked for. */
+INLINE void for_own(const attention *a, const scratch *s, const struct ggml_tensor *cells, int span, with_own *does) {
+  for (int from = 0; from < s->own; from += NEAR)
+    for (int i = 0; i < s->sees->count; i++) {
+      const stretch own = stretch_of(a, s, i, from), next = after(a, s, own);
+      for (int head = s->head; head < s->head + s->heads; head++) {
+        expect_part(a, s, cells, next, head - s->head);
+        for (int d = 0; d < a->size; d += span)
+          for (int h = 0; h < a->group; h += HEADS) BY_LINES(a->group - h, does, a, s, head, i * a->group + h, d, own)
+      }
+    }
+}
+
+/* The sum of the lanes of each of some vectors. */
+INLINE void sum_each(const vector *x, float *to) {
+#if defined(__AVX512F__)
+  __m512 two[2], four;
+  for (int i = 0; i < 2; i++) {
+    const __m512 one = (__m512)x[2 * i], other = (__m512)x[2 * i + 1];
+    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(one, other), _mm512_unpackhi_ps(one, other));
+  }
+  const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
+  four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), (__m256)_mm512_extractf64x4_pd((__m512d)four, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+#else
+  for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);
+#endif
+}
 
 /* SPAN of some lines' `size` sums, taken into registers and put back. */
 INLINE void take(int lines, const float *sums, int size, vector total[HEADS][PARTS]) {
@@ -145,7 +174,7 @@ INLINE void put(int lines, const vector total[HEADS][PARTS], float *sums, int si
     for (int part = 0; part < PARTS; part++) store(sums + h * size + part * LANES, total[h][part]);
 }
 
-scratch of_band(const attention *a, const scratch *s, int band);
 void lay_across(const scratch *s, int head, int rows);
-void attend_halves(const attention *a, const scratch *chunk);
+void lean(const attention *a, const scratch *s);
+void attend_halves(const attention *a, const scratch *s);
 void attend_wide(const attention *a, const scratch *s);

@@ -8,56 +8,7 @@
 
 #include <string.h>
 
-enum {
-#if defined(__AVX512F__) || !defined(__AVX__)
-  TOGETHER = 4,           /* own cells whose scores are computed at once */
-#else
-  TOGETHER = 2,
-#endif
-  VECTORS = TOGETHER / 2, /* of lines whose scores of common cells are computed at once */
-  NEAR = 16,              /* own cells of a query that stay in the first cache for all heads */
-  SOON = 2,               /* stretches of them from one that is computed to one that is asked for */
-};
-
-/* Own cells of a query, from some place on: at most NEAR of them. */
-typedef struct {
-  int query, from, count;
-  const int *cells;
-} stretch;
-
-INLINE stretch stretch_of(const attention *a, const scratch *s, int query, int from) {
-  const int left = s->sees->owns[query] - from;
-  return (stretch){query, from, left < 0 ? 0 : left < NEAR ? left : NEAR, own_cells(a, s->sees, query) + from};
-}
-
-/* Those that come next but SOON - 1: queries that began together have their cells side by side. */
-INLINE stretch after(const attention *a, const scratch *s, stretch own) {
-  const int query = own.query + SOON, count = s->sees->count;
-  return stretch_of(a, s, query % count, own.from + (query < count ? 0 : NEAR));
-}
-
-/* Ask for some of a stretch's rows, a part for each head that is computed meanwhile: in one go they would be
- * more than a processor waits for at once. Those of all heads together: so they lie in memory. */
-INLINE void expect_part(const attention *a, const scratch *s, const struct ggml_tensor *cells, stretch own, int part) {
-  for (int c = own.count * part / s->heads; c < own.count * (part + 1) / s->heads; c++)
-    for (int head = s->head; head < s->head + s->heads; head++) expect(row_of(cells, head, own.cells[c]), a->size);
-}
-
-/* Something that is done with lines of one query and a stretch of its own cells, from a dimension on. */
-typedef void with_own(int lines, const attention *a, const scratch *s, int head, int line, int d, stretch own);
-
-/* Do it query after query with all heads, `span` dimensions at a time, while what comes next is asked for. */
-INLINE void for_own(const attention *a, const scratch *s, const struct ggml_tensor *cells, int span, with_own *does) {
-  for (int from = 0; from < s->own; from += NEAR)
-    for (int i = 0; i < s->sees->count; i++) {
-      const stretch own = stretch_of(a, s, i, from), next = after(a, s, own);
-      for (int head = s->head; head < s->head + s->heads; head++) {
-        expect_part(a, s, cells, next, head - s->head);
-        for (int d = 0; d < a->size; d += span)
-          for (int h = 0; h < a->group; h += HEADS) BY_LINES(a->group - h, does, a, s, head, i * a->group + h, d, own)
-      }
-    }
-}
+enum { VECTORS = TOGETHER / 2 }; /* of lines whose scores of common cells are computed at once */
 
 INLINE vector widen(const half *from) {
 #if defined(__AVX512F__)
@@ -95,11 +46,11 @@ INLINE void score_tile(int vectors, const attention *a, const scratch *s, int li
 }
 
 static void score_common(const attention *a, int head, const scratch *s) {
-  for (int first = 0; first < s->commons; first += CELLS) {
+  for (int first = 0; first < s->sees->commons; first += CELLS) {
     for (int c = 0; c < CELLS; c++) {
-      const int cell = s->common[first + c < s->commons ? first + c : first];
-      if (first + c + 2 * CELLS < s->commons)
-        expect(key(a, head, s->common[first + c + 2 * CELLS]), a->size);
+      const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
+      if (first + c + 2 * CELLS < s->sees->commons)
+        expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
       for (int d = 0; d < a->size; d += LANES) store(s->few + c * a->size + d, widen(key(a, head, cell) + d));
     }
     float *scores = s->scores + (size_t)first * s->wide;
@@ -110,26 +61,9 @@ static void score_common(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->wide; line += LANES) {
     float *to = s->top + at_line(s, head, line);
     vector top = load(to);
-    for (int c = 0; c < s->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
+    for (int c = 0; c < s->sees->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
     store(to, top);
   }
-}
-
-/* The sum of the lanes of each of some vectors. */
-INLINE void sum_each(const vector *x, float *to) {
-#if defined(__AVX512F__)
-  __m512 two[2], four;
-  for (int i = 0; i < 2; i++) {
-    const __m512 one = (__m512)x[2 * i], other = (__m512)x[2 * i + 1];
-    two[i] = _mm512_add_ps(_mm512_unpacklo_ps(one, other), _mm512_unpackhi_ps(one, other));
-  }
-  const __m512d ab = (__m512d)two[0], cd = (__m512d)two[1];
-  four = _mm512_add_ps((__m512)_mm512_unpacklo_pd(ab, cd), (__m512)_mm512_unpackhi_pd(ab, cd));
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(four), (__m256)_mm512_extractf64x4_pd((__m512d)four, 1));
-  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
-#else
-  for (int i = 0; i < TOGETHER; i++) to[i] = sum(x[i]);
-#endif
 }
 
 /* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
@@ -150,24 +84,6 @@ INLINE void dots(int lines, const attention *a, const scratch *s, int head, int 
   }
 }
 
-/* Masks may do more than hide: add what they say to the scores of own cells, and find the largest of each
- * line. What follows a line's last cell weighs nothing, up to a whole vector. */
-static void lean(const attention *a, const scratch *s) {
-  for (int i = 0; i < s->sees->count; i++) {
-    const half *mask = mask_of(a, s->chunk * a->chunk + i);
-    const int *own = own_cells(a, s->sees, i), n = s->sees->owns[i];
-    for (int head = s->head; head < s->head + s->heads; head++)
-      for (int line = i * a->group; line < (i + 1) * a->group; line++) {
-        float *scores = s->single + at_line(s, head, line) * s->stride;
-        for (int c = 0; s->sees->leans[i] && c < n; c++) scores[c] += ggml_fp16_to_fp32(mask[own[c]]);
-        for (size_t c = n; c < up(n, LANES); c++) scores[c] = -1e30f;
-        vector top = all(-1e30f);
-        for (int c = 0; c < n; c += LANES) top = larger(load(scores + c), top);
-        s->top[at_line(s, head, line)] = largest(top);
-      }
-  }
-}
-
 /* Scores become weights; `total` is what they are to be divided by. */
 static void soften(const attention *a, int head, const scratch *s) {
   const float *tops = s->top + at_line(s, head, 0);
@@ -175,7 +91,7 @@ static void soften(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->wide; line += LANES) {
     const vector top = load(tops + line);
     vector total = {0};
-    for (int c = 0; c < s->commons; c++) {
+    for (int c = 0; c < s->sees->commons; c++) {
       float *at = s->scores + (size_t)c * s->wide + line;
       const vector weight = exponential(load(at) - top);
       store(at, weight);
@@ -225,9 +141,9 @@ INLINE void add_own(int lines, const attention *a, const scratch *s, int head, i
 
 /* Values of a block of common cells, for SPAN of a head's dimensions from `d` on. */
 static void read_values(const attention *a, int head, int d, const scratch *s, int first, int n) {
-  const int *cells = s->common + first;
+  const int *cells = s->sees->cells + first;
   for (int c = 0; c < n; c++)
-    if (first + c + BLOCK < s->commons) expect(value(a, head, cells[c + BLOCK]) + d, SPAN);
+    if (first + c + BLOCK < s->sees->commons) expect(value(a, head, cells[c + BLOCK]) + d, SPAN);
   for (int c = 0; c < n; c++)
     for (int part = 0; part < SPAN; part += LANES)
       store(s->few + c * SPAN + part, widen(value(a, head, cells[c]) + d + part));
@@ -238,8 +154,8 @@ static void weigh_common(const attention *a, int head, const scratch *s) {
   float *sums = s->sums + at_line(s, head, 0) * a->size;
   memset(sums, 0, sizeof(float) * s->lines * a->size);
   for (int d = 0; d < a->size; d += SPAN)
-    for (int first = 0; first < s->commons; first += BLOCK) {
-      const int n = s->commons - first < BLOCK ? s->commons - first : BLOCK;
+    for (int first = 0; first < s->sees->commons; first += BLOCK) {
+      const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
       const float *weights = s->scores + (size_t)first * s->wide;
       read_values(a, head, d, s, first, n);
       for (int line = 0; line < s->lines; line += HEADS)
@@ -255,8 +171,7 @@ static void write_out(const attention *a, int head, const scratch *s) {
   }
 }
 
-void attend_halves(const attention *a, const scratch *chunk) {
-  const scratch band = of_band(a, chunk, 0), *s = &band; /* the only one */
+void attend_halves(const attention *a, const scratch *s) {
   const int end = s->head + s->heads;
   for (int head = s->head; head < end; head++) read_queries(a, head, s);
   for_own(a, s, a->keys, a->size, dots);

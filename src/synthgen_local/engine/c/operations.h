@@ -60,9 +60,9 @@ const float *logits_here(void);
 typedef struct {
   const struct ggml_tensor *mask;
   int64_t queries, cells;
-  int chunk, band; /* queries that are looked at together, see attention.h */
-  room chunks;
-  int own; /* cells that one query sees beside common ones, or in bfloat16 handfuls of all, at most */
+  int chunk;   /* queries that are looked at together */
+  room chunks; /* see attention.c */
+  int own;     /* cells that one query sees beside common ones, at most */
 } visibility;
 
 typedef struct {
