@@ -319,6 +319,15 @@ def rounded(array: NDArray[Any]) -> NDArray[np.uint16]:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
+def cached(array: NDArray[np.float32], kind: type[Any], library: str) -> NDArray[Any]:
+    """Keys or values of 16 bits; whole numbers are bfloat16, where the processor can."""
+    if kind is not np.uint16:
+        return array.astype(kind)
+    if "bf16" not in held_formats(Kernels(compiled=library)):
+        pytest.skip("this processor has no products of bfloat16")
+    return rounded(array)
+
+
 def widened(array: NDArray[np.uint16]) -> NDArray[np.float32]:
     """What is in bfloat16, in 32 bits."""
     return (array.astype(np.uint32) << 16).view(np.float32)
@@ -389,7 +398,7 @@ def test_attention_of_another_kind_is_left_to_llama_cpp(
 
 @pytest.mark.parametrize("group", [1, 3, 4, 7])
 def test_layers_may_have_other_numbers_of_heads(in_bfloat16: None, group: int) -> None:
-    """What rows see is found once a pass, but bands are as wide as a layer's heads let them be."""
+    """What rows see is found once a pass, but chunks are as wide as a layer's heads let them be."""
     stream = np.random.default_rng(group)
     mask = mask_of_rows(stream, 70, 65, 12)
     layers = []
@@ -410,22 +419,17 @@ def test_attention_over_what_is_no_number_is_none(
     loaded: None, library: str, place: str, kind: type[Any], *, own: bool
 ) -> None:
     """A damaged file is found by its logits, so they must not come out as numbers."""
-    if kind is np.uint16 and "bf16" not in held_formats(Kernels(compiled=library)):
-        pytest.skip("this processor has no products of bfloat16")
     arrays = {
         "queries": np.ones((2, 3, 64), np.float32),
         "keys": np.ones((1, 32, 64), np.float32),
         "values": np.ones((1, 32, 64), np.float32),
     }
     arrays[place][0, 1] = np.nan
-    cache = [
-        (array.view(np.uint32) >> 16).astype(kind) if kind is np.uint16 else array.astype(kind)
-        for array in (arrays["keys"], arrays["values"])
-    ]
+    keys, values = (cached(arrays[name], kind, library) for name in ("keys", "values"))
     mask = np.zeros((3, 32), np.float16)
     if own:
         mask[[0, 2]] = -np.inf
-    found = attend((arrays["queries"], cache[0], cache[1]), mask, threads=1)
+    found = attend((arrays["queries"], keys, values), mask, threads=1)
     assert found is not None
     assert np.isnan(found[0, 1]).all()
 
@@ -435,10 +439,7 @@ def test_a_query_that_sees_nothing_gives_nothing(
     loaded: None, library: str, kind: type[Any]
 ) -> None:
     """No division by nothing, and its neighbours see what they see."""
-    if kind is np.uint16 and "bf16" not in held_formats(Kernels(compiled=library)):
-        pytest.skip("this processor has no products of bfloat16")
-    ones = np.ones((1, 32, 64), np.float32)
-    cache = rounded(ones) if kind is np.uint16 else ones.astype(kind)
+    cache = cached(np.ones((1, 32, 64), np.float32), kind, library)
     mask = np.zeros((3, 32), np.float16)
     mask[1] = -np.inf
     found = attend((np.ones((2, 3, 64), np.float32), cache, cache), mask, threads=1)
