@@ -4,8 +4,10 @@
  * AMX or else for AVX-512's dot products of integers. Activations are then integers of 15 bits times
  * their token's scale, for AMX in two halves of 8 bits each. Sums of integers are exact, so it does not
  * matter which of the two computes them. Wide weights and their activations are bfloat16, for
- * AVX-512's dot products of those. Either way what a token gives does not hang on which tokens it is
- * computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
+ * AVX-512's dot products of those. Beside wide weights those of the output head are light: integers of 8
+ * bits with a scale for 64 of a row, and so are the activations that they meet. The head has the most rows,
+ * is multiplied once for each draw, and nothing is computed from what it gives but the draw. In each way what
+ * a token gives does not hang on which tokens it is computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
  * from end to end, and how fast memory is decides how long it takes.
  *
  * Takes GGML_OP_MUL_MAT over weights in the buffer that is made here. Knows ggml's tensors and
@@ -37,30 +39,36 @@ enum {
   SIDE = 16,          /* tokens, or rows of weights, of a tile */
   DEPTH = 64,         /* values of each in a tile */
   TILE = SIDE * DEPTH,
-  RUN = BY_TILES ? 4 : 2, /* narrow values of a row that lie together, of wide ones there are 2 */
+  RUN = BY_TILES ? 4 : 2, /* narrow values of a row that lie together; of wide ones 2, of light ones 4 */
   CHUNKS = 4,             /* tiles of tokens that are computed together */
   SHARING = 3,            /* steps of a row that share a scale */
   ABREAST = 8,            /* tokens whose sums stay in registers, where there are no tiles */
-  HALF = 128,             /* of activations: one is HALF times the first and the second */
+  MOST = 12,              /* the same for the last of a chunk, so that none is computed that is not there */
+  HALF = 128,             /* of activations: one is HALF times the first and the second; light ones lie so far above 0 */
   WIDEST = 127 * HALF     /* integer that an activation becomes */
 };
 
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef int16_t shorts __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
-/* Tiles of rows [pair of groups][step][group], each [value / RUN][row][value % RUN]; then, of narrow
- * ones, the scales of rows [group][span][row], a span being the steps that share one. */
+enum kind { NARROW, WIDE, LIGHT };
+
+/* Tiles of rows [pair of groups][step][group], each [value / run][row][value % run]; then, but for wide
+ * ones, the scales of rows [group][span][row], a span being the steps that share one; of light ones at last
+ * what their sums begin with, likewise. */
 typedef struct {
-  bool wide;
-  int values, rows, steps, spans, pairs;
+  enum kind kind;
+  int values, rows, steps, sharing, spans, pairs;
   size_t tile; /* bytes */
   int8_t *tiles;
   float *scales;
+  int32_t *starts;
 } weights;
 
 /* Tiles of tokens [chunk][step][half], each [token][value], where there are no halves [chunk][step] of
- * 16 bits; then the scales of all tokens. Where not every token is multiplied with every row, `order`
- * says which stands where, and `wanted` [chunk][pair] with what. */
+ * 16 bits, or of 8 and room for as many; then the scales of all tokens, of light ones for each step. Where
+ * not every token is multiplied with every row, `order` says which stands where, and `wanted` [chunk][pair]
+ * with what. */
 typedef struct {
   int tokens, steps, chunks;
   int8_t *tiles;
@@ -69,11 +77,19 @@ typedef struct {
   const bool *wanted;
 } activations;
 
+/* llama.cpp calls it so, or has the embeddings of tokens for one: these are looked up elsewhere. */
+static bool is_head(const struct ggml_tensor *t) {
+  return strcmp(t->name, "output.weight") == 0 || strcmp(t->name, "token_embd.weight") == 0;
+}
+
 static weights weights_of(const struct ggml_tensor *t, bool wide) {
+  const enum kind kind = !wide ? NARROW : is_head(t) ? LIGHT : WIDE;
   const int steps = (int)up(t->ne[0], DEPTH) / DEPTH, pairs = (int)up(t->ne[1], 2 * SIDE) / (2 * SIDE);
-  const size_t tile = wide ? 2 * TILE : TILE;
-  weights w = {wide, (int)t->ne[0], (int)t->ne[1], steps, (int)up(steps, SHARING) / SHARING, pairs, tile, t->data, NULL};
+  const int sharing = kind == LIGHT ? 1 : SHARING, spans = kind == WIDE ? 0 : (int)up(steps, sharing) / sharing;
+  const size_t tile = kind == WIDE ? 2 * TILE : TILE, scales = (size_t)2 * pairs * spans * SIDE;
+  weights w = {kind, (int)t->ne[0], (int)t->ne[1], steps, sharing, spans, pairs, tile, t->data, NULL, NULL};
   w.scales = (float *)(w.tiles + pairs * steps * 2 * tile);
+  w.starts = (int32_t *)(w.scales + scales);
   return w;
 }
 
@@ -103,16 +119,21 @@ static void lay(const weights *w, int group, int r, const char *row, size_t run)
     for (size_t at = 0; at < line; at += run) memcpy(tile + at * SIDE + r * run, row + at, run);
 }
 
-static void arrange_narrow(const weights *w, int group, int r, const float *from, int count, int8_t *row) {
+static void arrange_integers(const weights *w, int group, int r, const float *from, int count, int8_t *row) {
+  const int share = w->sharing * DEPTH;
   for (int span = 0; span < w->spans; span++) {
-    const int first = span * SHARING * DEPTH, end = first + SHARING * DEPTH;
+    const int first = span * share, end = first + share;
     const int last = count < first ? first : end < count ? end : count;
     const float most = amount(from + first, last - first), by = most > 0 ? 127 / most : 0;
-    w->scales[(group * w->spans + span) * SIDE + r] = most / 127;
+    const size_t at = (group * w->spans + span) * SIDE + r;
+    w->scales[at] = most / 127;
     for (int i = first; i < last; i += LANES)
       *(bytes *)(row + i) = __builtin_convertvector(rounded(load(from + i) * by), bytes);
+    if (w->kind != LIGHT) continue;
+    w->starts[at] = 0;
+    for (int i = first; i < last; i++) w->starts[at] -= HALF * row[i];
   }
-  lay(w, group, r, (char *)row, RUN);
+  lay(w, group, r, (char *)row, w->kind == LIGHT ? 4 : RUN);
 }
 
 /* The nearest bfloat16 of each. */
@@ -129,10 +150,10 @@ static void arrange(const weights *w, int group, const char *from, size_t stride
     memset(row, 0, w->steps * w->tile / SIDE);
     if (count && widen) widen(from + at * stride, values, count);
     else if (count) memcpy(values, from + at * stride, sizeof(float) * count);
-    if (w->wide) {
+    if (w->kind == WIDE) {
       for (int i = 0; i < count; i += LANES) to_bfloat16(values + i, (int16_t *)row + i);
       lay(w, group, r, row, 2 * sizeof(int16_t));
-    } else arrange_narrow(w, group, r, values, count, row);
+    } else arrange_integers(w, group, r, values, count, row);
   }
 }
 
@@ -200,7 +221,8 @@ static size_t alignment(ggml_backend_buffer_type_t type) { return (void)type, 64
 
 static size_t size(ggml_backend_buffer_type_t type, const struct ggml_tensor *t) {
   const weights w = weights_of(t, is_wide(type));
-  return (w.steps * w.tile + (w.wide ? 0 : w.spans * SIDE * sizeof(float))) * 2 * w.pairs;
+  const size_t numbers = w.kind == LIGHT ? sizeof(float) + sizeof(int32_t) : sizeof(float);
+  return (w.steps * w.tile + w.spans * SIDE * numbers) * 2 * w.pairs;
 }
 
 static void *base(ggml_backend_buffer_t buffer) { return buffer->context; }
@@ -241,28 +263,42 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer 
 
 INLINE int at_place(const activations *a, int place) { return a->order ? a->order[place] : place; }
 
-/* Round the token that stands at a place. */
-static void round_off(const activations *a, const struct ggml_tensor *t, int place, bool wide) {
-  const float *x = (const float *)((const char *)t->data + at_place(a, place) * t->nb[1]);
-  const int n = (int)t->ne[0];
-  int8_t *to = a->tiles + ((size_t)(place / SIDE) * a->steps * 2) * TILE;
-  if (wide) {
-    a->scales[place] = 1;
-    for (int i = 0; i < n; i += LANES)
-      to_bfloat16(x + i, (int16_t *)(to + (size_t)(i / DEPTH) * 2 * TILE) + place % SIDE * DEPTH + i % DEPTH);
-    return;
+static void round_wide(const float *x, int n, int16_t *to) {
+  for (int i = 0; i < n; i += LANES) to_bfloat16(x + i, to + (size_t)(i / DEPTH) * TILE + i % DEPTH);
+}
+
+static void round_light(const float *x, int n, uint8_t *to, float *scales) {
+  for (int i = 0; i < n; i += DEPTH, to += 2 * TILE) {
+    const int count = n - i < DEPTH ? n - i : DEPTH;
+    const float most = amount(x + i, count), by = most > 0 ? 127 / most : 0;
+    scales[i / DEPTH] = most / 127;
+    for (int d = 0; d < count; d += LANES)
+      *(bytes *)(to + d) = __builtin_convertvector(rounded(load(x + i + d) * by) + HALF, bytes);
   }
+}
+
+static void round_narrow(const float *x, int n, int8_t *to, float *scale) {
   const float most = amount(x, n), by = most > 0 ? WIDEST / most : 0;
-  a->scales[place] = most / WIDEST;
+  *scale = most / WIDEST;
   for (int i = 0; i < n; i += LANES) {
     const integers q = rounded(load(x + i) * by), first = (q + HALF / 2) >> 7;
     int8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE;
-    const int inside = place % SIDE * DEPTH + i % DEPTH;
+    const int inside = i % DEPTH;
     if (BY_TILES) {
       *(bytes *)(at + inside) = __builtin_convertvector(first, bytes);
       *(bytes *)(at + inside + TILE) = __builtin_convertvector(q - first * HALF, bytes);
     } else *(shorts *)((int16_t *)at + inside) = __builtin_convertvector(q, shorts);
   }
+}
+
+/* Round the token that stands at a place. */
+static void round_off(const activations *a, const struct ggml_tensor *t, int place, enum kind kind) {
+  const float *x = (const float *)((const char *)t->data + at_place(a, place) * t->nb[1]);
+  const int n = (int)t->ne[0], token = place % SIDE * DEPTH;
+  int8_t *to = a->tiles + ((size_t)(place / SIDE) * a->steps * 2) * TILE;
+  if (kind == WIDE) round_wide(x, n, (int16_t *)to + token);
+  else if (kind == LIGHT) round_light(x, n, (uint8_t *)to + token, a->scales + (size_t)place * a->steps);
+  else round_narrow(x, n, to + (BY_TILES ? token : 2 * token), a->scales + place);
 }
 
 /* Let tokens of which all logits are wanted stand before those of which a few are, so that a chunk of
@@ -294,21 +330,21 @@ static bool choose(const wish *wanted, workspace *at, activations *a, int pairs)
   return true;
 }
 
-static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a, bool wide) {
+static bool read_activations(const struct ggml_tensor *t, workspace *at, activations *a, enum kind kind) {
   a->tokens = (int)ggml_nrows(t);
   a->steps = (int)up(t->ne[0], DEPTH) / DEPTH;
   a->chunks = (int)up(a->tokens, SIDE) / SIDE;
   const size_t tiles = (size_t)a->chunks * a->steps * 2 * TILE;
-  a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE);
+  a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE * (kind == LIGHT ? a->steps : 1));
   if (!a->tiles) return false;
   a->scales = (float *)(a->tiles + tiles);
-  if (at->activations == t) return true; /* all weights of a model are held in one format */
+  if (at->activations == t) return true; /* but for the head, all weights of a model are of one kind */
   at->activations = t;
   if (t->ne[0] % DEPTH || a->tokens % SIDE) memset(a->tiles, 0, tiles);
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(at->threads) if (at->threads > 1)
 #endif
-  for (int token = 0; token < a->tokens; token++) round_off(a, t, token, wide);
+  for (int token = 0; token < a->tokens; token++) round_off(a, t, token, kind);
   return true;
 }
 
@@ -320,7 +356,8 @@ static void write_out(const float *totals, const activations *a, int chunk, cons
   for (int i = 0; i < tokens; i++) {
     const int place = chunk * SIDE + i;
     float *to = (float *)((char *)out->data + at_place(a, place) * out->nb[1]) + group * SIDE;
-    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * a->scales[place]));
+    const float by = w->kind == NARROW ? a->scales[place] : 1;
+    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * by));
   }
 }
 
@@ -398,8 +435,7 @@ INLINE void restore(int before) { (void)before; }
 INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int steps, const int8_t *later, int lines,
                      const float *scales, int next_scales, float (*totals)[SIDE * SIDE]) {
   for (int first = 0; first < count; first += ABREAST) {
-    __m512i sums[2][ABREAST];
-    for (int t = 0; t < ABREAST; t++) sums[0][t] = sums[1][t] = _mm512_setzero_si512();
+    integers sums[2][ABREAST] = {0}; /* of __m512i GCC 12 makes copies */
     for (int s = 0; s < steps; s++) {
       const int8_t *from = rows + s * 2 * TILE;
       const int16_t *x = (const int16_t *)(tokens + s * 2 * TILE) + first * DEPTH;
@@ -411,8 +447,8 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
           int32_t pair;
           memcpy(&pair, x + t * DEPTH, sizeof pair);
           const __m512i both = _mm512_set1_epi32(pair);
-          sums[0][t] = _mm512_dpwssd_epi32(sums[0][t], one, both);
-          sums[1][t] = _mm512_dpwssd_epi32(sums[1][t], two, both);
+          sums[0][t] = (integers)_mm512_dpwssd_epi32((__m512i)sums[0][t], one, both);
+          sums[1][t] = (integers)_mm512_dpwssd_epi32((__m512i)sums[1][t], two, both);
         }
       }
       for (int i = 0; i < (count > ABREAST ? 2 : 4); i++) later = expect(later, lines);
@@ -421,7 +457,7 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
       const vector by = load(scales + group * next_scales);
       for (int t = 0; t < ABREAST; t++) {
         float *total = totals[group] + (first + t) * SIDE;
-        store(total, load(total) + __builtin_convertvector((integers)sums[group][t], vector) * by);
+        store(total, load(total) + __builtin_convertvector(sums[group][t], vector) * by);
       }
     }
   }
@@ -429,37 +465,112 @@ INLINE void add_span(const int8_t *tokens, int count, const int8_t *rows, int st
 
 #endif
 
-/* The same of wide weights, which have no scales. A lone chunk is done so soon that weights come too late
- * if they are asked for after each step: it asks while it computes, for what comes right after its span. */
-INLINE void add_wide_span(bool alone, const int8_t *tokens, int count, const int8_t *rows, int steps,
-                          const int8_t *later, int lines, float (*totals)[SIDE * SIDE]) {
-#if HAS_WIDE
-  for (int first = 0; first < count; first += ABREAST) {
-    __m512 sums[2][ABREAST];
-    for (int group = 0; group < 2; group++)
-      for (int t = 0; t < ABREAST; t++) sums[group][t] = (__m512)load(totals[group] + (first + t) * SIDE);
-    for (int s = 0; s < steps; s++) {
-      const int8_t *from = rows + s * 4 * TILE;
-      const int16_t *x = (const int16_t *)(tokens + s * 2 * TILE) + first * DEPTH;
-      for (int run = 0; run < DEPTH / 2; run++, from += SIDE * 4, x += 2) {
-        for (int line = 0; alone && line < 2; line++)
-          _mm_prefetch(from + SHARING * 4 * TILE + (run + line) * 64, _MM_HINT_T0);
-        const __m512bh one = (__m512bh)_mm512_loadu_si512(from), two = (__m512bh)_mm512_loadu_si512(from + 2 * TILE);
-#pragma GCC unroll 8
-        for (int t = 0; t < ABREAST; t++) {
-          int32_t pair;
-          memcpy(&pair, x + t * DEPTH, sizeof pair);
-          const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-          sums[0][t] = _mm512_dpbf16_ps(sums[0][t], one, both);
-          sums[1][t] = _mm512_dpbf16_ps(sums[1][t], two, both);
-        }
-      }
-      for (int i = 0; !alone && i < (count > ABREAST ? 4 : 8); i++) later = expect(later, lines);
-    }
-    for (int group = 0; group < 2; group++)
-      for (int t = 0; t < ABREAST; t++) store(totals[group] + (first + t) * SIDE, (vector)sums[group][t]);
+/* Let the number of tokens be known where a function is compiled. */
+#define BY_TOKENS(tokens, does, ...)      \
+  switch (tokens) {                       \
+  case 1: does(1, __VA_ARGS__); break;    \
+  case 2: does(2, __VA_ARGS__); break;    \
+  case 3: does(3, __VA_ARGS__); break;    \
+  case 4: does(4, __VA_ARGS__); break;    \
+  case 5: does(5, __VA_ARGS__); break;    \
+  case 6: does(6, __VA_ARGS__); break;    \
+  case 7: does(7, __VA_ARGS__); break;    \
+  case 8: does(8, __VA_ARGS__); break;    \
+  case 9: does(9, __VA_ARGS__); break;    \
+  case 10: does(10, __VA_ARGS__); break;  \
+  case 11: does(11, __VA_ARGS__); break;  \
+  default: does(MOST, __VA_ARGS__);       \
   }
+
+/* Some steps of both groups of a pair with some tokens: where they lie, and where their sums are added. */
+typedef struct {
+  const int8_t *rows, *tokens;
+  int steps, lines, next_scales, next_token; /* lines to ask for after each step; scales of a group; of a token */
+  const int8_t *later;
+  const float *scales, *token_scales;
+  const int32_t *starts;
+  float *totals[2];
+} product;
+
+/* A lone chunk is done so soon that weights come too late if they are asked for after each step: it asks
+ * while it computes, for what comes right after its span. */
+INLINE void expect_at_once(const int8_t *from, int run) {
+  for (int line = 0; line < 2; line++) _mm_prefetch(from + (run + line) * 64, _MM_HINT_T0);
+}
+
+INLINE void add_wide(int n, bool alone, product of) {
+#if HAS_WIDE
+  __m512 sums[2][MOST];
+  for (int group = 0; group < 2; group++)
+#pragma GCC unroll 12
+    for (int t = 0; t < n; t++) sums[group][t] = (__m512)load(of.totals[group] + t * SIDE);
+  for (int s = 0; s < of.steps; s++) {
+    const int8_t *from = of.rows + s * 4 * TILE;
+    const int16_t *x = (const int16_t *)(of.tokens + s * 2 * TILE);
+    for (int run = 0; run < DEPTH / 2; run++, from += SIDE * 4, x += 2) {
+      if (alone) expect_at_once(from + SHARING * 4 * TILE, run);
+      const __m512bh one = (__m512bh)_mm512_loadu_si512(from), two = (__m512bh)_mm512_loadu_si512(from + 2 * TILE);
+#pragma GCC unroll 12
+      for (int t = 0; t < n; t++) {
+        int32_t pair;
+        memcpy(&pair, x + t * DEPTH, sizeof pair);
+        const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+        sums[0][t] = _mm512_dpbf16_ps(sums[0][t], one, both);
+        sums[1][t] = _mm512_dpbf16_ps(sums[1][t], two, both);
+      }
+    }
+    if (!alone) of.later = expect(of.later, of.lines);
+  }
+  for (int group = 0; group < 2; group++)
+#pragma GCC unroll 12
+    for (int t = 0; t < n; t++) store(of.totals[group] + t * SIDE, (vector)sums[group][t]);
 #endif
+}
+
+INLINE void add_light(int n, bool alone, product of) {
+  for (int s = 0; s < of.steps; s++) {
+    integers sums[2][MOST]; /* of __m512i GCC 12 would make copies */
+    for (int group = 0; group < 2; group++)
+#pragma GCC unroll 12
+      for (int t = 0; t < n; t++) sums[group][t] = *(const integers *)(of.starts + group * of.next_scales + s * SIDE);
+    const int8_t *from = of.rows + s * 2 * TILE, *x = of.tokens + s * 2 * TILE;
+    for (int run = 0; run < DEPTH / 4; run++, from += SIDE * 4, x += 4) {
+      if (alone) expect_at_once(from + SHARING * 2 * TILE, run);
+      const __m512i one = _mm512_loadu_si512(from), two = _mm512_loadu_si512(from + TILE);
+#pragma GCC unroll 12
+      for (int t = 0; t < n; t++) {
+        int32_t four;
+        memcpy(&four, x + t * DEPTH, sizeof four);
+        const __m512i both = _mm512_set1_epi32(four);
+        sums[0][t] = (integers)_mm512_dpbusd_epi32((__m512i)sums[0][t], both, one);
+        sums[1][t] = (integers)_mm512_dpbusd_epi32((__m512i)sums[1][t], both, two);
+      }
+    }
+    if (!alone) of.later = expect(of.later, of.lines);
+    for (int group = 0; group < 2; group++) {
+      const vector scale = load(of.scales + group * of.next_scales + s * SIDE);
+#pragma GCC unroll 12
+      for (int t = 0; t < n; t++) {
+        float *total = of.totals[group] + t * SIDE;
+        const vector by = scale * of.token_scales[t * of.next_token + s];
+        store(total, load(total) + __builtin_convertvector(sums[group][t], vector) * by);
+      }
+    }
+  }
+}
+
+/* Add the products of a span to the totals of so many tokens. */
+INLINE void add_all(enum kind kind, bool alone, int count, product of) {
+  of.lines *= count > MOST ? 1 : 2; /* else the tokens are taken in two parts */
+  for (int n; count; count -= n) {
+    n = count > MOST ? ABREAST : count;
+    if (kind == WIDE) BY_TOKENS(n, add_wide, alone, of)
+    else BY_TOKENS(n, add_light, alone, of)
+    of.tokens += n * DEPTH * (kind == WIDE ? 2 : 1);
+    of.token_scales += n * of.next_token;
+    of.later += of.steps * of.lines * 64;
+    for (int group = 0; group < 2; group++) of.totals[group] += n * SIDE;
+  }
 }
 
 /* The chunks that are multiplied with a pair, and how many they are. */
@@ -470,6 +581,24 @@ INLINE int chunks_of(const activations *a, int pair, int pairs, int *chunks) {
     n += !a->wanted || a->wanted[(size_t)chunk * pairs + pair];
   }
   return n;
+}
+
+/* The products of a span with a chunk of tokens; `lines` are asked for four times a step and two tiles. */
+INLINE void add_chunk(const weights *w, const activations *a, int pair, int chunk, int begin, const int8_t *later,
+                      int lines, float (*totals)[SIDE * SIDE]) {
+  const int left = a->tokens - chunk * SIDE, count = left < SIDE ? left : SIDE;
+  const int steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
+  const size_t at = ((size_t)2 * pair * w->spans + begin / w->sharing) * SIDE;
+  const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * w->tile;
+  const int8_t *tokens = a->tiles + ((size_t)chunk * a->steps + begin) * 2 * TILE;
+  const int next = w->spans * SIDE;
+  if (w->kind == NARROW) return add_span(tokens, count, rows, steps, later, lines, w->scales + at, next, totals);
+  const product of = {rows, tokens, steps, (w->kind == WIDE ? 4 : 2) * lines, next, a->steps, later, w->scales + at,
+                   a->scales + (size_t)chunk * SIDE * a->steps + begin, w->starts + at, {totals[0], totals[1]}};
+  if (w->kind == WIDE && a->chunks == 1) add_all(WIDE, true, count, of);
+  else if (w->kind == WIDE) add_all(WIDE, false, count, of);
+  else if (a->chunks == 1) add_all(LIGHT, true, count, of);
+  else add_all(LIGHT, false, count, of);
 }
 
 /* A span's rows stay in the first cache for all chunks that are computed together. */
@@ -483,18 +612,12 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       const int count = wanting - first < CHUNKS ? wanting - first : CHUNKS;
       memset(totals, 0, sizeof totals[0] * count);
       const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
-      for (int span = 0; span < w->spans; span++) {
-        const int begin = span * SHARING, steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
-        const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * w->tile;
-        const float *scales = w->scales + (2 * pair * w->spans + span) * SIDE;
-        for (int c = 0; c < count; c++) {
-          const int8_t *tokens = a->tiles + ((size_t)chunks[first + c] * a->steps + begin) * 2 * TILE;
-          const int left = a->tokens - chunks[first + c] * SIDE, there = left < SIDE ? left : SIDE;
-          const int8_t *later = rows + AHEAD * 2 * w->tile + c * steps * lines * (w->wide ? 8 : 4) * 64;
-          if (w->wide && a->chunks == 1) add_wide_span(true, tokens, there, rows, steps, later, lines, totals[c]);
-          else if (w->wide) add_wide_span(false, tokens, there, rows, steps, later, lines, totals[c]);
-          else add_span(tokens, there, rows, steps, later, lines, scales, w->spans * SIDE, totals[c]);
-        }
+      const size_t asked = (size_t)lines * (w->kind == WIDE ? 8 : 4) * 64; /* by a chunk in a step */
+      for (int begin = 0; begin < w->steps; begin += SHARING) {
+        const int steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
+        const int8_t *later = w->tiles + ((size_t)pair * w->steps + begin + AHEAD) * 2 * w->tile;
+        for (int c = 0; c < count; c++, later += steps * asked)
+          add_chunk(w, a, pair, chunks[first + c], begin, later, lines, totals[c]);
       }
       for (int c = 0; c < count; c++) {
         write_out(totals[c][0], a, chunks[first + c], w, 2 * pair, out);
@@ -532,9 +655,10 @@ bool multiply(struct ggml_tensor *node, workspace *at) {
   activations a = {0};
   const wish *wanted = at->wanted;
   if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
-  if (a.order) at->activations = NULL; /* in another order than before */
-  if (!read_activations(node->src[1], at, &a, w.wide)) return false;
-  if (a.order) at->activations = NULL;
+  const bool apart = a.order || w.kind == LIGHT; /* in another order or of another kind than before */
+  if (apart) at->activations = NULL;
+  if (!read_activations(node->src[1], at, &a, w.kind)) return false;
+  if (apart) at->activations = NULL;
   const int threads = at->threads;
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) if (threads > 1)
