@@ -225,7 +225,7 @@ def test_a_product_is_that_of_the_weights(
         bound += (kind == Q8_0) * np.abs(x).sum(axis=1)[:, None] * np.abs(w).max() / 254
         if name in HEADS:
             bound = (kind in {BF16, Q8_0}) * bound + 1e-5 * exact
-            bound += 6 * np.sqrt(sum(map(_variance, _parts(w, 64), _parts(x, 64))))
+            bound += 6 * np.sqrt(sum(map(_variance, _parts(w, 32), _parts(x, 32))))
         assert (np.abs(found - x @ w.T) <= bound + 1e-30).all()
         return
     steps = np.array([np.abs(part).max(axis=1) for part in _parts(w, 192)]).T / 127

@@ -5,7 +5,7 @@
  * their token's scale, for AMX in two halves of 8 bits each. Sums of integers are exact, so it does not
  * matter which of the two computes them. Wide weights and their activations are bfloat16, for
  * AVX-512's dot products of those. Beside wide weights those of the output head are light: integers of 8
- * bits with a scale for 64 of a row, and so are the activations that they meet. The head has the most rows,
+ * bits with a scale for 32 of a row, and so are the activations that they meet. The head has the most rows,
  * is multiplied once for each draw, and nothing is computed from what it gives but the draw. In each way what
  * a token gives does not hang on which tokens it is computed with. Weights lie in memory in the order in which they are multiplied: a pass reads them
  * from end to end, and how fast memory is decides how long it takes.
@@ -41,7 +41,8 @@ enum {
   TILE = SIDE * DEPTH,
   RUN = BY_TILES ? 4 : 2, /* narrow values of a row that lie together; of wide ones 2, of light ones 4 */
   CHUNKS = 4,             /* tiles of tokens that are computed together */
-  SHARING = 3,            /* steps of a row that share a scale */
+  SPAN = 3,               /* steps that are computed at once; narrow weights of them share a scale */
+  PARTS = 2,              /* of a step, whose light weights share one */
   ABREAST = 8,            /* tokens whose sums stay in registers, where there are no tiles */
   MOST = 12,              /* the same for the last of a chunk, so that none is computed that is not there */
   HALF = 128,             /* of activations: one is HALF times the first and the second; light ones lie so far above 0 */
@@ -54,11 +55,12 @@ typedef int16_t shorts __attribute__((vector_size(2 * LANES), aligned(2), may_al
 enum kind { NARROW, WIDE, LIGHT };
 
 /* Tiles of rows [pair of groups][step][group], each [value / run][row][value % run]; then, but for wide
- * ones, the scales of rows [group][span][row], a span being the steps that share one; of light ones at last
- * what their sums begin with, likewise. */
+ * ones, the scales of rows [group][share][row], a share being what has one; of light ones at last what their
+ * sums begin with, likewise. */
 typedef struct {
   enum kind kind;
-  int values, rows, steps, sharing, spans, pairs;
+  bool head;
+  int values, rows, steps, sharing, shares, pairs; /* values of a share; shares of a row */
   size_t tile; /* bytes */
   int8_t *tiles;
   float *scales;
@@ -66,7 +68,7 @@ typedef struct {
 } weights;
 
 /* Tiles of tokens [chunk][step][half], each [token][value], where there are no halves [chunk][step] of
- * 16 bits, or of 8 and room for as many; then the scales of all tokens, of light ones for each step. Where
+ * 16 bits, or of 8 and room for as many; then the scales of all tokens, of light ones [token][step][part]. Where
  * not every token is multiplied with every row, `order` says which stands where, and `wanted` [chunk][pair]
  * with what. */
 typedef struct {
@@ -83,11 +85,13 @@ static bool is_head(const struct ggml_tensor *t) {
 }
 
 static weights weights_of(const struct ggml_tensor *t, bool wide) {
-  const enum kind kind = !wide ? NARROW : is_head(t) ? LIGHT : WIDE;
+  const bool head = is_head(t);
+  const enum kind kind = !wide ? NARROW : head ? LIGHT : WIDE;
   const int steps = (int)up(t->ne[0], DEPTH) / DEPTH, pairs = (int)up(t->ne[1], 2 * SIDE) / (2 * SIDE);
-  const int sharing = kind == LIGHT ? 1 : SHARING, spans = kind == WIDE ? 0 : (int)up(steps, sharing) / sharing;
-  const size_t tile = kind == WIDE ? 2 * TILE : TILE, scales = (size_t)2 * pairs * spans * SIDE;
-  weights w = {kind, (int)t->ne[0], (int)t->ne[1], steps, sharing, spans, pairs, tile, t->data, NULL, NULL};
+  const int sharing = kind == LIGHT ? DEPTH / PARTS : SPAN * DEPTH;
+  const int shares = kind == WIDE ? 0 : (int)up(steps * DEPTH, sharing) / sharing;
+  const size_t tile = kind == WIDE ? 2 * TILE : TILE, scales = (size_t)2 * pairs * shares * SIDE;
+  weights w = {kind, head, (int)t->ne[0], (int)t->ne[1], steps, sharing, shares, pairs, tile, t->data, NULL, NULL};
   w.scales = (float *)(w.tiles + pairs * steps * 2 * tile);
   w.starts = (int32_t *)(w.scales + scales);
   return w;
@@ -120,12 +124,11 @@ static void lay(const weights *w, int group, int r, const char *row, size_t run)
 }
 
 static void arrange_integers(const weights *w, int group, int r, const float *from, int count, int8_t *row) {
-  const int share = w->sharing * DEPTH;
-  for (int span = 0; span < w->spans; span++) {
-    const int first = span * share, end = first + share;
+  for (int share = 0; share < w->shares; share++) {
+    const int first = share * w->sharing, end = first + w->sharing;
     const int last = count < first ? first : end < count ? end : count;
     const float most = amount(from + first, last - first), by = most > 0 ? 127 / most : 0;
-    const size_t at = (group * w->spans + span) * SIDE + r;
+    const size_t at = (group * w->shares + share) * SIDE + r;
     w->scales[at] = most / 127;
     for (int i = first; i < last; i += LANES)
       *(bytes *)(row + i) = __builtin_convertvector(rounded(load(from + i) * by), bytes);
@@ -222,7 +225,7 @@ static size_t alignment(ggml_backend_buffer_type_t type) { return (void)type, 64
 static size_t size(ggml_backend_buffer_type_t type, const struct ggml_tensor *t) {
   const weights w = weights_of(t, is_wide(type));
   const size_t numbers = w.kind == LIGHT ? sizeof(float) + sizeof(int32_t) : sizeof(float);
-  return (w.steps * w.tile + w.spans * SIDE * numbers) * 2 * w.pairs;
+  return (w.steps * w.tile + w.shares * SIDE * numbers) * 2 * w.pairs;
 }
 
 static void *base(ggml_backend_buffer_t buffer) { return buffer->context; }
@@ -268,12 +271,15 @@ static void round_wide(const float *x, int n, int16_t *to) {
 }
 
 static void round_light(const float *x, int n, uint8_t *to, float *scales) {
-  for (int i = 0; i < n; i += DEPTH, to += 2 * TILE) {
-    const int count = n - i < DEPTH ? n - i : DEPTH;
+  const int share = DEPTH / PARTS;
+  if (n % DEPTH) scales[n / share] = 0; /* of nothing, but it is read */
+  for (int i = 0; i < n; i += share) {
+    const int count = n - i < share ? n - i : share;
     const float most = amount(x + i, count), by = most > 0 ? 127 / most : 0;
-    scales[i / DEPTH] = most / 127;
+    uint8_t *at = to + (size_t)(i / DEPTH) * 2 * TILE + i % DEPTH;
+    scales[i / share] = most / 127;
     for (int d = 0; d < count; d += LANES)
-      *(bytes *)(to + d) = __builtin_convertvector(rounded(load(x + i + d) * by) + HALF, bytes);
+      *(bytes *)(at + d) = __builtin_convertvector(rounded(load(x + i + d) * by) + HALF, bytes);
   }
 }
 
@@ -297,7 +303,7 @@ static void round_off(const activations *a, const struct ggml_tensor *t, int pla
   const int n = (int)t->ne[0], token = place % SIDE * DEPTH;
   int8_t *to = a->tiles + ((size_t)(place / SIDE) * a->steps * 2) * TILE;
   if (kind == WIDE) round_wide(x, n, (int16_t *)to + token);
-  else if (kind == LIGHT) round_light(x, n, (uint8_t *)to + token, a->scales + (size_t)place * a->steps);
+  else if (kind == LIGHT) round_light(x, n, (uint8_t *)to + token, a->scales + (size_t)place * a->steps * PARTS);
   else round_narrow(x, n, to + (BY_TILES ? token : 2 * token), a->scales + place);
 }
 
@@ -335,7 +341,7 @@ static bool read_activations(const struct ggml_tensor *t, workspace *at, activat
   a->steps = (int)up(t->ne[0], DEPTH) / DEPTH;
   a->chunks = (int)up(a->tokens, SIDE) / SIDE;
   const size_t tiles = (size_t)a->chunks * a->steps * 2 * TILE;
-  a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE * (kind == LIGHT ? a->steps : 1));
+  a->tiles = at_least(&at->halves, tiles + sizeof(float) * a->chunks * SIDE * (kind == LIGHT ? a->steps * PARTS : 1));
   if (!a->tiles) return false;
   a->scales = (float *)(a->tiles + tiles);
   if (at->activations == t) return true; /* but for the head, all weights of a model are of one kind */
@@ -348,6 +354,7 @@ static bool read_activations(const struct ggml_tensor *t, workspace *at, activat
   return true;
 }
 
+/* Logits are many, and each is read once: they go past the caches, or each line would be fetched first. */
 static void write_out(const float *totals, const activations *a, int chunk, const weights *w, int group,
                       struct ggml_tensor *out) {
   const int tokens = a->tokens - chunk * SIDE < SIDE ? a->tokens - chunk * SIDE : SIDE;
@@ -357,7 +364,9 @@ static void write_out(const float *totals, const activations *a, int chunk, cons
     const int place = chunk * SIDE + i;
     float *to = (float *)((char *)out->data + at_place(a, place) * out->nb[1]) + group * SIDE;
     const float by = w->kind == NARROW ? a->scales[place] : 1;
-    _mm512_mask_storeu_ps(to, there, (__m512)(load(totals + i * SIDE) * by));
+    const __m512 values = (__m512)(load(totals + i * SIDE) * by);
+    if (w->head && rows >= SIDE && (uintptr_t)to % 64 == 0) _mm512_stream_ps(to, values);
+    else _mm512_mask_storeu_ps(to, there, values);
   }
 }
 
@@ -508,7 +517,7 @@ INLINE void add_wide(int n, bool alone, product of) {
     const int8_t *from = of.rows + s * 4 * TILE;
     const int16_t *x = (const int16_t *)(of.tokens + s * 2 * TILE);
     for (int run = 0; run < DEPTH / 2; run++, from += SIDE * 4, x += 2) {
-      if (alone) expect_at_once(from + SHARING * 4 * TILE, run);
+      if (alone) expect_at_once(from + SPAN * 4 * TILE, run);
       const __m512bh one = (__m512bh)_mm512_loadu_si512(from), two = (__m512bh)_mm512_loadu_si512(from + 2 * TILE);
 #pragma GCC unroll 12
       for (int t = 0; t < n; t++) {
@@ -528,31 +537,36 @@ INLINE void add_wide(int n, bool alone, product of) {
 }
 
 INLINE void add_light(int n, bool alone, product of) {
-  for (int s = 0; s < of.steps; s++) {
+  enum { RUNS = DEPTH / PARTS / 4 }; /* of a share */
+  for (int share = 0; share < of.steps * PARTS; share++) {
+    const int step = share / PARTS, begin = share % PARTS * RUNS;
+    const int8_t *from = of.rows + step * 2 * TILE, *x = of.tokens + step * 2 * TILE;
     integers sums[2][MOST]; /* of __m512i GCC 12 would make copies */
     for (int group = 0; group < 2; group++)
 #pragma GCC unroll 12
-      for (int t = 0; t < n; t++) sums[group][t] = *(const integers *)(of.starts + group * of.next_scales + s * SIDE);
-    const int8_t *from = of.rows + s * 2 * TILE, *x = of.tokens + s * 2 * TILE;
-    for (int run = 0; run < DEPTH / 4; run++, from += SIDE * 4, x += 4) {
-      if (alone) expect_at_once(from + SHARING * 2 * TILE, run);
-      const __m512i one = _mm512_loadu_si512(from), two = _mm512_loadu_si512(from + TILE);
+      for (int t = 0; t < n; t++)
+        sums[group][t] = *(const integers *)(of.starts + group * of.next_scales + share * SIDE);
+#pragma GCC unroll 1
+    for (int run = begin; run < begin + RUNS; run++) {
+      const int8_t *both_groups = from + run * SIDE * 4;
+      if (alone) expect_at_once(both_groups + SPAN * 2 * TILE, run);
+      const __m512i one = _mm512_loadu_si512(both_groups), two = _mm512_loadu_si512(both_groups + TILE);
 #pragma GCC unroll 12
       for (int t = 0; t < n; t++) {
         int32_t four;
-        memcpy(&four, x + t * DEPTH, sizeof four);
+        memcpy(&four, x + t * DEPTH + run * 4, sizeof four);
         const __m512i both = _mm512_set1_epi32(four);
         sums[0][t] = (integers)_mm512_dpbusd_epi32((__m512i)sums[0][t], both, one);
         sums[1][t] = (integers)_mm512_dpbusd_epi32((__m512i)sums[1][t], both, two);
       }
     }
-    if (!alone) of.later = expect(of.later, of.lines);
+    if (!alone) of.later = expect(of.later, of.lines / PARTS);
     for (int group = 0; group < 2; group++) {
-      const vector scale = load(of.scales + group * of.next_scales + s * SIDE);
+      const vector scale = load(of.scales + group * of.next_scales + share * SIDE);
 #pragma GCC unroll 12
       for (int t = 0; t < n; t++) {
         float *total = of.totals[group] + t * SIDE;
-        const vector by = scale * of.token_scales[t * of.next_token + s];
+        const vector by = scale * of.token_scales[t * of.next_token + share];
         store(total, load(total) + __builtin_convertvector(sums[group][t], vector) * by);
       }
     }
@@ -587,14 +601,14 @@ INLINE int chunks_of(const activations *a, int pair, int pairs, int *chunks) {
 INLINE void add_chunk(const weights *w, const activations *a, int pair, int chunk, int begin, const int8_t *later,
                       int lines, float (*totals)[SIDE * SIDE]) {
   const int left = a->tokens - chunk * SIDE, count = left < SIDE ? left : SIDE;
-  const int steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
-  const size_t at = ((size_t)2 * pair * w->spans + begin / w->sharing) * SIDE;
+  const int steps = w->steps - begin < SPAN ? w->steps - begin : SPAN;
+  const size_t at = ((size_t)2 * pair * w->shares + begin * DEPTH / w->sharing) * SIDE;
   const int8_t *rows = w->tiles + ((size_t)pair * w->steps + begin) * 2 * w->tile;
   const int8_t *tokens = a->tiles + ((size_t)chunk * a->steps + begin) * 2 * TILE;
-  const int next = w->spans * SIDE;
+  const int next = w->shares * SIDE, next_token = a->steps * PARTS;
   if (w->kind == NARROW) return add_span(tokens, count, rows, steps, later, lines, w->scales + at, next, totals);
-  const product of = {rows, tokens, steps, (w->kind == WIDE ? 4 : 2) * lines, next, a->steps, later, w->scales + at,
-                   a->scales + (size_t)chunk * SIDE * a->steps + begin, w->starts + at, {totals[0], totals[1]}};
+  const product of = {rows, tokens, steps, (w->kind == WIDE ? 4 : 2) * lines, next, next_token, later, w->scales + at,
+                   a->scales + (size_t)chunk * SIDE * next_token + begin * PARTS, w->starts + at, {totals[0], totals[1]}};
   if (w->kind == WIDE && a->chunks == 1) add_all(WIDE, true, count, of);
   else if (w->kind == WIDE) add_all(WIDE, false, count, of);
   else if (a->chunks == 1) add_all(LIGHT, true, count, of);
@@ -613,8 +627,8 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       memset(totals, 0, sizeof totals[0] * count);
       const int lines = first ? 0 : (2 * TILE / 64 / 4 + count - 1) / count;
       const size_t asked = (size_t)lines * (w->kind == WIDE ? 8 : 4) * 64; /* by a chunk in a step */
-      for (int begin = 0; begin < w->steps; begin += SHARING) {
-        const int steps = w->steps - begin < SHARING ? w->steps - begin : SHARING;
+      for (int begin = 0; begin < w->steps; begin += SPAN) {
+        const int steps = w->steps - begin < SPAN ? w->steps - begin : SPAN;
         const int8_t *later = w->tiles + ((size_t)pair * w->steps + begin + AHEAD) * 2 * w->tile;
         for (int c = 0; c < count; c++, later += steps * asked)
           add_chunk(w, a, pair, chunks[first + c], begin, later, lines, totals[c]);
@@ -625,6 +639,7 @@ static void multiply_pairs(const weights *w, const activations *a, int from, int
       }
     }
   }
+  if (w->head) _mm_sfence();
   restore(before);
 }
 
