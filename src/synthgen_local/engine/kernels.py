@@ -39,7 +39,8 @@ class Kernels:
     it has arranged anew, AMX among them, are not used. `compiled` is a library that
     `compile_kernels` made, None for llama.cpp's own attention and numpy's draws. With `weights`
     that library also holds the weights, in the format of that name, and multiplies them: `int8`,
-    integers of 8 bits with a scale for 192 of a row, or `bf16` (`c/weights.c`).
+    integers of 8 bits with a scale for 192 of a row, or `bf16`, whose output head has 8 bits, too
+    (`c/weights.c`).
 
     Example: `Kernels(repack=False)`
     """
