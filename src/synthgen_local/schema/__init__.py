@@ -5,8 +5,9 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 
 from .certificate import Certificate, Constraint
 from .compiler import RowGrammar, compile_schema, compile_within
+from .reasons import SAYS
 from .shapes import Bounds
-from .source import SAYS, RowSchema, load_schema
+from .source import RowSchema, load_schema
 
 __all__ = [
     "SAYS",

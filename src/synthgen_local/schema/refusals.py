@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from ..errors import SchemaError
 
+SCHEMA_HINT = (
+    "SCHEMA is file.py:Class, package.module:Class, a .json file, or a list: 'name, age int'."
+)
+
 
 class NoValueError(SchemaError):
     """A schema allows no value; that matters only where one is needed."""

@@ -1,0 +1,96 @@
+"""JSON Schema documents: which can be read, and the check of a row against one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import SchemaError
+from .references import nothing_outside, validator
+from .refusals import SCHEMA_HINT
+
+_MOST_BYTES = 1 << 23
+_MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recursion
+
+_DRAFTS = {f"http://json-schema.org/draft-{number}/schema" for number in ("04", "06", "07")} | {
+    f"https://json-schema.org/draft/{date}/schema" for date in ("2019-09", "2020-12")
+}
+
+
+def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
+    """Return what gives a row back, or raises ValueError if the document does not allow it.
+
+    Raises SchemaError for what is no JSON Schema.
+
+    Example: `check_of({"type": "integer"})(1) == 1`
+    """
+    import jsonschema_rs
+    from jsonschema.exceptions import SchemaError as InvalidSchema
+    from jsonschema.validators import validator_for
+
+    _refuse_strangers(schema)
+    if not jsonschema_rs.meta.is_valid(schema):  # a thousand times as fast as check_schema
+        try:
+            validator_for(schema).check_schema(schema)
+        except InvalidSchema as error:
+            where = "/".join(str(part) for part in error.absolute_path) or "the root"
+            raise SchemaError(
+                f"Not a JSON Schema: {error.message} at {where}.", hint=SCHEMA_HINT
+            ) from error
+    checker = validator(schema, format_checker=validator_for(schema).FORMAT_CHECKER)
+
+    def read(value: Any) -> Any:
+        with nothing_outside():
+            for error in checker.iter_errors(value):
+                where = error.json_path.removeprefix("$").lstrip(".")
+                raise ValueError(f"{where or 'row'}: {error.validator} is not satisfied")
+        return value
+
+    return read
+
+
+def _refuse_strangers(schema: dict[str, Any]) -> None:
+    """Refuse a dialect that is not known, because it would be fetched, and what is too deep."""
+    dialect = schema.get("$schema", "")
+    if not isinstance(dialect, str) or (dialect and dialect.removesuffix("#") not in _DRAFTS):
+        raise SchemaError(
+            "$: keyword '$schema' names no known draft.",
+            hint="Name one from 4 to 2020-12.",
+        )
+    level: list[Any] = [schema]
+    for _ in range(_MOST_LEVELS):
+        level = [item for outer in level for item in _inside(outer)]
+        if not level:
+            return
+    raise SchemaError(
+        f"The schema has more than {_MOST_LEVELS} levels.",
+        hint="Use $defs, or simplify it.",
+    )
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the JSON Schema of a file. Raises SchemaError for what is none.
+
+    Example: `read_document(Path("schema.json"))`
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise SchemaError(
+                f"{path} has more than {_MOST_BYTES >> 20} MB.", hint="A schema is smaller."
+            )
+        schema = json.loads(text)
+    except OSError as error:
+        raise SchemaError(f"{path} cannot be read: {error.strerror}.", hint=SCHEMA_HINT) from error
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"{path} is not JSON: {error}.", hint="Check the file.") from error
+    if not isinstance(schema, dict):
+        raise SchemaError(f"{path} is not a JSON Schema: it is not an object.", hint=SCHEMA_HINT)
+    return schema

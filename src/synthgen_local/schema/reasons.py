@@ -1,0 +1,57 @@
+"""What is said of a row that a schema turns down: who did it, and for what, without the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ..errors import SchemaError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+SAYS = " says: "
+"""Stands in a reason between who turned a row down and what it said, which may be about the row."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn pydantic's report into `field: what is wrong`, without the value: it may be private."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"]
+        if first["type"] == "union_tag_invalid":  # the only message that quotes a whole value
+            said = f"the tag is none of {first['ctx']['expected_tags']}"
+        if name := _validator(first):
+            said = f"{name}{SAYS}{said}"
+        raise ValueError(f"{where}: {said}" if where else said) from None
+    except SchemaError:
+        raise
+    except Exception as error:  # of a validator, which may raise anything
+        said = type(error).__name__
+        raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
+
+
+def _raiser(error: Exception) -> str:
+    """The name of the first function in the trace that is neither pydantic's nor ours."""
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        ours = module == "contextlib" or module.rpartition(".")[0] == __package__
+        if not ours and module.partition(".")[0] != "pydantic":
+            return trace.tb_frame.f_code.co_name
+        trace = trace.tb_next
+    return "pydantic"
+
+
+def _validator(error: ErrorDetails) -> str:
+    """The name of the function of the user's that raised, if one did."""
+    raised = error.get("ctx", {}).get("error")
+    trace = raised.__traceback__ if isinstance(raised, Exception) else None
+    return trace.tb_frame.f_code.co_name if trace is not None else ""
