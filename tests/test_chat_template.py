@@ -41,6 +41,10 @@ HOSTILE = {
     "function": "{{ raise_exception.__globals__.os }}",
     "change": "{{ messages.append(1) }}",
     "refusal": "{{ raise_exception('no: ' ~ messages[0].content ~ '\x1b[2J') }}",
+    "shouted refusal": "{{ raise_exception(messages[0].content | upper) }}",
+    "reversed refusal": "{{ raise_exception(messages[0].content | reverse) }}",
+    "shouted name": "{{ messages[0][messages[0].content | upper].x }}",
+    "shouted filter": "{{ 'x' | round(messages[0].content | lower) }}",
     "missing": "{{ messages[0][messages[0].content].x }}",
 }
 
@@ -53,7 +57,9 @@ def test_hostile_templates(name: str) -> None:
 
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
-    assert SECRET not in str(caught.value)
+    assert not any(
+        part in str(caught.value).lower() for part in ("ada", "byron", "j20", "nory", "02j")
+    )
     assert caught.value.hint
 
 
@@ -152,3 +158,33 @@ def test_a_template_that_fails_with_a_system() -> None:
 
     with pytest.raises(PromptError, match="takes more than 512 MB"):
         conversation(HOSTILE["times"], messages, {})
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", f"{SECRET}!"),
+        (
+            "{% for m in messages %}{%- generation -%} a {% if true %}b{% endif %}"
+            "{%- endgeneration -%} c{% endfor %}",
+            "a bc",
+        ),
+        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+        (
+            "{% for i in range(3) %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}",
+            "02",
+        ),
+        ("{{ strftime_now('%d %B %Y') }}", "26 July 2024"),
+        ("{{ {'b': '<é>', 'a': 1} | tojson }}", '{"b": "<é>", "a": 1}'),
+        (
+            "{{ {'b': 'é', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true, "
+            "separators=(',', ':')) }}",
+            '{"a":1,"b":"\\u00e9"}',
+        ),
+        ("{{ [1] | tojson(indent=2) }}", "[\n  1\n]"),
+        ("{{ tools is none and documents is none }}", "True"),
+    ],
+)
+def test_what_transformers_gives_templates(template: str, expected: str) -> None:
+    """Templates that were written for transformers have its tags, filters and functions."""
+    assert render(template, MESSAGES, {}) == expected

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from .errors import PromptError
@@ -27,7 +28,11 @@ SECONDS = 2.0
 _MEMORY = 1 << 29  # bytes of address space, of which Python and Jinja take some 50 MB
 _MOST_TEMPLATE = 1 << 20  # characters
 _MOST_TEXT = 1 << 24  # characters
-_MOST_REASON = 200  # characters
+TODAY = datetime(2024, 7, 26)
+"""What `strftime_now` formats: a fixed date, so that prompts do not change from day to day.
+
+It is the one that Llama 3's templates name where there is no clock."""
+
 _HINT = "Use another model."
 
 
@@ -36,8 +41,12 @@ def render(
 ) -> str:
     """Render messages with a Jinja chat template, up to the model's answer.
 
+    Templates have what transformers gives them: loop controls, `generation` blocks, `tojson` with
+    its arguments, `raise_exception` and `strftime_now`, whose date is always that of `TODAY`.
+
     Raises PromptError if the template fails, does what the sandbox forbids, or takes too much. The
-    reason is the template's, without what the messages say.
+    error names the kind of failure. It quotes nothing that the template wrote, which may be what
+    the messages say in another form.
 
     Example: `render("{{ messages[0].content }}", [{"content": "Hello"}], {}) == "Hello"`
     """
@@ -111,13 +120,10 @@ def _serve() -> None:
     import resource
     import signal
 
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
     leave_no_core()
     if sys.platform == "linux":  # macOS refuses the limit
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _raise
+    environment = _environment()
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         answer = json.dumps(_answer(environment, *json.loads(line)))
@@ -126,32 +132,65 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
+def _environment() -> Any:
+    """Return the sandbox with what transformers adds to it for chat templates."""
+    from jinja2 import nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """Marks what the assistant said, for training: here the text stands as it is."""
+
+        tags = frozenset({"generation"})
+
+        def parse(self, parser: Any) -> nodes.Node:
+            lineno = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=lineno)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = TODAY.strftime
+    return environment
+
+
 def _answer(
     environment: Any, template: str, messages: list[dict[str, str]], tokens: dict[str, str]
 ) -> tuple[str, str]:
     """The text and nothing, or nothing and what the template did instead of a text."""
     try:
         text = environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, **tokens
+            messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens
         )
-    except _RefusalError as error:
-        return "", f"refuses the prompt: {_reason(error, messages)}"
+    except _RefusalError:
+        return "", "refuses the prompt."
     except MemoryError:
         return "", f"takes more than {_MEMORY >> 20} MB."
     except Exception as error:
-        return "", f"fails: {_reason(error, messages)}"
+        return "", f"fails: {type(error).__name__}."
     if len(text) > _MOST_TEXT:
         return "", f"writes more than {_MOST_TEXT} characters."
     return text, ""
 
 
-def _reason(error: Exception, messages: list[dict[str, str]]) -> str:
-    """An error in a line, without what the messages say."""
-    reason = str(error) or type(error).__name__
-    for said in sorted({message["content"] for message in messages}, key=len, reverse=True):
-        reason = reason.replace(said, "…") if said.strip() else reason
-    line = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
-    return line if len(line) <= _MOST_REASON else f"{line[:_MOST_REASON]}…"
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Write JSON as transformers' filter does: without HTML's escapes."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 class _RefusalError(Exception):

@@ -86,25 +86,32 @@ def leaves(fields: Any) -> list[Leaf]:
 
 
 def spans(found: Sequence[Leaf], text: str) -> list[Span]:
-    """Return where the leaves stand in a text, in their order; those that do not are left out.
+    """Return every mention of the leaves in a text: leaf by leaf, each leaf's in the text's order.
 
-    Equal values get places of their own as long as there are any, and a value inside a longer
-    one only where it stands nowhere else.
+    A mention is the value word for word, as a word of its own. Leaves of equal values take turns
+    in the text's order, and share what there is if there are fewer mentions than leaves. What
+    stands within a mention of a longer value is a mention only if the value stands nowhere else.
 
-    Example: `spans([Leaf("$[0]", "blue")], "The blue sky.") == [Span("$[0]", "blue", 4, 8)]`
+    Example: `len(spans([Leaf("$[0]", "blue")], "The blue, blue sky.")) == 2`
     """
-    taken: list[tuple[int, int]] = []
-    placed: dict[int, tuple[int, int]] = {}
-    for index in sorted(range(len(found)), key=lambda i: -len(found[i].text)):
-        where = places(found[index].text, text)
-        free = [p for p in where if all(p[1] <= start or end <= p[0] for start, end in taken)]
-        if where:
-            placed[index] = (free or where)[0]
-            taken.append(placed[index])
+    equal: dict[str, list[int]] = {}
+    for index, leaf in enumerate(found):
+        equal.setdefault(leaf.text, []).append(index)
+    taken = bytearray(len(text))
+    mentions: dict[int, list[tuple[int, int]]] = {}
+    for value in sorted(equal, key=len, reverse=True):
+        where = places(value, text)
+        where = [place for place in where if not any(taken[slice(*place)])] or where
+        members = equal[value]
+        for turn in range(max(len(where), len(members)) if where else 0):
+            member, place = members[turn % len(members)], where[turn % len(where)]
+            mentions.setdefault(member, []).append(place)
+        for start, end in where:
+            taken[start:end] = b"\1" * (end - start)
     return [
-        Span(leaf.path, leaf.text, *placed[index])
+        Span(leaf.path, leaf.text, *place)
         for index, leaf in enumerate(found)
-        if index in placed
+        for place in mentions.get(index, [])
     ]
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from .engine.decoder import Decoded, Job, Start
-from .engine.line import ends_sentence
+from .engine.line import ends_sentence, places
 from .engine.parallel import Accepted, Outcome, Rejected, values
 from .engine.prose import Entry, Length, Prose, most_tokens
 from .errors import DecodingError, PromptError, UsageError
@@ -66,7 +66,7 @@ _SHOTS = (
 
 @dataclass(frozen=True)
 class Text:
-    """A text and where the values of its fields stand in it, in the fields' order."""
+    """A text and every mention of its fields' values in it, in the fields' order."""
 
     fields: Any
     preferences: Mapping[str, Any] | None
@@ -125,8 +125,8 @@ class TextGenerator:
         """Return `{"fields", "preferences", "text", "spans"}` for one set of fields.
 
         `fields` is a list or a dict, as deep as JSON; spans are dicts of path, value, start
-        and end (in characters). `preferences` may name a length (see `read_preferences`);
-        whatever else they say goes into the prompt.
+        and end (in characters), one for each mention of a value. `preferences` may name a length
+        (see `read_preferences`); whatever else they say goes into the prompt.
 
         Raises PromptError for fields that no text can hold within that length, UsageError
         for a length that contradicts itself. The same seed gives the same text.
@@ -231,7 +231,7 @@ class TextGenerator:
             """See that the promise was kept: a text that broke it would be a fault of ours."""
             plan, text = plans[decoded.ticket.row], decoded.text
             values = [entry.value for entry in plan.entries]
-            kept = len(spans([Leaf("", value) for value in values], text)) == len(values)
+            kept = all(places(value, text) for value in values)
             if kept and plan.length.holds(text, values) and ends_sentence(text):
                 return Accepted(text)
             return Rejected("a value, the length or the end is missing")
