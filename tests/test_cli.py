@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from synthgen_local import __version__
+from synthgen_local import Dataset, __version__
+from synthgen_local.schema import load_schema
 from synthgen_local.text import TEMPERATURE
 
 Run = Callable[..., Any]
@@ -68,6 +69,47 @@ def test_files(run: Run, tmp_path: Path) -> None:
         cells = list(csv.DictReader(file))
     assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist() == rows
     assert [row["name"] for row in cells] == [row["name"] for row in rows]
+
+
+WRITTEN = """
+from decimal import Decimal
+from typing import Annotated, Optional
+from uuid import UUID, uuid4
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
+from pydantic.json_schema import SkipJsonSchema
+
+class Priced(BaseModel):
+    price: Annotated[Decimal, PlainSerializer(float, return_type=float)]
+    id: SkipJsonSchema[UUID] = Field(default_factory=uuid4)
+
+class Upper(BaseModel):
+    code: Annotated[str, Field(pattern="^[a-z]{3}$"), AfterValidator(str.upper)]
+
+Maybe = Optional[int]
+"""
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("Priced", "parquet"), ("Maybe", "csv")])
+def test_every_format_holds_what_was_validated(
+    suffix: str, name: str, run: Run, tmp_path: Path
+) -> None:
+    """Serialisers, hidden fields and rows that are null are in a file as they were validated."""
+    (tmp_path / "m.py").write_text(WRITTEN)
+    assert run("generate", f"m.py:{name}", "-n", "6", *DRY, "-o", f"rows.{suffix}").code == 0
+
+    assert "6 rows are valid" in run("verify", f"rows.{suffix}", "--schema", f"m.py:{name}").out
+    schema = load_schema(str(tmp_path / f"m.py:{name}"))
+    rows = Dataset.load(tmp_path / f"rows.{suffix}", schema)
+    assert len(rows) == 6
+
+
+def test_a_row_that_could_not_be_read_again_is_no_row(run: Run, tmp_path: Path) -> None:
+    """The error names the field and what is wrong; it comes after a few tries."""
+    (tmp_path / "m.py").write_text(WRITTEN)
+    done = run("generate", "m.py:Upper", *DRY)
+
+    assert (done.code, done.out) == (1, "")
+    assert "Upper: what is written is not valid: code: String should match" in done.err
 
 
 def test_schema_files_and_examples(run: Run, tmp_path: Path) -> None:

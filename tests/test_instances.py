@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NotRequired, Optional
+from typing import Annotated, Any, Literal, NotRequired, Optional
+from uuid import UUID, uuid4
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PlainSerializer
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from synthgen_local import (
@@ -208,3 +210,26 @@ def test_what_generators_return(random_model: LocalModel) -> None:
     assert later == rows
     assert isinstance(one, Dataset)
     assert extractor(["Ada and Bo"]) == [one]
+
+
+class Keyed(BaseModel):
+    """Fields that are written otherwise than they are read, or drawn anew for each instance."""
+
+    price: Annotated[Decimal, PlainSerializer(float, return_type=float)]
+    id: SkipJsonSchema[UUID] = Field(default_factory=uuid4)
+
+
+@pytest.mark.parametrize(
+    "schema", [Keyed, Optional[int], {"type": ["object", "null"]}, {}, Literal[None]]
+)
+def test_all_formats_hold_the_same_rows(
+    schema: Any, random_model: LocalModel, tmp_path: Path
+) -> None:
+    """Serialisers and hidden fields change none, and null is a row."""
+    rows = TabularGenerator(schema, random_model).generate(runs=8)
+
+    assert len(rows) == 8
+    assert len(rows.to_pandas()) == 8
+    for suffix in ("jsonl", "csv", "parquet"):
+        rows.save(tmp_path / f"rows.{suffix}")
+        assert Dataset.load(tmp_path / f"rows.{suffix}", schema) == rows

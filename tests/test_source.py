@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date
+from collections.abc import Callable
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from queue import Queue
-from typing import Annotated
+from typing import Annotated, Any, Optional
+from uuid import UUID, uuid4
 
 import pytest
-from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    TypeAdapter,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import SkipJsonSchema
 from random_rows import decode
+from typing_extensions import TypedDict
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema, load_schema
@@ -192,3 +212,146 @@ def test_what_is_no_schema_is_refused() -> None:
     """What pydantic cannot validate is an error with a hint."""
     with pytest.raises(SchemaError, match="Queue is no type that pydantic knows"):
         RowSchema.of(Queue)
+
+
+class Priced(BaseModel):
+    """Fields with serialisers of every kind, before and behind validators."""
+
+    model_config = ConfigDict(ser_json_timedelta="float", ser_json_bytes="base64")
+    price: Annotated[Decimal, PlainSerializer(float, return_type=float)]
+    day: date = Field(exclude_if=lambda _: True)
+    took: timedelta
+    raw: bytes
+
+    @field_validator("day")
+    @classmethod
+    def keep(cls, value: date) -> date:
+        """Change nothing."""
+        return value
+
+    @field_serializer("day")
+    def german(self, value: date) -> str:
+        """Write a day as in Germany."""
+        return value.strftime("%d.%m.%Y")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def double(self) -> Decimal:
+        """Return twice the price."""
+        return 2 * self.price
+
+
+class Counted(BaseModel):
+    """A model that is written as another one."""
+
+    n: int
+
+    @model_serializer
+    def short(self) -> dict[str, int]:
+        """Write another key."""
+        return {"x": self.n}
+
+
+@dataclass
+class Marked:
+    """A dataclass whose field is written with a mark."""
+
+    n: int
+
+    @field_serializer("n")
+    def mark(self, value: int) -> str:
+        """Write a mark."""
+        return f"{value}!"
+
+
+class Dated(TypedDict):
+    """A dictionary whose date is written as a number."""
+
+    day: Annotated[date, PlainSerializer(lambda day: day.toordinal())]
+
+
+class Listed(RootModel[list[int]]):
+    """A list that is written as text."""
+
+    @model_serializer
+    def joined(self) -> str:
+        """Write text."""
+        return ",".join(map(str, self.root))
+
+
+class Phone:
+    """What only its serialiser can write."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Called(BaseModel):
+    """A field whose validator makes of it what pydantic does not know."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    phone: Annotated[str, AfterValidator(Phone), PlainSerializer(lambda phone: phone.text)]
+
+
+class Keyed(BaseModel):
+    """Fields that are hidden from JSON Schema: one that it can say, one that it cannot."""
+
+    id: SkipJsonSchema[UUID] = Field(default_factory=uuid4)
+    change: SkipJsonSchema[Callable[[], int]] = int
+
+
+@pytest.mark.parametrize(
+    "kind", [Priced, Counted, Marked, Dated, Listed, Called, Keyed, Optional[int]]
+)
+def test_what_is_written_is_the_row_that_was_validated(kind: Any) -> None:
+    """Serialisers change no written row: it is read as an equal one and satisfies its schema."""
+    schema = RowSchema.of(kind)
+    check = RowSchema.of(schema.json_schema)
+
+    for text in decode(compile_schema(schema), salt=3, rows=8):
+        row = schema.accept(text)
+        written = json.dumps(schema.dump(row))
+        assert schema.dump(TypeAdapter(kind).validate_json(written)) == json.loads(written)
+        assert _keys(check.parse(written)) == _keys(json.loads(text))
+
+
+def _keys(row: Any) -> list[str] | None:
+    return list(row) if isinstance(row, dict) else None
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (str.upper, "what is written is not valid: code: "),
+        (len, "what is written is not valid: code: "),
+        (lambda code: code[1:] + code[:1], r"\$\.code: what is written is read as another value"),
+    ],
+)
+def test_a_row_that_its_validator_makes_invalid_is_turned_down(function: Any, reason: str) -> None:
+    """The reason names the field and not the value."""
+
+    class Coded(BaseModel):
+        code: Annotated[str, Field(pattern="^[a-z]{3}$"), AfterValidator(function)]
+
+    with pytest.raises(ValueError, match=f"^{reason}") as caught:
+        RowSchema.of(Coded).accept('{"code":"qvj"}')
+
+    assert "qvj" not in str(caught.value).lower()
+
+
+def test_a_validator_may_change_a_row_that_stays_valid() -> None:
+    """What is stripped, rounded or worked out from other fields reads back as the same row."""
+
+    class Tidy(BaseModel):
+        name: Annotated[str, AfterValidator(str.strip)]
+        mean: Annotated[float, AfterValidator(lambda value: round(value, 1))]
+        total: int
+
+        @model_validator(mode="after")
+        def sum_up(self) -> Tidy:
+            self.total = 7
+            return self
+
+    row = RowSchema.of(Tidy).accept('{"name":" Ada ","mean":1.26,"total":1}')
+
+    assert row == Tidy(name="Ada", mean=1.3, total=7)

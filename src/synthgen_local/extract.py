@@ -217,18 +217,18 @@ class Extractor:
     def _records_of(self, outcomes: Generator[Outcome[list[Any]]]) -> Generator[list[Any]]:
         with closing(outcomes):
             for outcome in outcomes:
-                if outcome.value is None:
+                if outcome.accepted is None:
                     raise TooFewRowsError(
                         f"Passage {outcome.row + 1}: its records were turned down {ATTEMPTS} "
                         f"times, at last by: {outcome.rejections[-1]}",
                         hint="Loosen that check, or raise the temperature.",
                     )
-                yield outcome.value
+                yield outcome.accepted.value
 
     def _check(self, decoded: Decoded) -> Accepted[list[Any]] | Rejected:
         try:
             records = json.loads(decoded.text)
-            return Accepted([self.schema.parse(write_value(record)) for record in records])
+            return Accepted([self.schema.accept(write_value(record)) for record in records])
         except ValueError as error:
             return Rejected(str(error))
 

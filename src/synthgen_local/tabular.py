@@ -22,12 +22,20 @@ from .engine.decoder import Decoded, Job, weigh_all, weigh_some
 from .engine.nulls import NullRates
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.sampling import accepts
-from .errors import DecodingError, TooFewRowsError, UsageError
+from .errors import DecodingError, SchemaError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import SYSTEM, FewShotPrompt, Message, conversation
-from .schema import SAYS, Bounds, RowGrammar, RowSchema, compile_schema, compile_within
+from .schema import (
+    SAYS,
+    Bounds,
+    RowGrammar,
+    RowSchema,
+    UnreadableRowError,
+    compile_schema,
+    compile_within,
+)
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
 from .schema.lines import Lines
@@ -35,6 +43,7 @@ from .schema.nulls import NullPlace, has_nulls
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
+_UNREADABLE = 30  # such tries for one reason, none of which could be read again
 _ROOM = 4  # times the longest example
 _ROOM_OF_ROWS = 1.25  # the same, for the cells that a row in flight is expected to take
 _USUAL = 64  # tokens, where there is no example
@@ -63,13 +72,15 @@ def check_null_rate(rate: float) -> None:
 class Row:
     """A row and how it came about.
 
-    `value` is None if every attempt was turned down; `rejections` says why, attempt by
-    attempt. `tokens`, `drawn` and `log_weight` are the last attempt's (see `Decoded`); where
-    sampling is "fast", the last is found for a sample of rows and None for others.
+    `made` is False if every attempt was turned down; `rejections` says why, attempt by attempt.
+    `value` is None then, but a row may also be null. `tokens`,
+    `drawn` and `log_weight` are the last attempt's (see `Decoded`); where sampling is "fast", the
+    last is found for a sample of rows and None for others.
     """
 
     number: int
     value: Any
+    made: bool
     rejections: tuple[str, ...]
     tokens: int
     drawn: int
@@ -165,8 +176,8 @@ class TabularGenerator:
         tally = Tally(runs)
         with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
             for row in rows:
-                tally.add(row.rejections, made=row.value is not None)
-                if row.value is not None:
+                tally.add(row.rejections, made=row.made)
+                if row.made:
                     yield row.value
         tally.raise_if_short()
 
@@ -291,14 +302,14 @@ class TabularGenerator:
             nonlocal accepted
             try:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
-                value = self.grammar.schema.parse(text)
+                value = self.grammar.schema.accept(text)
                 if exact and not _accepts(job.seed, decoded):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
                 if not accepted and decoded.ticket.row in first:
                     reasons[str(error)] += 1
-                    if reasons.total() >= _HOPELESS:
-                        raise _hopeless(runs, reasons) from None
+                    unreadable = isinstance(error, UnreadableRowError)
+                    _check_hope(runs, reasons, self.grammar.schema.name, unreadable=unreadable)
                 return Rejected(str(error))
             accepted = accepted or decoded.ticket.row in first
             return Accepted(value)
@@ -397,10 +408,19 @@ class Tally:
             )
 
 
-def _hopeless(runs: int, reasons: Counter[str]) -> TooFewRowsError:
-    """What to say when no try at all has been right."""
+def _check_hope(runs: int, reasons: Counter[str], name: str, *, unreadable: bool) -> None:
+    """Raise an error when so many tries were turned down and none was right.
+
+    What is written for a row rarely depends on the model: a few tries tell.
+    """
     reason, times = reasons.most_common(1)[0]
-    return TooFewRowsError(
+    if unreadable and times == reasons.total() == _UNREADABLE:
+        raise SchemaError(
+            f"{name}: {reason}.", hint="Let its validators keep valid what the field's type allows."
+        )
+    if reasons.total() < _HOPELESS:
+        return
+    raise TooFewRowsError(
         f"0 of {runs} rows: all of {reasons.total()} tries were turned down, most often "
         f"({times} times) by: {reason}",
         hint="Loosen that check, or give examples that pass it.",
@@ -418,6 +438,7 @@ def _row(outcome: Outcome[Any]) -> Row:
     return Row(
         number=outcome.row,
         value=outcome.value,
+        made=outcome.accepted is not None,
         rejections=outcome.rejections,
         tokens=decoded.tokens,
         drawn=decoded.drawn,

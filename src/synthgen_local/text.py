@@ -241,16 +241,16 @@ class TextGenerator:
         )
         with closing(outcomes):
             for outcome in outcomes:
-                if outcome.value is None:
+                if outcome.accepted is None:
                     raise DecodingError(
                         f"The text of input {outcome.row + 1} broke its promise: "
                         f"{outcome.rejections[-1]}.",
                         hint="This is a fault of synthgen-local: please report it.",
                     )
-                plan, text = plans[outcome.row], outcome.value
+                plan, text = plans[outcome.row], outcome.accepted.value
                 found = spans(plan.leaves, text)
                 made = Text(originals[outcome.row], preferences, text, found)
-                yield Outcome(outcome.row, made, outcome.rejections, outcome.decoded)
+                yield Outcome(outcome.row, Accepted(made), outcome.rejections, outcome.decoded)
 
     def prompt_text(self, fields: Any, preferences: Mapping[str, Any] | None = None) -> str:
         """Return the whole prompt of a text as the model sees it, chat template included.

@@ -73,12 +73,20 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Value]):
-    """The end of one row: its value, or None if every attempt was turned down."""
+    """The end of one row; `accepted` is None if every attempt was turned down.
+
+    A row's value may itself be None.
+    """
 
     row: int
-    value: Value | None
+    accepted: Accepted[Value] | None
     rejections: tuple[str, ...]
     decoded: Decoded
+
+    @property
+    def value(self) -> Value | None:
+        """The row's value; None if there is no row, or if the row is null."""
+        return None if self.accepted is None else self.accepted.value
 
 
 def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
@@ -88,8 +96,8 @@ def values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
     """
     with closing(outcomes):
         for outcome in outcomes:
-            if outcome.value is not None:
-                yield outcome.value
+            if outcome.accepted is not None:
+                yield outcome.accepted.value
 
 
 def worthwhile(batch: int, rows: int, *, threads: int) -> int:
@@ -236,7 +244,7 @@ def _outcomes(
         verdict = check(decoded)
         ticket = decoded.ticket
         if isinstance(verdict, Accepted):
-            yield Outcome(ticket.row, verdict.value, ticket.rejections, decoded)
+            yield Outcome(ticket.row, verdict, ticket.rejections, decoded)
         elif len(ticket.rejections) + 1 < attempts:
             pending.put_back(ticket.again(verdict.reason))
         else:

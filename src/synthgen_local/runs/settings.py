@@ -149,7 +149,7 @@ class GenerateSettings(Settings):
             )
             with closing(rows):
                 for row in rows:
-                    line = None if row.value is None else row_line(row.value, schema)
+                    line = row_line(row.value, schema) if row.made else None
                     if line is not None and weighted:
                         assert row.log_weight is not None, "every row is weighed"
                         line = write_value({**json.loads(line), _WEIGHT: round(row.log_weight, 6)})
@@ -197,8 +197,8 @@ class TextSettings(Settings):
             outcomes = generator.outcomes(fields, self.preferences, seed=self.seed, part=part)
             with closing(outcomes):
                 for outcome in outcomes:
-                    assert outcome.value is not None
-                    yield _made(outcome, outcome.value.as_dict(), schema)
+                    assert outcome.accepted is not None
+                    yield _made(outcome, outcome.accepted.value.as_dict(), schema)
 
         schema = plain_schema("fields", "preferences", text={"type": "string"}, spans=_SPANS)
         hashes = {
@@ -241,8 +241,10 @@ class ExtractSettings(Settings):
             with closing(outcomes):
                 for outcome in outcomes:
                     row = None
-                    if outcome.value is not None:
-                        records = [extractor.schema.dump(record) for record in outcome.value]
+                    if outcome.accepted is not None:
+                        records = [
+                            extractor.schema.dump(record) for record in outcome.accepted.value
+                        ]
                         row = {"text": passages[outcome.row], "records": records}
                     yield _made(outcome, row, schema)
 

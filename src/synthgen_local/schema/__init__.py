@@ -5,7 +5,7 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 
 from .certificate import Certificate, Constraint
 from .compiler import RowGrammar, compile_schema, compile_within
-from .reasons import SAYS
+from .reasons import SAYS, UnreadableRowError
 from .shapes import Bounds
 from .source import RowSchema, load_schema
 
@@ -16,6 +16,7 @@ __all__ = [
     "Constraint",
     "RowGrammar",
     "RowSchema",
+    "UnreadableRowError",
     "compile_schema",
     "compile_within",
     "load_schema",

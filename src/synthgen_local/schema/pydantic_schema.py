@@ -25,11 +25,12 @@ from pydantic.json_schema import (
     JsonSchemaValue,
     JsonSchemaWarningKind,
 )
-from pydantic_core import SchemaSerializer, SchemaValidator, ValidationError, core_schema
+from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from .encodings import of_bytes, of_text
 from .extra_types import extra_type_schema
 from .formats import url_format
+from .row_form import row_key, with_hidden_fields
 from .terms import field_schema, field_term
 
 _BOUNDS = {
@@ -61,61 +62,9 @@ def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
 
     Raises pydantic's PydanticInvalidForJsonSchema for a type that JSON cannot say.
     """
-    schema = adapter.json_schema(
-        by_alias=True, mode="validation", schema_generator=_ExactJsonSchema
-    )
+    schema = _ExactJsonSchema(by_alias=True).generate(with_hidden_fields(adapter.core_schema))
     bounded: dict[str, Any] = _with_bounds(schema)
     return bounded
-
-
-def row_serializer(adapter: TypeAdapter[Any]) -> SchemaSerializer:
-    """Return what writes instances under the keys by which a type accepts them.
-
-    Aliases of serialization would name keys that no row may have, and fields that are excluded
-    would be missing.
-
-    Example: `row_serializer(TypeAdapter(int)).to_python(1, mode="json")`
-    """
-    given = adapter.core_schema
-    schema = _by_row_keys(given, {})
-    if schema == given:
-        return adapter.serializer
-    return SchemaSerializer(schema, _use_prebuilt=False)  # nested models have theirs ready
-
-
-def _by_row_keys(schema: Any, config: Mapping[str, Any], name: str = "") -> Any:
-    """A core schema whose fields are written by the keys of a row."""
-    if isinstance(schema, list | tuple):
-        return type(schema)(_by_row_keys(item, config) for item in schema)
-    if not isinstance(schema, dict):
-        return schema
-    kind = schema.get("type")
-    if kind in ("model", "dataclass", "typed-dict"):
-        config = schema.get("config") or {}
-    kept = ("metadata", "default", "function", "serialization")
-    changed = {
-        key: value if key in kept else _by_row_keys(value, config, key)
-        for key, value in schema.items()
-    }
-    if kind in ("model-field", "dataclass-field", "typed-dict-field"):
-        name = schema.get("name", name)
-        key = _row_key(schema, name, by_alias=config.get("validate_by_alias", True))
-        if key != schema.get("serialization_alias", name):
-            changed["serialization_alias"] = key
-        changed.pop("serialization_exclude", None)
-    return changed
-
-
-def _row_key(field: Mapping[str, Any], name: str, *, by_alias: bool) -> str:
-    """The key under which a row has a field: its first alias that is a plain name."""
-    alias = field.get("validation_alias", name) if by_alias else name
-    if isinstance(alias, str):
-        return alias
-    paths = alias if isinstance(alias[0], list) else [alias]
-    keys = (path[0] for path in paths if len(path) == 1 and isinstance(path[0], str))
-    if (key := next(keys, None)) is None:
-        raise PydanticInvalidForJsonSchema(f"'{name}' has no alias but an AliasPath")
-    return str(key)
 
 
 def _with_bounds(schema: Any) -> Any:
@@ -163,7 +112,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def _get_alias_name(self, field: Any, name: str) -> str:
         by_alias = self._config.validate_by_alias is not False
-        return _row_key(field, name, by_alias=by_alias) if "schema" in field else name
+        return row_key(field, name, by_alias=by_alias) if "schema" in field else name
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         return field["type"] != "typed-dict-field" or bool(field.get("required", total))

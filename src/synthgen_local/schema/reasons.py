@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from ..errors import SchemaError
+from .certificate import join_path
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SAYS = " says: "
 """Stands in a reason between who turned a row down and what it said, which may be about the row."""
+
+
+class UnreadableRowError(ValueError):
+    """What would be written for a row is not read back as the same row."""
 
 
 @contextmanager
@@ -55,3 +60,19 @@ def _validator(error: ErrorDetails) -> str:
     raised = error.get("ctx", {}).get("error")
     trace = raised.__traceback__ if isinstance(raised, Exception) else None
     return trace.tb_frame.f_code.co_name if trace is not None else ""
+
+
+def difference(one: Any, other: Any, path: str = "$") -> str:
+    """Return the path of the first place at which two JSON values differ, "" if they are equal.
+
+    Example: `difference({"a": 1}, {"a": 2}) == "$.a"`
+    """
+    if one == other:
+        return ""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        found = (difference(one[key], other[key], join_path(path, key)) for key in one)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        found = (difference(a, b, f"{path}[*]") for a, b in zip(one, other, strict=True))
+    else:
+        return path
+    return next(filter(None, found), path)

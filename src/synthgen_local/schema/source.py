@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
 from .documents import check_of, read_document
-from .pydantic_schema import row_serializer, type_json_schema
+from .pydantic_schema import type_json_schema
 from .python_files import class_in
-from .reasons import one_line
+from .reasons import UnreadableRowError, difference, one_line
+from .row_form import row_writer
 from .short_lists import model_of_fields
 from .terms import is_term, row_schema
 
@@ -40,6 +42,39 @@ class RowSchema:
     parse: Callable[[str], Any]
     read: Callable[[Any], Any]
     dump: Callable[[Any], Any]
+
+    def accept(self, text: str) -> Any:
+        """Return the instance of a row if the line that is written for it is a valid row, too.
+
+        Raises ValueError as `parse` does, UnreadableRowError if what is written differs from the
+        text and either is not valid or is another row.
+
+        Example: `RowSchema.of("name").accept('{"name": "Ada"}').name == "Ada"`
+        """
+        value = self.parse(text)
+        written = self._written(value)
+        if written != json.loads(text):
+            self._check_written(value, written)
+        return value
+
+    def _written(self, value: Any) -> Any:
+        try:
+            return self.dump(value)
+        except Exception as error:  # of a serialiser, which may raise anything
+            raise UnreadableRowError(f"it cannot be written: {type(error).__name__}") from None
+
+    def _check_written(self, value: Any, written: Any) -> None:
+        try:
+            again = self.parse(json.dumps(written))
+            self._judge(written)
+        except ValueError as error:
+            raise UnreadableRowError(f"what is written is not valid: {error}") from None
+        if again != value and (path := difference(written, self._written(again))):
+            raise UnreadableRowError(f"{path}: what is written is read as another value")
+
+    @cached_property
+    def _judge(self) -> Callable[[Any], Any]:
+        return check_of(self.json_schema)
 
     @classmethod
     def of(cls, schema: Any) -> RowSchema:
@@ -86,7 +121,7 @@ def _from_type(kind: Any) -> RowSchema:
     try:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
-        write = row_serializer(adapter).to_python
+        write = row_writer(adapter)
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
             f"{name} has a field that JSON cannot say: {error.message}",
