@@ -12,15 +12,11 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from ..scripts import JOINING
+
 STOPS = ".!?…。！？"  # noqa: RUF001 the stops of East Asia are wide
 _CLOSERS = "\"')]}»”’"  # noqa: RUF001 quotes as people write them
 ENDS = re.compile(rf"[{re.escape(STOPS)}]+[{re.escape(_CLOSERS)}]*(?= |$)")
-JOINING = (
-    r"(?:[^\W\u0E00-\u0EFF\u1000-\u109F\u1780-\u17FF\u2E80-\uD7FF\uF900-\uFAFF]|[\u0300-\u036F])"
-)
-"""A character that makes one word with its neighbour of the same kind. Left out are scripts
-without spaces between words: Thai, Lao, Burmese, Khmer, and those of East Asia. Accents that
-combine with a letter are in."""
 _JOINING = re.compile(JOINING)
 
 

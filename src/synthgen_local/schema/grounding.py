@@ -11,10 +11,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import SchemaError
+from ..scripts import JOINING, UNSPACED
 from .grammar import has_text, refusal, write_grammar
 from .shapes import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
 
-_CHUNK = re.compile(r"\w+|\s+|[^\w\s]")
+_KATAKANA = r"[\u30A1-\u30FA\u30FC-\u30FF\u31F0-\u31FF\uFF66-\uFF9F]+"
+_JAMO = (  # a syllable of Hangul that is written as its parts
+    r"[\u1100-\u115F\uA960-\uA97C]+[\u1160-\u11A7\uD7B0-\uD7C6]*[\u11A8-\u11FF\uD7CB-\uD7FB]*"
+)
+_LEADING = r"[\u0E40-\u0E44\u0EC0-\u0EC4]"  # vowels of Thai and Lao, before their consonant
+_CHUNK = re.compile(rf"{_KATAKANA}|{_JAMO}|{_LEADING}?(?=\w)[{UNSPACED}]|{JOINING}+|\s+|[^\w\s]|\w")
+_JOINS = re.compile(JOINING)
+_TRAILING = "\u0e33\u0eb3"  # vowels of Thai and Lao that belong to the consonant before them
+_STACKERS = ("\u1039", "\u17d2", "\u1a60")  # what follows them is written below
+_WITH_UNIT = re.compile(r"(\d+)([^\W\d_]\D*|[cdkmµ]?m[23])")
 _NOTHING = Choice(())
 
 
@@ -32,19 +42,43 @@ def ground(shape: Shape, passage: str) -> Shape | None:
 
 
 def _chunks(passage: str) -> tuple[str, ...]:
-    """Words, white space and single marks; accents and vowel signs belong to their letters."""
+    """Cut a passage at the borders of words.
+
+    A chunk is a word, white space or one mark; accents and vowel signs belong to their letter.
+    Borders are Unicode's (UAX 29), with two more: within words of Hangul, whose particles follow
+    without a space, and between a number and its unit. Scripts without spaces have a border after
+    each character and its signs, because only a dictionary knows more.
+    """
     chunks: list[str] = []
     for chunk in _CHUNK.findall(passage):
-        in_word = bool(chunks) and _is_word(chunks[-1][-1])
-        if in_word and (_is_word(chunk[0])):
+        if chunks and _belongs(chunk, chunks[-1]):
             chunks[-1] += chunk
         else:
             chunks.append(chunk)
-    return tuple(chunks)
+    return tuple(part for chunk in chunks for part in _without_unit(chunk))
+
+
+def _belongs(chunk: str, before: str) -> bool:
+    """Whether a chunk goes on with the word before it."""
+    if not _is_word(before[-1]):
+        return False
+    if _is_mark(chunk[0]) or chunk in _TRAILING or before.endswith(_STACKERS):
+        return True
+    bases = [character for character in before if not _is_mark(character)]
+    return bool(bases) and all(map(_JOINS.match, (bases[-1], chunk[0])))
+
+
+def _without_unit(chunk: str) -> tuple[str, ...]:
+    found = _WITH_UNIT.fullmatch(chunk)
+    return (chunk,) if found is None else (found[1], found[2])
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"
 
 
 def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+    return character.isalnum() or character == "_" or _is_mark(character)
 
 
 def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
