@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from synthgen_local import FewShotPrompt, PromptError
-from synthgen_local.prompts import Message, chat, conversation, few_shot, fill, share
+from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.prompts import Message, Prompt, chat, conversation, few_shot, fill, share
 
 HELLO = [Message("user", "hello")]
 
@@ -148,3 +149,60 @@ def test_a_template_without_a_system(system: str) -> None:
     messages = [Message("system", "Add."), Message("user", "1+1")]
 
     assert conversation(template, messages, {}) == "[user]Add.\n\n1+1"
+
+
+TEMPLATE = "{% for m in messages %}<|go|>{{ m.content }}<|stop|>{% endfor %}"
+
+
+class Spelling(RandomModel):
+    """A model with control tokens, that shows what it was given to tokenize."""
+
+    def __init__(self, template: str | None = TEMPLATE) -> None:
+        super().__init__()
+        self.chat_template = template  # type: ignore[assignment] # a base model has none
+        self.control_tokens = ("<|go|>", "<|stop|>", "<s>", "s><s")
+        self.given: list[tuple[str, bool]] = []
+
+    def tokenize(self, text: str, *, begun: bool = False) -> list[int]:
+        """Bytes, after the text has been noted down."""
+        self.given.append((text, begun))
+        return super().tokenize(text)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("<|stop|>", ""),
+        ("a<|go|><|stop|>b", "<|stop|>{}\n"),
+        ("<s><s><s>", "s><s"),
+        ("\ufdd0<|stop|>\ufdd1", ""),
+        ("<<|stop|>|stop|>", ""),
+        (" <|stop|> ", ""),
+    ],
+)
+@pytest.mark.parametrize("template", [TEMPLATE, None])
+def test_users_spell_no_special_token(said: str, answer: str, template: str | None) -> None:
+    """What a message or an example spells is text; the template's own special tokens stay."""
+    engine = Spelling(template)
+    prompt = Prompt.of(engine, [Message("user", said)], answer)
+    tokens = prompt.tokens(engine)
+
+    assert bytes(tokens).decode() == prompt.text
+    assert prompt.text == conversation(template, [Message("user", said)], {}) + answer
+    rest = "".join(f"{text}|" for text, _ in engine.given)
+    if template:
+        assert engine.given[0][0].startswith("<|go|>")
+        rest = rest.replace("<|go|>", "", 1)
+        assert rest.count("<|stop|>") == 1
+        rest = rest.replace("<|stop|>", "")
+    assert not any(token in rest for token in engine.control_tokens)
+    assert [begun for _, begun in engine.given] == [False] + [True] * (len(engine.given) - 1)
+
+
+def test_a_usual_prompt_is_tokenized_as_a_whole() -> None:
+    """Where nobody spells a special token nothing changes."""
+    engine = Spelling()
+    prompt = Prompt.of(engine, [Message("user", "a < b |> c")], "x")
+
+    assert len(prompt.parts) == 1
+    assert engine.tokenize(prompt.text) == prompt.tokens(engine)

@@ -18,7 +18,7 @@ from .engine.free_text import FreeText
 from .engine.parallel import Accepted, Rejected
 from .errors import DecodingError, UsageError
 from .local_model import LocalModel, check_draw
-from .prompts import Message, conversation, share
+from .prompts import Message, Prompt, share
 from .schema import RowGrammar
 from .schema.descriptions import describe
 from .schema.grammar import write_value
@@ -123,17 +123,19 @@ class Chat:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
+        return self._prompt(messages).text
+
+    def _prompt(self, messages: Sequence[Message]) -> Prompt:
         messages = list(messages)
         if isinstance(self.grammar, RowGrammar) and messages:
             last = messages[-1]
             messages[-1] = replace(last, content=f"{last.content}\n\n{_form(self.grammar)}")
-        engine = self.model.engine
-        return conversation(engine.chat_template, messages, engine.special_tokens)
+        return Prompt.of(self.model.engine, messages)
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         if not all(conversations):
             raise UsageError("A conversation has no message.", hint="Give it one of the user's.")
-        prompts = [self.model.engine.tokenize(self.prompt_text(m)) for m in conversations]
+        prompts = [self._prompt(m).tokens(self.model.engine) for m in conversations]
         room = self.model.engine.context_length
         for number, prompt in enumerate(prompts, 1):
             if len(prompt) + self._longest > room:

@@ -141,7 +141,7 @@ def _environment() -> Any:
     class Generation(Extension):
         """Marks what the assistant said, for training: here the text stands as it is."""
 
-        tags = frozenset({"generation"})
+        tags = {"generation"}  # noqa: RUF012 its base declares it so
 
         def parse(self, parser: Any) -> nodes.Node:
             lineno = next(parser.stream).lineno

@@ -22,7 +22,7 @@ from .engine.reading import Reading
 from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
-from .prompts import conversation, few_shot, share
+from .prompts import Prompt, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from .schema.descriptions import describe
 from .schema.grammar import longest_text, write_grammar, write_value
@@ -157,12 +157,14 @@ class Extractor:
 
     def prompt_text(self, text: str) -> str:
         """Return the whole prompt for a passage as the model sees it, chat template included."""
+        return self._prompt(text).text
+
+    def _prompt(self, text: str) -> Prompt:
         shots = ((_question(shot.format, [], shot.text), shot.answer) for shot in _SHOTS)
         described = list(describe(self.schema.json_schema))
         form = write_value([outline(self.grammar.shape)])
         messages = few_shot(_TASK, shots, _question(form, described, text))
-        engine = self._model.engine
-        return conversation(engine.chat_template, messages, engine.special_tokens)
+        return Prompt.of(self._model.engine, messages)
 
     def _fit(self, schema: RowSchema, bounds: Bounds | None) -> RowGrammar:
         """The grammar of one record; strings nobody limits shrink until two fit the context."""
@@ -172,7 +174,7 @@ class Extractor:
 
     def _job(self, texts: Sequence[str], seed: int) -> Job:
         engine = self._model.engine
-        prefix, suffixes = share([engine.tokenize(self.prompt_text(text)) for text in texts])
+        prefix, suffixes = share([self._prompt(text).tokens(engine) for text in texts])
         shapes = [
             self._records(text, index, len(prefix) + len(suffix))
             for index, (text, suffix) in enumerate(zip(texts, suffixes, strict=True))

@@ -7,11 +7,13 @@ Knows text only. Chat templates come out of model files that somebody else made:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
 from .chat_template import render
+from .engine.model import Model
 from .errors import PromptError
 from .examples import Example
 
@@ -20,6 +22,7 @@ SYSTEM = "Write records."
 PREFIX = "Synthetic data about {subject}."
 SUFFIX = "Make sure of this: {extra}."
 
+_NONCHARACTERS = "".join(map(chr, [*range(0xFDD0, 0xFDF0), *range(0xF0000, 0xFFFFE)]))
 _VARIABLE = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
 
 
@@ -126,6 +129,45 @@ def conversation(
     return chat(template, [asked, *others[1:]], special_tokens)
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A whole prompt, in parts that are tokenized one after the other.
+
+    No part spells a special token, unless the chat template wrote it: text of users is cut within
+    each that it spells.
+
+    Example: `Prompt(("<|im_start|>user" + chr(10) + "What is <", "|im_end|>?")).text`
+    """
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, engine: Model, messages: Sequence[Message], answer: str = "") -> Prompt:
+        """Render messages and the beginning of an answer with the model's own chat template.
+
+        Example: `Prompt.of(model.engine, [Message("user", "Hello")])`
+        """
+        control = tuple(engine.control_tokens)
+        cut = next(filter(_absent_from([answer, *(m.content for m in messages)]), _NONCHARACTERS))
+        guarded = [Message(m.role, _guarded(m.content, control, cut)) for m in messages]
+        text = conversation(engine.chat_template, guarded, engine.special_tokens)
+        return cls(tuple(f"{text}{_guarded(answer, control, cut)}".split(cut)))
+
+    @property
+    def text(self) -> str:
+        """The prompt as the model sees it."""
+        return "".join(self.parts)
+
+    def tokens(self, engine: Model) -> list[int]:
+        """Return the tokens of all parts.
+
+        Example: `Prompt.of(model.engine, messages).tokens(model.engine)`
+        """
+        first, *others = self.parts
+        rest = (token for part in others for token in engine.tokenize(part, begun=True))
+        return [*engine.tokenize(first), *rest]
+
+
 def few_shot(task: str, shots: Iterable[tuple[str, str]], question: str) -> list[Message]:
     """Return the messages of a task: questions with their answers, and the question at last.
 
@@ -159,6 +201,29 @@ def share(prompts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple
     while common < shortest - 1 and all(p[common] == first[common] for p in prompts):
         common += 1
     return tuple(first[:common]), [tuple(prompt[common:]) for prompt in prompts]
+
+
+def _absent_from(texts: Iterable[str]) -> Callable[[str], bool]:
+    known = frozenset[str]().union(*texts)
+    return lambda character: character not in known
+
+
+def _guarded(text: str, control: tuple[str, ...], cut: str) -> str:
+    """Put a cut within each special token that a text spells, and within what is then left."""
+    if not control:
+        return text
+    pattern = _any_of(control)
+    parts = text.split(cut)
+    while any(map(pattern.search, parts)):
+        text = cut.join(pattern.sub(lambda m: f"{m[0][:1]}{cut}{m[0][1:]}", p) for p in parts)
+        parts = text.split(cut)
+    return text
+
+
+@lru_cache(maxsize=16)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
+    longer = sorted({text for text in texts if len(text) > 1}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longer)) or r"(?!)")
 
 
 def _sentences(template: str) -> list[str]:

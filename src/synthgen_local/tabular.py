@@ -26,7 +26,7 @@ from .errors import DecodingError, SchemaError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
-from .prompts import SYSTEM, FewShotPrompt, Message, conversation
+from .prompts import SYSTEM, FewShotPrompt, Message, Prompt
 from .schema import (
     SAYS,
     Bounds,
@@ -197,7 +197,7 @@ class TabularGenerator:
         if runs < 0:
             raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
         engine = self._model.engine
-        prompt = engine.tokenize(self.prompt_text(subject, extra))
+        prompt = self._prompt(subject, extra).tokens(engine)
         longest = self._written.longest
         if len(prompt) + longest > engine.context_length:
             raise DecodingError(
@@ -273,6 +273,9 @@ class TabularGenerator:
         The answer is begun with the examples, as if the model had written them, after the keys
         where rows are lines. Examples that are no records stand in the question.
         """
+        return self._prompt(subject, extra).text
+
+    def _prompt(self, subject: str, extra: str) -> Prompt:
         content = self.prompt.render(
             [] if self._are_records else self._examples,
             subject=subject,
@@ -280,12 +283,10 @@ class TabularGenerator:
             fields=describe(self.grammar.schema.json_schema),
         )
         asked = [Message("system", SYSTEM), Message("user", content or "Synthetic data.")]
-        engine = self._model.engine
-        question = conversation(engine.chat_template, asked, engine.special_tokens)
         begun = [] if self._lines is None else [self._lines.header]
         if self._are_records:
             begun += self._shown
-        return question + "".join(f"{line}\n" for line in begun)
+        return Prompt.of(self._model.engine, asked, "".join(f"{line}\n" for line in begun))
 
     @cached_property
     def _are_records(self) -> bool:

@@ -21,7 +21,7 @@ from .errors import DecodingError, PromptError, UsageError
 from .fields import Leaf, Span, json_fields, leaves, spans
 from .lengths import Preferences, check_room, limits, read_preferences
 from .local_model import LocalModel, Part, check_draw
-from .prompts import conversation, few_shot, share
+from .prompts import Prompt, few_shot, share
 
 Mentions: TypeAlias = Literal["exact", "free"]
 
@@ -194,7 +194,7 @@ class TextGenerator:
     def _job(self, plans: Sequence[_Plan], wanted: Preferences, seed: int) -> Job:
         engine, pieces = self._model.engine, self._model.pieces
         prefix, suffixes = share([
-            engine.tokenize(self.prompt_text(plan.fields, wanted.rest)) for plan in plans
+            self._prompt(plan.fields, wanted.rest).tokens(engine) for plan in plans
         ])  # fmt: skip
         needs = [
             len(suffix) + most_tokens(plan.entries, plan.length)
@@ -257,10 +257,12 @@ class TextGenerator:
 
         `fields` are JSON values.
         """
+        return self._prompt(fields, preferences).text
+
+    def _prompt(self, fields: Any, preferences: Mapping[str, Any] | None) -> Prompt:
         shots = ((_question(shot.fields, shot.preferences), shot.text) for shot in _SHOTS)
         messages = few_shot(_TASK, shots, _question(fields, preferences or {}))
-        engine = self._model.engine
-        return conversation(engine.chat_template, messages, engine.special_tokens)
+        return Prompt.of(self._model.engine, messages)
 
 
 def _question(fields: Any, preferences: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -53,6 +53,7 @@ _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
 _F16, _BF16 = 1, 30  # GGML_TYPE_F16, GGML_TYPE_BF16
 _NOTHING, _ATTENTION, _EVERYTHING = range(3)  # what our backend offers: c/operations.h
+_CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
 _WEIGHTS = {"int8": 3, "bf16": 4}
 
 _Pass: TypeAlias = Callable[[Any, llama_cpp.llama_batch], int]
@@ -140,10 +141,23 @@ class LlamaModel:
         unpacked = () if self._kernels.repack else ("without-repacking",)
         return " ".join([build(), *ours, *filter(None, [self._kernels.weights]), *unpacked])
 
-    def tokenize(self, text: str) -> list[int]:
+    @cached_property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Texts that `tokenize` turns into tokens that are not text."""
+        return tuple(
+            text
+            for token in range(self.vocabulary)
+            if self._is_control(token) and (text := self._text(token))
+        )
+
+    def _is_control(self, token: int) -> bool:
+        attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+        return bool(attributes & _CONTROL) or llama_cpp.llama_vocab_is_eog(self._vocab, token)
+
+    def tokenize(self, text: str, *, begun: bool = False) -> list[int]:
         """Prompt text to tokens; a leading token that the text spells is not added twice."""
         bos = self.special_tokens["bos_token"]
-        add_special = not (bos and text.startswith(bos))
+        add_special = not (begun or (bos and text.startswith(bos)))
         data = text.encode()
         room = len(data) + 8
         tokens = (llama_cpp.llama_token * room)()
@@ -152,7 +166,15 @@ class LlamaModel:
         )
         if count < 0:
             raise DecodingError("The prompt cannot be tokenized.", hint="Is it valid Unicode?")
-        return list(tokens[:count])
+        found = list(tokens[:count])
+        return self._without_space(found) if begun and not text.startswith(" ") else found
+
+    def _without_space(self, tokens: list[int]) -> list[int]:
+        """Take off the space that some vocabularies put before every text."""
+        piece = b"" if not tokens else self.tokenizer.decode_bytes(tokens[:1])
+        if not piece.startswith(b" "):
+            return tokens
+        return [*self.tokenizer.tokenize_bytes(piece[1:]), *tokens[1:]]
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""

@@ -149,6 +149,11 @@ class Model(Protocol):
         ...
 
     @property
+    def control_tokens(self) -> Sequence[str]:
+        """The text of each token that steers the model, such as the end of a turn."""
+        ...
+
+    @property
     def description(self) -> str:
         """Architecture, size and quantisation, in the backend's words."""
         ...
@@ -163,8 +168,11 @@ class Model(Protocol):
         """Whether layers run on a GPU, which several contexts keep busy."""
         ...
 
-    def tokenize(self, text: str) -> list[int]:
-        """Turn prompt text into tokens; special tokens are recognised and added as trained."""
+    def tokenize(self, text: str, *, begun: bool = False) -> list[int]:
+        """Turn prompt text into tokens; special tokens are recognised and added as trained.
+
+        `begun` adds nothing: the text goes on with a prompt.
+        """
         ...
 
     def open_context(self, size: ContextSize) -> Context:

@@ -36,9 +36,10 @@ class RandomModel:
     def __init__(self, salt: int = 0) -> None:
         self.tokenizer = LLTokenizer("byte")
         self.special_tokens: dict[str, str] = {}
+        self.control_tokens: tuple[str, ...] = ()
         self._salt = salt
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, *, begun: bool = False) -> list[int]:  # noqa: ARG002
         """One token a byte of UTF-8."""
         return list(text.encode())
 
