@@ -15,7 +15,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.example_selectors import LengthBasedExampleSelector
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+)
 from langchain_core.output_parsers import PydanticOutputParser as TheirParser
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, FewShotPromptTemplate, PromptTemplate
@@ -112,7 +118,7 @@ def template(**options: Any) -> FewShotPromptTemplate:
 def billing(model: LocalModel, prompt: Any = None, **options: Any) -> SyntheticDataGenerator:
     return create_data_generator(
         output_schema=MedicalBilling,
-        llm=ChatLocal(temperature=1, local_model=model),
+        llm=ChatLocal(temperature=1, seed=0, local_model=model),
         prompt=prompt or template(),
         **options,
     )
@@ -125,13 +131,13 @@ def mentions_all(text: str, fields: Any) -> bool:
 @pytest.fixture
 def chat(random_model: LocalModel) -> ChatLocal:
     """A chat model with random logits."""
-    return ChatLocal(temperature=1, max_tokens=24, local_model=random_model)
+    return ChatLocal(temperature=1, max_tokens=24, seed=0, local_model=random_model)
 
 
 @pytest.fixture
 def llm(random_model: LocalModel) -> LocalLLM:
     """A text model with random logits."""
-    return LocalLLM(max_tokens=24, local_model=random_model)
+    return LocalLLM(max_tokens=24, seed=0, local_model=random_model)
 
 
 @pytest.fixture
@@ -499,12 +505,16 @@ def test_a_system_message_is_read(chat: ChatLocal) -> None:
     assert len(answers) == 3
 
 
-def test_a_tool_message_is_refused(chat: ChatLocal) -> None:
-    """A message of a tool is an error with a hint."""
-    with pytest.raises(UsageError, match="tool") as caught:
-        chat.invoke([HumanMessage("Hello"), ToolMessage("5", tool_call_id="1")])
-
-    assert caught.value.hint
+def test_a_remove_message_is_refused(chat: ChatLocal) -> None:
+    """A message that no model reads is an error with a hint, and so is a picture."""
+    for strange, name in (
+        (RemoveMessage(id="1"), "remove"),
+        (HumanMessage([{"type": "image_url", "image_url": {"url": "data:,"}}]), "image_url"),
+        (ChatMessage("Hello", role="judge"), "judge"),
+    ):
+        with pytest.raises(UsageError, match=name) as caught:
+            chat.invoke([strange])
+        assert caught.value.hint
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -586,7 +596,7 @@ def test_callbacks(chat: ChatLocal) -> None:
 def test_a_failing_batch(chat: ChatLocal) -> None:
     """Callbacks hear of an error, and it is returned instead of raised if asked for."""
     calls = Calls()
-    asked: list[Any] = [[ToolMessage("5", tool_call_id="1")]]
+    asked: list[Any] = [[RemoveMessage(id="1")]]
 
     assert isinstance(chat.batch(asked, return_exceptions=True)[0], UsageError)
     with pytest.raises(UsageError):

@@ -35,13 +35,15 @@ Finish: TypeAlias = Literal["stop", "length"]
 class Answer:
     """What a model answered. `finish` is "length" if it was cut at the most tokens.
 
-    `prompt_tokens` and `tokens` count what was read and what was written.
+    `prompt_tokens` and `tokens` count what was read and what was written; `stop` is the stop
+    string that ended a free text, None if none did.
     """
 
     text: str
     finish: Finish
     prompt_tokens: int
     tokens: int
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,22 @@ class Chat:
                 for outcome in outcomes
             ]
 
-    def stream(self, messages: Sequence[Message], *, seed: int = 0) -> Generator[str]:
-        """Yield an answer in pieces, as they are written; leaving early stops it.
+    def stream(self, messages: Sequence[Message], *, seed: int = 0) -> Generator[str, None, Answer]:
+        """Yield an answer in pieces, as they are written, and return it; leaving early stops it.
 
         Example: `for piece in chat.stream([Message("user", "Hello")]): print(piece, end="")`
         """
         reader = _Reader()
-        job = self._job(self._prompts([messages]), seed, {}, reader)
+        prompts = self._prompts([messages])
+        begun: dict[int, Constraint] = {}
+        job = self._job(prompts, seed, begun, reader)
         outcomes = self.model.decode(job, 1, Accepted, attempts=1, batch=self.batch)
+        decoded: list[Decoded] = []
 
         def work() -> None:
             try:
                 with closing(outcomes):
-                    for _ in outcomes:
-                        pass
+                    decoded.extend(outcome.decoded for outcome in outcomes)
             except BaseException as error:  # handed to the caller's thread below
                 reader.pieces.put(error)
             finally:
@@ -120,6 +124,7 @@ class Chat:
         finally:
             reader.left.set()
             thread.join()
+        return self._answer(decoded[0], prompts[0], begun[0])
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
@@ -192,7 +197,9 @@ class Chat:
 
     def _answer(self, decoded: Decoded, prompt: Sequence[int], constraint: Constraint) -> Answer:
         cut = isinstance(constraint, FreeText | Limited) and constraint.cut
-        return Answer(decoded.text, "length" if cut else "stop", len(prompt), decoded.drawn)
+        stop = constraint.stopped_by if isinstance(constraint, FreeText) else None
+        finish: Finish = "length" if cut else "stop"
+        return Answer(decoded.text, finish, len(prompt), decoded.drawn, stop)
 
 
 def _form(grammar: RowGrammar) -> str:

@@ -52,10 +52,16 @@ class FreeText:
     def text(self) -> str:
         """What has been written, without a stop, and without half a character or half a stop."""
         text = self._bytes.decode(errors="ignore")
-        ends = [text.find(stop) for stop in self._stop if stop in text]
-        if ends:
-            return text[: min(ends)]
+        if (stop := self.stopped_by) is not None:
+            return text[: text.find(stop)]
         return text if self.finished else text[: len(text) - self._begun(text)]
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop that stands first in what has been written."""
+        text = self._bytes.decode(errors="ignore")
+        found = [stop for stop in self._stop if stop in text]
+        return min(found, key=text.find, default=None)
 
     def _begun(self, text: str) -> int:
         """Characters at the end that may become a stop: they wait."""

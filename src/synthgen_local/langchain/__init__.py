@@ -16,14 +16,17 @@ except ImportError as error:
         "synthgen_local.langchain needs langchain-core: pip install 'synthgen-local[langchain]'"
     ) from error
 
-from .data_generators import (
+from .chains import (
     DatasetGenerator,
     ExtractionChain,
-    SyntheticDataGenerator,
     TextChain,
     create_data_generation_chain,
-    create_data_generator,
+    create_extraction_chain,
     create_extraction_chain_pydantic,
+)
+from .data_generators import (
+    SyntheticDataGenerator,
+    create_data_generator,
     create_openai_data_generator,
 )
 from .models import ChatLocal, LocalLLM
@@ -47,6 +50,7 @@ __all__ = [
     "TextChain",
     "create_data_generation_chain",
     "create_data_generator",
+    "create_extraction_chain",
     "create_extraction_chain_pydantic",
     "create_openai_data_generator",
 ]

@@ -1,22 +1,22 @@
 """LangChain's two kinds of language model, answered by this package's engine.
 
-Knows LangChain's messages and callbacks, not schemas' grammars or prompts of generators.
+Knows LangChain's callbacks and caches; what a call asks for is in `replies.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
-from langchain_core.callbacks import CallbackManager, CallbackManagerForLLMRun
+from langchain_core.caches import BaseCache
+from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.exceptions import OutputParserException
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
+from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import (
     ChatGeneration,
     ChatGenerationChunk,
@@ -26,163 +26,64 @@ from langchain_core.outputs import (
 )
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import get_config_list, run_in_executor
-from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from langchain_core.tools import BaseTool
 
-from ..chat import Answer, Chat
 from ..errors import UsageError
-from ..extract import Extractor
-from ..local_model import LocalModel, Weights
-from ..parser import schema_in
 from ..prompts import Message
-from ..schema import RowSchema, compile_schema
-from ..schema.grammar import write_value
+from .replies import Request, read_options
+from .settings import LocalSettings
+from .structured import Structure, check_method
+from .tools import check_tools, chosen, openai_tool
 
-_ROLES = {"human": "user", "ai": "assistant", "system": "system"}
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What format instructions ask for, and the rest of the prompt, which it is to be about."""
-
-    json_schema: dict[str, Any]
-    passage: str
-    grounded: bool
-
-    @property
-    def key(self) -> str:
-        """Equal for what is decoded under one grammar."""
-        return f"{self.grounded} {json.dumps(self.json_schema)}"
-
-
-class LocalSettings(BaseModel):
-    """What both kinds of model take.
-
-    `model` is a name of the catalog (the default model if empty), a .gguf file,
-    `user/repo:QUANT` or `random`; `local_model` is one that is loaded already. The same `seed`
-    gives the same answers. A prompt that carries format instructions with a JSON Schema is
-    answered by an instance of it; if it asks to extract, or with `grounded`, its strings are
-    taken word for word from the prompt.
-    """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    model: str = Field(default="", validation_alias=AliasChoices("model", "model_name"))
-    temperature: float = Field(default=0.7, ge=0)
-    max_tokens: int = Field(default=256, ge=1)
-    stop: list[str] | None = None
-    seed: int = Field(default=0, ge=0)
-    grounded: bool | None = None
-    batch_size: int | None = Field(default=None, ge=1)
-    threads: int | None = Field(default=None, ge=1)
-    gpu_layers: int | None = None
-    weights: Weights = "fast"
-    local_model: LocalModel | None = Field(default=None, exclude=True, repr=False)
-
-    @property
-    def _llm_type(self) -> str:
-        return "synthgen-local"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "temperature": self.temperature, "seed": self.seed}
-
-    @property
-    def local(self) -> LocalModel:
-        """The weights; instances with equal settings share them."""
-        if self.local_model is not None:
-            return self.local_model
-        return _load(self.model, self.gpu_layers, self.threads, self.weights)
-
-    def chat(self, stop: Sequence[str] | None = None, schema: RowSchema | None = None) -> Chat:
-        """How these settings answer."""
-        return Chat(
-            self.local,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            stop=[*(self.stop or ()), *(stop or ())],
-            grammar=None if schema is None else compile_schema(schema),
-            batch=self.batch_size,
-        )
-
-    def answers(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        stop: Sequence[str] | None = None,
-        schema: RowSchema | None = None,
-    ) -> list[Answer]:
-        """Answer conversations together, in their order."""
-        if schema is not None:
-            return self.chat(stop, schema).answers(conversations, seed=self.seed)
-        forms = [_form(messages, self.grounded) for messages in conversations]
-        groups: dict[str, list[int]] = {}
-        for index, form in enumerate(forms):
-            groups.setdefault("" if form is None else form.key, []).append(index)
-        found: dict[int, Answer] = {}
-        for members in groups.values():
-            alike = [conversations[index] for index in members]
-            asked = [form for index in members if (form := forms[index])]
-            if asked:
-                answers = self._instances(alike, asked)
-            else:
-                answers = self.chat(stop).answers(alike, seed=self.seed)
-            found |= zip(members, answers, strict=True)
-        return [found[index] for index in range(len(conversations))]
-
-    def _instances(
-        self, conversations: Sequence[Sequence[Message]], forms: Sequence[_Form]
-    ) -> list[Answer]:
-        """Instances of the schema that all these prompts' format instructions hold."""
-        schema = RowSchema.of(forms[0].json_schema)
-        if not forms[0].grounded:
-            return self.chat(schema=schema).answers(conversations, seed=self.seed)
-        extractor = Extractor(schema, self.local, least=1, most=1, batch=self.batch_size)
-        found = extractor([form.passage for form in forms], seed=self.seed)
-        texts = [write_value(records[0]) for records in found]
-        tokenize = self.local.engine.tokenize
-        return [
-            Answer(text, "stop", len(tokenize(messages[-1].content)), len(tokenize(text)))
-            for messages, text in zip(conversations, texts, strict=True)
-        ]
+_READY: ContextVar[AIMessage | Exception | None] = ContextVar("_READY", default=None)
+"""The answer to the call in progress, where a batch was decoded before."""
 
 
 class ChatLocal(LocalSettings, BaseChatModel):
     """A chat model of LangChain's that runs here.
 
+    Every setting may also be given to a call, as in `invoke(question, temperature=0)`, or by
+    `bind`; an option that is none is an error. Without a `seed`, equal prompts get other answers
+    at every call, and `response_metadata["seed"]` repeats one; with a `seed`, or at temperature 0,
+    equal prompts get equal answers. docs/langchain.md has all that is supported.
+
     Example: `ChatLocal(temperature=1).invoke("Name a colour.").content`
     """
+
+    streaming: bool = False
 
     def _generate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        *,
-        row_schema: RowSchema | None = None,
-        **_: Any,
+        **kwargs: Any,
     ) -> ChatResult:
-        answer = self.answers([_messages(messages)], stop, row_schema)[0]
-        return ChatResult(generations=[ChatGeneration(message=self._message(answer))])
+        ready = _READY.get()
+        if isinstance(ready, Exception):
+            raise ready
+        if ready is None:
+            ready = Request.of(self, stop, kwargs).replies([messages])[0]
+        return ChatResult(generations=[ChatGeneration(message=ready)])
 
     def _stream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
-        *,
-        row_schema: RowSchema | None = None,
-        **_: Any,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        conversation = _messages(messages)
-        pieces: Iterator[str]
-        if row_schema is None and _form(conversation):
-            pieces = iter([self.answers([conversation], stop)[0].text])
+        ready = _READY.get()
+        if isinstance(ready, Exception):
+            raise ready
+        if ready is None:
+            chunks = Request.of(self, stop, kwargs).stream(messages)
         else:
-            pieces = self.chat(stop, row_schema).stream(conversation, seed=self.seed)
-        for piece in pieces:
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
+            chunks = iter([AIMessageChunk(**ready.model_dump(exclude={"type"}))])
+        for message in chunks:
+            chunk = ChatGenerationChunk(message=message)
             if run_manager:
-                run_manager.on_llm_new_token(piece, chunk=chunk)
+                run_manager.on_llm_new_token(str(message.text), chunk=chunk)
             yield chunk
 
     def batch(
@@ -192,36 +93,27 @@ class ChatLocal(LocalSettings, BaseChatModel):
         *,
         return_exceptions: bool = False,
         stop: list[str] | None = None,
-        row_schema: RowSchema | None = None,
-        **_: Any,
+        **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all inputs together: their rows share every forward pass."""
         if not inputs:
             return []
-        conversations = [self._convert_input(item).to_messages() for item in inputs]
-        runs = [
-            CallbackManager.configure(
-                one.get("callbacks"), self.callbacks, self.verbose, one.get("tags"), self.tags,
-                one.get("metadata"), self.metadata,
-            ).on_chat_model_start(
-                self._serialized, [messages], one.get("run_id"), name=one.get("run_name")
-            )[0]
-            for one, messages in zip(
-                get_config_list(config, len(inputs)), conversations, strict=True
-            )
-        ]  # fmt: skip
-        try:
-            answers = self.answers(list(map(_messages, conversations)), stop, row_schema)
-        except Exception as error:
-            for run in runs:
-                run.on_llm_error(error, response=LLMResult(generations=[]))
-            if return_exceptions:
-                return [error] * len(inputs)  # type: ignore[list-item]
-            raise
-        messages = [self._message(answer) for answer in answers]
-        for run, message in zip(runs, messages, strict=True):
-            run.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
-        return messages
+        configs = get_config_list(config, len(inputs))
+        ready = self._decoded(inputs, stop, kwargs, configs[0].get("max_concurrency"))
+        failed = [index for index, item in ready.items() if isinstance(item, Exception)]
+        order = failed[:1] if failed and not return_exceptions else range(len(inputs))
+        answers: list[Any] = []
+        for index in order:
+            token = _READY.set(ready.get(index))
+            try:
+                answers.append(self.invoke(inputs[index], configs[index], stop=stop, **kwargs))
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                answers.append(error)
+            finally:
+                _READY.reset(token)
+        return answers
 
     async def abatch(
         self,
@@ -236,33 +128,72 @@ class ChatLocal(LocalSettings, BaseChatModel):
             None, self.batch, inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
+    def bind(self, **kwargs: Any) -> Any:
+        """Return this model with options for all of its calls; what is none is an error.
+
+        Example: `ChatLocal().bind(temperature=0, stop=["."]).invoke("Name a colour.")`
+        """
+        self.called(read_options(self, kwargs)[1], None)
+        return super().bind(**kwargs)
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        strict: bool | None = None,  # noqa: ARG002 arguments always follow their schema
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return a model that may call tools, with arguments that follow their schemas.
+
+        `tool_choice` "auto", None or False leaves it to the model to call or to answer in words;
+        "any", "required" or True make it call one, a tool's name (or OpenAI's dict of it) this one,
+        and "none" none. With `parallel_tool_calls` an answer may have up to four calls. Other
+        options are those of a call.
+
+        Raises UsageError for what is no tool, choice or option.
+
+        Example: `ChatLocal().bind_tools([add], tool_choice="any").invoke("What is 2 + 3?")`
+        """
+        made = [openai_tool(tool) for tool in tools]
+        names = check_tools(made, tool_choice)
+        choice: dict[str, Any] = {"tool_choice": chosen(tool_choice, names)} if names else {}
+        if parallel_tool_calls is not None:
+            choice |= {"parallel_tool_calls": parallel_tool_calls}
+        return self.bind(tools=made, **choice, **kwargs)  # type: ignore[no-any-return]
+
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type,
+        schema: Any,
         *,
         include_raw: bool = False,
+        method: str | None = None,
+        strict: bool | None = None,  # noqa: ARG002 every answer follows its schema
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Return a model whose answers are instances of `schema`, by construction.
 
-        `schema` is a pydantic model, a TypedDict, a JSON Schema or an OpenAI function.
-        `method` and `strict` make no difference: every answer is decoded under the schema.
-        An answer that a validator of the schema refuses is an OutputParserException, or, with
-        `include_raw`, its "parsing_error".
+        `schema` is any type that pydantic validates (a model, a dataclass, a TypedDict, an Enum,
+        a Literal, `list[int]`), a JSON Schema, an OpenAI function or tool, or a list such as
+        "name, age int"; None, with the method "json_mode", is any object. `method` and `strict`
+        make no difference: every answer is decoded under the schema. Other options are those of a
+        call. An answer that a validator of the schema refuses is an OutputParserException, or,
+        with `include_raw`, its "parsing_error".
 
         Example: `ChatLocal().with_structured_output(Joke).invoke("Tell me one about cats.")`
         """
-        if unknown := kwargs.keys() - {"method", "strict"}:
-            raise UsageError(
-                f"with_structured_output does not take {', '.join(sorted(unknown))}.",
-                hint="Give it a schema and include_raw.",
-            )
-        rows = _row_schema(schema)
+        check_method(method)
+        if "tools" in kwargs:
+            raise UsageError("with_structured_output does not take tools.", hint="Use bind_tools.")
+        if schema is None and method != "json_mode":
+            raise UsageError("A structured answer needs a schema.", hint="Give it a type.")
+        structure = Structure({"type": "object"} if schema is None else schema)
 
         def parse(message: AIMessage) -> Any:
             parsed, refusal = None, None
             try:
-                parsed = rows.parse(str(message.text))
+                parsed = structure.parse(str(message.text))
             except ValueError as error:
                 refusal = OutputParserException(str(error), llm_output=str(message.text))
             if include_raw:
@@ -271,22 +202,45 @@ class ChatLocal(LocalSettings, BaseChatModel):
                 raise refusal
             return parsed
 
-        return self.bind(row_schema=rows) | RunnableLambda(parse)
+        return self.bind(response_format=structure, **kwargs) | RunnableLambda(parse)  # type: ignore[no-any-return]
 
-    def _message(self, answer: Answer) -> AIMessage:
-        return AIMessage(
-            content=answer.text,
-            response_metadata={"finish_reason": answer.finish, "model_name": self.local.name},
-            usage_metadata=UsageMetadata(
-                input_tokens=answer.prompt_tokens,
-                output_tokens=answer.tokens,
-                total_tokens=answer.prompt_tokens + answer.tokens,
-            ),
-        )
+    def _decoded(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        stop: list[str] | None,
+        options: dict[str, Any],
+        together: int | None,
+    ) -> dict[int, AIMessage | Exception]:
+        """The answers to the inputs by their index, without those that are in LangChain's cache."""
+        conversations = [self._convert_input(item).to_messages() for item in inputs]
+        wanted = [
+            index
+            for index, messages in enumerate(conversations)
+            if not self._is_cached(messages, stop, options)
+        ]
+        try:
+            request = Request.of(self, stop, options, together=together)
+            found = request.outcomes([conversations[index] for index in wanted])
+        except Exception as error:  # each call reports it to its own callbacks
+            return dict.fromkeys(wanted, error)
+        return dict(zip(wanted, found, strict=True))
+
+    def _is_cached(
+        self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> bool:
+        cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
+        if self.cache is False or cache is None:
+            return False
+        tracing = ("ls_structured_output_format", "structured_output_format")
+        asked = {key: value for key, value in options.items() if key not in tracing}
+        prompt = dumps([message.model_copy(update={"id": None}) for message in messages])
+        return cache.lookup(prompt, self._get_llm_string(stop=stop, **asked)) is not None
 
 
 class LocalLLM(LocalSettings, BaseLLM):
     """A text-in, text-out model of LangChain's that runs here; many prompts at once.
+
+    Settings, seeds and options of a call are those of ChatLocal; it has no tools.
 
     Example: `LocalLLM().invoke("Name a colour.")`
     """
@@ -296,48 +250,26 @@ class LocalLLM(LocalSettings, BaseLLM):
         prompts: list[str],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        **_: Any,
+        **kwargs: Any,
     ) -> LLMResult:
-        answers = self.answers([[Message("user", prompt)] for prompt in prompts], stop)
+        settings = self.called(kwargs, stop)
+        answers = settings.answers([[Message("user", prompt)] for prompt in prompts])
         return LLMResult(
             generations=[
-                [Generation(text=a.text, generation_info={"finish_reason": a.finish})]
-                for a in answers
+                [
+                    Generation(
+                        text=answer.text,
+                        generation_info={"finish_reason": answer.finish, "seed": settings.seed},
+                    )
+                ]
+                for answer in answers
             ]
         )
 
+    def bind(self, **kwargs: Any) -> Any:
+        """Return this model with options for all of its calls; what is none is an error.
 
-@cache
-def _load(name: str, gpu_layers: int | None, threads: int | None, weights: Weights) -> LocalModel:
-    return LocalModel.load(name, gpu_layers=gpu_layers, threads=threads, weights=weights)
-
-
-def _row_schema(schema: Any) -> RowSchema:
-    if isinstance(schema, dict) and schema.keys() & {"properties", "$ref"}:
-        return RowSchema.of(schema)  # a JSON Schema, which LangChain takes only with a title
-    if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return RowSchema.of(schema)
-    return RowSchema.of(convert_to_json_schema(schema))
-
-
-def _form(messages: Sequence[Message], grounded: bool | None = None) -> _Form | None:
-    """Read the format instructions of the last message, or of the system's."""
-    for message in reversed(messages):
-        last = message is messages[-1]
-        if (last or message.role == "system") and (found := schema_in(message.content)):
-            schema, rest = found
-            passage = rest if last else messages[-1].content
-            if grounded is None:
-                grounded = "extract" in f"{rest}\n{passage}".lower()
-            return _Form(schema, passage, grounded)
-    return None
-
-
-def _messages(messages: Sequence[BaseMessage]) -> list[Message]:
-    for message in messages:
-        if message.type not in _ROLES:
-            raise UsageError(
-                f"A local model reads no {message.type} messages.",
-                hint="Use system, human and ai messages.",
-            )
-    return [Message(_ROLES[m.type], str(m.text)) for m in messages]
+        Example: `LocalLLM().bind(temperature=0).invoke("Name a colour.")`
+        """
+        self.called(kwargs, None)
+        return super().bind(**kwargs)
