@@ -355,3 +355,62 @@ def test_a_validator_may_change_a_row_that_stays_valid() -> None:
     row = RowSchema.of(Tidy).accept('{"name":" Ada ","mean":1.26,"total":1}')
 
     assert row == Tidy(name="Ada", mean=1.3, total=7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("name: str, age: int", {"name": str, "age": int}),
+        ("name:str,age:int", {"name": str, "age": int}),
+        ("id: uuid", {"id": UUID}),
+        ("id:uuid", {"id": UUID}),
+        (
+            "n: Integer, ok: boolean, x: number, s: string",
+            {"n": int, "ok": bool, "x": float, "s": str},
+        ),
+        ("tags: list[str], ages list[int]", {"tags": list[str], "ages": list[int]}),
+        ("age: int | None, born: Optional[date]", {"age": Optional[int], "born": Optional[date]}),
+        ("age: int, a whole number, name", {"age": int, "name": str}),
+        ("age: int: how old, name", {"age": int, "name": str}),
+        ("name: str,\nage: int,\n", {"name": str, "age": int}),
+        ("a, b: one of x/y", {"a": str, "b": str}),
+        ("unit: km/h", {"unit": str}),
+        ("file: such as main.py", {"file": str}),
+        ("file: such as a.json", {"file": str}),
+        ("host: www.example.com", {"host": str}),
+        ("path: such as C:/x", {"path": str}),
+        ("born: date of birth", {"born": str}),
+    ],
+)
+def test_a_description_that_names_a_type_is_one(fields: str, expected: dict[str, Any]) -> None:
+    """A colon may stand before a type; slashes and dots in a description make no path of it."""
+    rows = load_schema(fields)
+
+    assert rows.json_schema["properties"].keys() == expected.keys()
+    for name, kind in expected.items():
+        wanted = RowSchema.of(kind).json_schema
+        given = rows.json_schema["properties"][name]
+        assert {key: given[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("age: int, a whole number", "a whole number"),
+        ("age: int: in years", "in years"),
+        ("city: a town, or a village", "a town, or a village"),
+        ("born: date of birth", "date of birth"),
+    ],
+)
+def test_what_is_no_type_is_a_description(fields: str, said: str) -> None:
+    """What stands after a type describes the field, and so does what goes on after a comma."""
+    (field,) = load_schema(fields).json_schema["properties"].values()
+
+    assert field["description"] == said
+
+
+@pytest.mark.parametrize("source", ["models/people", "./people.py", "C:/x/people.py"])
+def test_a_path_without_a_class_is_none_of_fields(source: str) -> None:
+    """The hint says how a class is named."""
+    with pytest.raises(SchemaError, match="does not name a class"):
+        load_schema(source)

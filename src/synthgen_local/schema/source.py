@@ -7,6 +7,7 @@ grammars.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from .pydantic_schema import type_json_schema
 from .python_files import class_in
 from .reasons import UnreadableRowError, difference, one_line
 from .row_form import row_writer
-from .short_lists import model_of_fields
+from .short_lists import is_type_name, model_of_fields
 from .terms import is_term, row_schema
 
 
@@ -105,15 +106,30 @@ def load_schema(source: str) -> RowSchema:
 
     Example: `load_schema("examples/medical_billing.py:MedicalBilling")`
     """
-    if source.endswith(".json"):
+    if source.endswith(".json") and _may_be_path(source):
         document = read_document(Path(source))
         return _from_document(document, document.get("title", Path(source).stem))
     where, colon, name = source.rpartition(":")
-    if colon and re.fullmatch(r"[\w.]+", name) and " " not in where and "," not in where:
+    typed = where.isidentifier() and is_type_name(name)  # `age:int`
+    if colon and not typed and re.fullmatch(r"[\w.]+", name) and _may_be_code(where):
         return RowSchema.of(class_in(where, name))
-    if source.endswith(".py") or "/" in source:
+    if (source.endswith(".py") or "/" in source) and _may_be_path(source):
         raise SchemaError(f"{source} does not name a class.", hint="Write file.py:Class.")
     return RowSchema.of(source)
+
+
+def _may_be_path(source: str) -> bool:
+    """Whether a text may name a file: a list of fields has a comma, or a colon and a space."""
+    return _is_there(source) or not re.search(r",|:\s|\n", source)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 Path.is_file raises for a name that is too long
+
+
+def _may_be_code(where: str) -> bool:
+    """Whether a text before a colon may name a file or a module."""
+    return _is_there(where) or not re.search(r"[\s,]", where)
 
 
 def _from_type(kind: Any) -> RowSchema:
