@@ -32,7 +32,9 @@ def schema(
         raise UsageError("--json and --grammar are two outputs.", hint="Choose one.")
     from ..schema import Bounds, compile_schema, load_schema
 
-    compiled = compile_schema(load_schema(schema), Bounds.given(max_length, max_items))
+    with console.warnings_as_notes(quiet=False):
+        loaded = load_schema(schema)
+    compiled = compile_schema(loaded, Bounds.given(max_length, max_items))
     if grammar:
         console.data(compiled.lark.rstrip())
     elif as_json:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SchemaError
+from .bundles import bundled
+from .dialects import usual
 from .references import nothing_outside, validator
 from .refusals import SCHEMA_HINT
+from .strangers import refuse_list, refuse_strangers
 
 _MOST_BYTES = 1 << 23
 _MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recursion
@@ -17,6 +20,18 @@ _MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recur
 _DRAFTS = {f"http://json-schema.org/draft-{number}/schema" for number in ("04", "06", "07")} | {
     f"https://json-schema.org/draft/{date}/schema" for date in ("2019-09", "2020-12")
 }
+
+
+def readable(document: dict[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a document in the forms that its draft has, and a note for each other one.
+
+    Raises SchemaError for what is no JSON Schema, with a guess at what it is.
+
+    Example: `readable({"type": "string", "nullable": True}, "Row")`
+    """
+    refuse_strangers(document, name)
+    _refuse_depth(document)
+    return usual(document)
 
 
 def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
@@ -30,7 +45,8 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
     from jsonschema.exceptions import SchemaError as InvalidSchema
     from jsonschema.validators import validator_for
 
-    _refuse_strangers(schema)
+    _refuse_dialect(schema)
+    _refuse_depth(schema)
     if not jsonschema_rs.meta.is_valid(schema):  # a thousand times as fast as check_schema
         try:
             validator_for(schema).check_schema(schema)
@@ -51,14 +67,17 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
     return read
 
 
-def _refuse_strangers(schema: dict[str, Any]) -> None:
-    """Refuse a dialect that is not known, because it would be fetched, and what is too deep."""
+def _refuse_dialect(schema: dict[str, Any]) -> None:
+    """Refuse a dialect that is not known, because it would be fetched."""
     dialect = schema.get("$schema", "")
     if not isinstance(dialect, str) or (dialect and dialect.removesuffix("#") not in _DRAFTS):
         raise SchemaError(
             "$: keyword '$schema' names no known draft.",
             hint="Name one from 4 to 2020-12.",
         )
+
+
+def _refuse_depth(schema: dict[str, Any]) -> None:
     level: list[Any] = [schema]
     for _ in range(_MOST_LEVELS):
         level = [item for outer in level for item in _inside(outer)]
@@ -75,10 +94,18 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the JSON Schema of a file. Raises SchemaError for what is none.
+    """Return the JSON Schema of a file, with what it refers to in files of the same folder.
+
+    Raises SchemaError for what is none.
 
     Example: `read_document(Path("schema.json"))`
     """
+    document = _read(path)
+    refuse_strangers(document, str(path))
+    return bundled(document, path, _read)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -91,6 +118,7 @@ def read_document(path: Path) -> dict[str, Any]:
         raise SchemaError(f"{path} cannot be read: {error.strerror}.", hint=SCHEMA_HINT) from error
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path} is not JSON: {error}.", hint="Check the file.") from error
-    if not isinstance(schema, dict):
-        raise SchemaError(f"{path} is not a JSON Schema: it is not an object.", hint=SCHEMA_HINT)
-    return schema
+    refuse_list(schema, str(path))
+    document: dict[str, Any] = schema
+    _refuse_depth(document)
+    return document

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from types import GenericAlias
 from typing import Any
 from uuid import UUID
 
@@ -105,11 +106,11 @@ def _field(part: str) -> tuple[str, Any, str]:
 
 def _type_named(text: str, others: Mapping[str, Any] | None = None) -> Any:
     """The type of a name such as `int`, `list[int]` or `int | None`; None if it names none."""
-    known = FIELD_TYPES | (others or {})
+    known = {**FIELD_TYPES, **(others or {})}
     if (found := known.get(text.strip().lower())) is not None:
         return found
     match = _TYPE.fullmatch(text.strip())
-    inner = _type_named(match[2] or match[3], others) if match else None
+    inner: Any = _type_named(match[2] or match[3], others) if match else None
     if match is None or inner is None:
         return None
-    return list[inner] if (match[1] or "").lower() == "list" else inner | None
+    return GenericAlias(list, inner) if (match[1] or "").lower() == "list" else inner | None

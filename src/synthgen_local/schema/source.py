@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
-from .documents import check_of, read_document
+from .documents import check_of, read_document, readable
 from .pydantic_schema import type_json_schema
 from .python_files import class_in
 from .reasons import UnreadableRowError, difference, one_line
@@ -94,7 +95,8 @@ class RowSchema:
         if isinstance(schema, str):
             return _from_type(model_of_fields(schema))
         if isinstance(schema, dict):
-            return _from_document(schema, schema.get("title", "Row"))
+            document, _ = readable(schema, "The schema")
+            return _from_document(document, schema.get("title", "Row"))
         return _from_type(schema)
 
 
@@ -107,7 +109,9 @@ def load_schema(source: str) -> RowSchema:
     Example: `load_schema("examples/medical_billing.py:MedicalBilling")`
     """
     if source.endswith(".json") and _may_be_path(source):
-        document = read_document(Path(source))
+        document, notes = readable(read_document(Path(source)), source)
+        for note in notes:
+            warnings.warn(f"{source}: {note}.", stacklevel=2)
         return _from_document(document, document.get("title", Path(source).stem))
     where, colon, name = source.rpartition(":")
     typed = where.isidentifier() and is_type_name(name)  # `age:int`
