@@ -158,13 +158,14 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts of rows as the model reads them."""
     read: list[str] = []
-    prompt_text = TabularGenerator.prompt_text
+    prompt = TabularGenerator._prompt
 
-    def note(self: TabularGenerator, *args: Any, **options: Any) -> str:
-        read.append(prompt_text(self, *args, **options))
-        return read[-1]
+    def note(self: TabularGenerator, *args: Any, **options: Any) -> Any:
+        made = prompt(self, *args, **options)
+        read.append(made.text)
+        return made
 
-    monkeypatch.setattr(TabularGenerator, "prompt_text", note)
+    monkeypatch.setattr(TabularGenerator, "_prompt", note)
     return read
 
 

@@ -361,7 +361,6 @@ def test_a_parser_reads_calls(chat: ChatLocal) -> None:
     ("tools", "options", "named"),
     [
         ([add], {"tool_choice": "subtract"}, "subtract"),
-        ([add, add], {}, "add"),
         ([], {"tool_choice": "any"}, "tool_choice"),
         ([5], {}, "int"),
         ([{"type": "web_search"}], {}, "web_search"),

@@ -169,7 +169,7 @@ class ChatLocal(LocalSettings, BaseChatModel):
         *,
         include_raw: bool = False,
         method: str | None = None,
-        strict: bool | None = None,  # noqa: ARG002 every answer follows its schema
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Return a model whose answers are instances of `schema`, by construction.
@@ -202,7 +202,9 @@ class ChatLocal(LocalSettings, BaseChatModel):
                 raise refusal
             return parsed
 
-        return self.bind(response_format=structure, **kwargs) | RunnableLambda(parse)  # type: ignore[no-any-return]
+        traced = {"kwargs": {"method": method, "strict": strict}, "schema": structure.traced}
+        answer = self.bind(response_format=structure, ls_structured_output_format=traced, **kwargs)
+        return answer | RunnableLambda(parse)  # type: ignore[no-any-return]
 
     def _decoded(
         self,

@@ -28,6 +28,7 @@ class Structure:
 
     def __init__(self, schema: Any) -> None:
         self.rows = _row_schema(schema)
+        self._given = schema
         old = isinstance(schema, type) and issubclass(schema, OldModel)
         self._make: Callable[[Any], Any] | None = schema.parse_obj if old else None
 
@@ -46,6 +47,14 @@ class Structure:
         if isinstance(given, Mapping) and given.get("type") == "json_schema":
             return cls(given.get("json_schema", {}))
         return cls(given)
+
+    @property
+    def traced(self) -> dict[str, Any]:
+        """The schema as LangChain's tracers want it."""
+        try:
+            return convert_to_json_schema(self._given)
+        except (ValueError, TypeError, AttributeError, KeyError):  # of no form that it knows
+            return self.rows.json_schema
 
     def parse(self, text: str) -> Any:
         """Return the instance that an answer is; ValueError with the reason if it is none."""

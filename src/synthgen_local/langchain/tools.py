@@ -135,8 +135,8 @@ class Tools:
     ) -> Tools | None:
         """Return the tools of a call; None if there are none to be called.
 
-        Raises UsageError for what is no tool, for two of one name and for a choice of none,
-        SchemaError for arguments that cannot be honoured.
+        Raises UsageError for what is no tool and for a choice where there are none, SchemaError
+        for arguments that cannot be honoured.
 
         Example: `Tools.of([], None, parallel=False, room=1024) is None`
         """
@@ -183,17 +183,29 @@ class Tools:
         Example: `tools.parse('{"name":"add","arguments":{"a":1}}')[0]["name"] == "add"`
         """
         said = json.loads(text)
-        known = {tool.name: tool for tool in self.tools}
         calls: list[dict[str, Any]] = []
         for call in said if isinstance(said, list) else [said]:
-            if not isinstance(call, dict) or call.get("name") not in known:
-                raise ValueError("it names no tool")
+            if not isinstance(call, dict):
+                raise ValueError("it is no call")
             arguments = call.get("arguments", call.get("parameters"))
-            known[call["name"]].arguments.schema.parse(json.dumps(arguments))
+            self._check(call.get("name"), arguments)
             calls.append({"name": call["name"], "args": arguments})
         if len(calls) > 1 and not self.parallel:
             raise ValueError("it has several calls")
         return calls
+
+    def _check(self, name: Any, arguments: Any) -> None:
+        """Raise ValueError if no tool of this name takes the arguments."""
+        refusal = ValueError("it names no tool")
+        for tool in self.tools:
+            if tool.name == name:
+                try:
+                    tool.arguments.schema.parse(json.dumps(arguments))
+                except ValueError as error:
+                    refusal = error
+                else:
+                    return
+        raise refusal
 
     def calls(self, text: str, about: str) -> list[ToolCall]:
         """Return the calls in an answer, none if it is a text.
@@ -217,13 +229,11 @@ class Tools:
 def check_tools(tools: Sequence[Mapping[str, Any]], choice: Any) -> list[str]:
     """Return the names of tools in OpenAI's form.
 
-    Raises UsageError for two of one name, and for a choice where there are no tools.
+    Raises UsageError for a choice where there are no tools.
 
     Example: `check_tools([openai_tool(add)], "any") == ["add"]`
     """
     names = [str(tool["function"]["name"]) for tool in tools]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"Two tools are called {twice[0]}.", hint="Rename one.")
     if chosen(choice, names) not in ("auto", "none") and not names:
         raise UsageError("tool_choice asks for a tool and there is none.", hint="Give it tools.")
     return names
