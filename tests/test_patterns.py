@@ -186,7 +186,7 @@ def test_a_pattern_matches_where_it_is_found(pattern: str, texts: list[str]) -> 
         search = re.compile(pattern).search
     except re.error:
         return  # such as a look-behind of several lengths
-    read = read_pattern(pattern)
+    read = read_pattern(pattern, "python")
     try:
         start = matcher(read)
     except GaveUpError:
@@ -203,7 +203,7 @@ def test_patterns_that_are_written_exactly(
     pattern: str, found: list[str], missed: list[str]
 ) -> None:
     """Anchors and look-around at the edges, classes and escapes lose nothing."""
-    read = read_pattern(pattern)
+    read = read_pattern(pattern, "python")
     start = matcher(read)
 
     assert read.exact
@@ -216,7 +216,7 @@ def test_patterns_that_are_written_exactly(
 @pytest.mark.parametrize(("pattern", "found"), WIDER)
 def test_patterns_that_are_written_wider(pattern: str, found: list[str]) -> None:
     """What stands where it cannot be written is dropped, and the result says so."""
-    read = read_pattern(pattern)
+    read = read_pattern(pattern, "python")
     start = matcher(read)
 
     assert not read.exact

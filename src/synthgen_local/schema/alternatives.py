@@ -17,6 +17,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from ..errors import SchemaError
+from .judge import DIALECT, pattern_of
 from .references import References
 
 Schema: TypeAlias = bool | Mapping[str, Any]
@@ -187,7 +188,7 @@ class Alternatives:
             return Part()
         kinds = _kinds(schema["type"]) if "type" in schema else KINDS
         keywords = {k: _count(k, v) for k, v in _numbers(schema).items() if k in _SCALARS}
-        keywords |= {key: (schema[key],) for key in _LISTED if key in schema}
+        keywords |= {k: (v,) for k, v in _numbers(schema).items() if k in _LISTED}
         if "validators" in schema:
             keywords["validators"] = tuple(schema["validators"])
         if "nullRate" in schema:
@@ -388,7 +389,12 @@ def _kinds(names: str | Sequence[str]) -> frozenset[str]:
 
 
 def _numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keywords; the exclusive bounds of draft 4, which were booleans, as numbers."""
+    """The keywords; the exclusive bounds of draft 4, which were booleans, as numbers.
+
+    A pattern of another dialect than ECMA-262's is given with it.
+    """
+    if DIALECT in schema and isinstance(schema.get("pattern"), str):
+        schema = {**schema, "pattern": pattern_of(schema)}
     changed = {}
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if schema.get(exclusive) is True and bound in schema:

@@ -9,8 +9,10 @@ from typing import Any
 
 from ..errors import SchemaError
 from .bundles import bundled
+from .certificate import join_path
 from .dialects import usual
-from .references import nothing_outside, validator
+from .judge import judge
+from .references import nothing_outside
 from .refusals import SCHEMA_HINT
 from .strangers import refuse_list, refuse_strangers
 
@@ -29,8 +31,9 @@ def readable(document: dict[str, Any], name: str) -> tuple[dict[str, Any], list[
 
     Example: `readable({"type": "string", "nullable": True}, "Row")`
     """
-    refuse_strangers(document, name)
     _refuse_depth(document)
+    refuse_surrogates(document)
+    refuse_strangers(document, name)
     return usual(document)
 
 
@@ -47,6 +50,7 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
 
     _refuse_dialect(schema)
     _refuse_depth(schema)
+    refuse_surrogates(schema)
     if not jsonschema_rs.meta.is_valid(schema):  # a thousand times as fast as check_schema
         try:
             validator_for(schema).check_schema(schema)
@@ -55,7 +59,7 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
             raise SchemaError(
                 f"Not a JSON Schema: {error.message} at {where}.", hint=SCHEMA_HINT
             ) from error
-    checker = validator(schema, format_checker=validator_for(schema).FORMAT_CHECKER)
+    checker = judge(schema, format_checker=validator_for(schema).FORMAT_CHECKER)
 
     def read(value: Any) -> Any:
         with nothing_outside():
@@ -87,6 +91,29 @@ def _refuse_depth(schema: dict[str, Any]) -> None:
         f"The schema has more than {_MOST_LEVELS} levels.",
         hint="Use $defs, or simplify it.",
     )
+
+
+def refuse_surrogates(schema: Any, path: str = "$") -> None:
+    """Raise SchemaError, naming a path, for text with half of a surrogate pair: UTF-8 has none.
+
+    Example: `refuse_surrogates({"enum": ["a"]})`
+    """
+    inner: Iterable[tuple[Any, str]] = ()
+    match schema:
+        case str():
+            if any("\ud800" <= character <= "\udfff" for character in schema):
+                raise SchemaError(
+                    f"{path}: a text has half of a surrogate pair, which no file can hold.",
+                    hint="Write the character itself, or both halves.",
+                )
+        case dict():
+            for name in schema:
+                refuse_surrogates(name, path)
+            inner = ((item, join_path(path, str(name))) for name, item in schema.items())
+        case list() | tuple():
+            inner = ((item, f"{path}[{index}]") for index, item in enumerate(schema))
+    for item, place in inner:
+        refuse_surrogates(item, place)
 
 
 def _inside(value: Any) -> Iterable[Any]:

@@ -390,7 +390,7 @@ class Writer:
     def _text(self, shape: Text) -> str:
         if shape.within or shape.never or self._inside:
             length = f"{_PLAIN}{{{shape.min_length},{shape.max_length}}}"
-            found = searched(shape.patterns)
+            found = searched(shape.patterns, "rust")
             regexes = (length, *shape.within, *found.within)
             return self._in_quotes(self._terminal(*regexes, never=(*shape.never, *found.never)))
         if not shape.patterns:

@@ -1,4 +1,4 @@
-r"""ECMA-262 regular expressions, searched for, as expressions of a whole string.
+r"""Regular expressions, searched for, as expressions of a whole string.
 
 JSON Schema searches for a `pattern` anywhere in a string, with anchors and look-around;
 llguidance's expressions match a whole string and have neither, but can be intersected and
@@ -14,20 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
-from typing import TypeAlias
+
+from .escapes import Name
+from .pattern_reader import Atom as _Atom
+from .pattern_reader import Edge as _Edge
+from .pattern_reader import Group as _Group
+from .pattern_reader import Item as _Item
+from .pattern_reader import Options as _Options
+from .pattern_reader import Sequence as _Sequence
+from .pattern_reader import Unsaid as _Unsaid
+from .pattern_reader import read_options
 
 ANY = "(?s:.*)"
-_QUANTIFIER = re.compile(r"(?:[*+?]|\{\d+(?:,\d*)?\})\??")
-_ESCAPE = re.compile(
-    r"\\(?:u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|c[A-Za-z]|[pP]\{[^}]*\}"
-    r"|k<\w+>|[1-9][0-9]*|.)",
-    re.S,
-)
-_GROUP = re.compile(r"\((\?(?:[ims]*:|=|!|<=|<!|P?<\w+>))?")
-_FLAGS = re.compile(r"\(\?([ims]+)\)")  # not of ECMA-262, but of Python, Rust and pydantic
-_CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _MOST_CONDITIONS = 16
-_START, _END = {"^", r"\A"}, {"$", r"\Z", r"\z"}
 
 
 @dataclass(frozen=True)
@@ -43,65 +42,77 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class _Atom:
-    """A character, a class or an escape, in the syntax of Rust's regex."""
+class Regex:
+    """A regular expression and the dialect in which it is written.
+
+    Example: `Regex("^[A-Z]{,4}$", "python")`
+    """
 
     text: str
-
-
-@dataclass(frozen=True)
-class _Edge:
-    """The start or the end of the string."""
-
-    start: bool
-
-
-@dataclass(frozen=True)
-class _Unsaid:
-    """What cannot be written: a word boundary, a reference back. `wider` stands in its place."""
-
-    wider: str = ""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Alternatives in brackets; `look` is the sign of a look-around, such as "=" or "<!"."""
-
-    options: _Options
-    look: str = ""
-    flags: str = ""
-
-
-@dataclass(frozen=True)
-class _Item:
-    node: _Atom | _Edge | _Unsaid | _Group
-    quantifier: str = ""
-
-
-_Sequence: TypeAlias = tuple[_Item, ...]
-_Options: TypeAlias = tuple[_Sequence, ...]
+    dialect: Name = "ecma"
 
 
 @lru_cache(maxsize=4096)
-def read_pattern(pattern: str) -> Pattern:
+def read_pattern(pattern: str, dialect: Name = "ecma") -> Pattern:
     """Return a pattern as expressions of the whole string.
 
-    Raises ValueError if it is no regular expression.
+    Raises ValueError if it is no regular expression of this dialect.
 
     Example: `read_pattern("^(?!x)a").never == ("x(?s:.*)",)`
     """
-    flags = _FLAGS.match(pattern)
-    if flags:
-        inner = read_pattern(pattern[flags.end() :])
-        within, never = (
-            tuple(f"(?{flags[1]}:{text})" for text in texts)
-            for texts in (inner.within, inner.never)
-        )
-        return Pattern(within, never, inner.exact)
-    options = _Reader(pattern).read()
+    options, flags = read_options(pattern, dialect)
     work = _Rewriting()
     text = work.options(options)
-    return Pattern((text, *work.within), tuple(work.never), work.exact)
+    within, never = (text, *work.within), tuple(work.never)
+    if flags:
+        within, never = (tuple(f"(?{flags}:{text})" for text in texts) for texts in (within, never))
+    return Pattern(within, never, work.exact)
+
+
+def as_python(pattern: str) -> Regex:
+    r"""Return an expression in Python's dialect, or in ECMA-262's if Python does not know it.
+
+    Example: `as_python(r"\p{Lu}").dialect == "ecma"`
+    """
+    try:
+        re.compile(pattern)
+    except re.error:
+        return Regex(pattern, "ecma")
+    return Regex(pattern, "python")
+
+
+def plain_pattern(regex: Regex) -> str:
+    r"""Return a pattern as Rust's regex searches for it, empty if that cannot be said.
+
+    Where an escape means letters or digits of all scripts it is ASCII that is searched for.
+
+    Example: `plain_pattern(Regex(r"^\d$", "python")) == "^[0-9]$"`
+    """
+    options, flags = read_options(regex.text, regex.dialect)
+    text = _printed(options)
+    return "" if text is None else (f"(?{flags})" if flags else "") + text
+
+
+def _printed(options: _Options) -> str | None:
+    texts: list[str] = []
+    for sequence in options:
+        items = [_printed_item(item) for item in sequence]
+        if None in items:
+            return None
+        texts.append("".join(text for text in items if text is not None))
+    return "|".join(texts)
+
+
+def _printed_item(item: _Item) -> str | None:
+    match item.node:
+        case _Atom():
+            return item.node.plain + item.quantifier
+        case _Edge(start):
+            return "^" if start else "$"
+        case _Group(options, "") if not (item.node.atomic or item.possessive):
+            inner = _printed(options)
+            return None if inner is None else f"(?{item.node.flags}:{inner}){item.quantifier}"
+    return None
 
 
 @dataclass
@@ -163,6 +174,8 @@ class _Rewriting:
 
     def _item(self, item: _Item) -> str:
         node = item.node
+        if item.possessive or (isinstance(node, _Group) and node.atomic):
+            self.exact = False
         if isinstance(node, _Atom):
             return node.text + item.quantifier
         if isinstance(node, _Group) and not node.look:
@@ -235,164 +248,12 @@ def _is_look(item: _Item, *signs: str) -> bool:
     return isinstance(item.node, _Group) and item.node.look in signs and not item.quantifier
 
 
-class _Reader:
-    """Reads a pattern from left to right."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._at = 0
-
-    def read(self) -> _Options:
-        options = self._options()
-        if self._at < len(self._pattern):
-            raise ValueError("a bracket is closed that was not opened")
-        return options
-
-    def _options(self) -> _Options:
-        options = [self._sequence()]
-        while self._next() == "|":
-            self._at += 1
-            options.append(self._sequence())
-        return tuple(options)
-
-    def _sequence(self) -> _Sequence:
-        items: list[_Item] = []
-        while self._next() not in ("", "|", ")"):
-            node = self._node()
-            repeatable = not isinstance(node, _Edge) and node != _Unsaid()
-            items.append(_Item(node, self._quantifier() if repeatable else ""))
-        return tuple(items)
-
-    def _quantifier(self) -> str:
-        match = _QUANTIFIER.match(self._pattern, self._at)
-        if match is None:
-            return ""
-        self._at = match.end()
-        quantifier = match[0].removesuffix("?") or "?"
-        least, _, most = quantifier.strip("{}").partition(",")
-        if most and int(most) < int(least):
-            raise ValueError("a repetition ends before it begins")
-        return quantifier
-
-    def _next(self) -> str:
-        return self._pattern[self._at : self._at + 1]
-
-    def _node(self) -> _Atom | _Edge | _Unsaid | _Group:
-        character = self._next()
-        if _QUANTIFIER.match(self._pattern, self._at):
-            raise ValueError("nothing to repeat")
-        if character == "(":
-            return self._group()
-        if character == "[":
-            return _Atom(self._class())
-        if character == "\\":
-            return self._escape()
-        self._at += 1
-        if character in "^$":
-            return _Edge(start=character == "^")
-        return _Atom(character if character == "." else _literal(character))
-
-    def _group(self) -> _Group:
-        opening = _GROUP.match(self._pattern, self._at)
-        assert opening is not None
-        if opening[1] is None and self._pattern.startswith("(?", self._at):
-            raise ValueError("an unknown kind of group")
-        self._at = opening.end()
-        options = self._options()
-        if self._next() != ")":
-            raise ValueError("a bracket is not closed")
-        self._at += 1
-        sign = (opening[1] or "").removeprefix("?")
-        if sign in ("=", "!", "<=", "<!"):
-            return _Group(options, sign)
-        return _Group(options, flags=sign[:-1] if sign.endswith(":") else "")
-
-    def _escape(self) -> _Atom | _Edge | _Unsaid:
-        text = self._escape_text()
-        if text in _START or text in _END:
-            return _Edge(start=text in _START)
-        if text[1] in "bBG":
-            return _Unsaid()
-        if text[1] in "k123456789":
-            return _Unsaid(ANY)
-        return _Atom(_escaped(text))
-
-    def _escape_text(self) -> str:
-        match = _ESCAPE.match(self._pattern, self._at)
-        if match is None:
-            raise ValueError("it ends in a backslash")
-        self._at = match.end()
-        return match[0]
-
-    def _class(self) -> str:
-        self._at += 1
-        parts = ["["]
-        if self._next() == "^":
-            parts.append("^")
-            self._at += 1
-        while self._next() != "]":
-            parts.append(self._range())
-        self._at += 1
-        if parts == ["["]:
-            return r"[^\x{0}-\x{10FFFF}]"
-        return ANY[:-2] + ")" if parts == ["[", "^"] else "".join([*parts, "]"])
-
-    def _range(self) -> str:
-        """A member of a class, or two of them and all between."""
-        low = self._member()
-        if not re.match(r"-[^\]]", self._pattern[self._at :], re.S):
-            return low
-        self._at += 1
-        high = self._member()
-        if _code(low) > _code(high):
-            raise ValueError("a range ends before it begins")
-        return f"{low}-{high}"
-
-    def _member(self) -> str:
-        character = self._next()
-        if not character:
-            raise ValueError("a class is not closed")
-        if character == "\\":
-            text = self._escape_text()
-            return r"\x08" if text == r"\b" else _escaped(text)
-        self._at += 1
-        return _literal(character)
-
-
-def _escaped(text: str) -> str:
-    """An escape of ECMA-262 as Rust's regex has it."""
-    kind, rest = text[1], text[2:]
-    if kind in "uxcpP" and not rest:
-        raise ValueError("an escape is not complete")
-    if kind == "u":
-        return rf"\x{{{rest.strip('{}')}}}"
-    if kind == "c":
-        return rf"\x{{{ord(rest) % 32:x}}}"
-    if kind == "0" or kind in _CONTROLS:
-        return rf"\x{{{_CONTROLS.get(kind, 0):x}}}"
-    return text if kind in "dDwWsSpPx" else _literal(kind)
-
-
-def _code(member: str) -> int:
-    """The character of a member of a class.
-
-    Raises ValueError if it is a class itself, which begins and ends no range.
-    """
-    if member[0] == "\\" and member[1] in "dDwWsSpP":
-        raise ValueError("a range of what is no character")
-    return int(member[2:].strip("{}"), 16) if member.startswith(r"\x") else ord(member[-1])
-
-
-def _literal(character: str) -> str:
-    return f"\\{character}" if character in r"\.+*?()|[]{}^$#&-~/" else character
-
-
-def searched(patterns: Sequence[str]) -> Pattern:
+def searched(patterns: Sequence[str], dialect: Name = "ecma") -> Pattern:
     """Return several patterns as one, each of which is to be found.
 
     Example: `searched(["^a", "b$"]).within == ("a(?s:.*)", "(?s:.*)b")`
     """
-    read = [read_pattern(pattern) for pattern in patterns]
+    read = [read_pattern(pattern, dialect) for pattern in patterns]
     return Pattern(
         tuple(text for pattern in read for text in pattern.within),
         tuple(text for pattern in read for text in pattern.never),

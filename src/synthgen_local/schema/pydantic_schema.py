@@ -30,6 +30,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from .encodings import of_bytes, of_text
 from .extra_types import extra_type_schema
 from .formats import url_format
+from .judge import DIALECT
 from .row_form import row_key, with_hidden_fields
 from .terms import field_schema, field_term
 
@@ -52,6 +53,7 @@ _PLAIN_BOUNDS = {
 }
 
 
+_FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 _LATER_BOUNDS = {*_PLAIN_BOUNDS, "min_length", "max_length", "max_digits", "decimal_places"}
 
 
@@ -159,9 +161,9 @@ class _ExactJsonSchema(GenerateJsonSchema):
         base = super().str_schema(schema)
         pattern = schema.get("pattern")
         names = [key for key in ("strip_whitespace", "to_lower", "to_upper") if schema.get(key)]
-        if isinstance(pattern, re.Pattern) and pattern.flags & ~re.UNICODE:
-            return _named({**base, "pattern": pattern.pattern}, "pattern")
         if pattern is not None:
+            engine = schema.get("regex_engine") or self._config.regex_engine
+            base |= _in_dialect(pattern, engine)
             return _named(base, *names, *(["ascii_only"] if schema.get("ascii_only") else []))
         if schema.get("ascii_only"):
             return {**base, "pattern": "^([!-~]([ -~]*[!-~])?)?$"}
@@ -289,6 +291,19 @@ class _ExactJsonSchema(GenerateJsonSchema):
         if not schema or schema.get("type") == "string":
             return schema
         return {"type": "string", "holds": schema}
+
+
+def _in_dialect(pattern: str | re.Pattern[str], engine: str) -> dict[str, str]:
+    """A pattern and the dialect of what runs it; flags of a compiled one stand before it."""
+    if not isinstance(pattern, re.Pattern):
+        dialect = "python" if engine == "python-re" else "rust"
+        return {"pattern": pattern, DIALECT: dialect}
+    given = pattern.flags & ~re.compile(pattern.pattern).flags  # the others stand in it
+    flags = "".join(letter for letter, flag in _FLAGS.items() if given & flag)
+    return {
+        "pattern": f"(?{flags}){pattern.pattern}" if flags else pattern.pattern,
+        DIALECT: "python",
+    }
 
 
 def _accepted(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:

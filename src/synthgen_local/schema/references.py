@@ -31,24 +31,11 @@ _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _REFERENCES = ("$ref", *_DYNAMIC)
 
 
-def validator(root: Mapping[str, Any], **options: Any) -> Any:
-    """Return jsonschema's validator of a document, one that fetches nothing.
-
-    Without a registry of its own it would open what a reference names, over the network too.
-
-    Example: `validator({"type": "integer"}).is_valid(1)`
-    """
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    return validator_for(root)(root, registry=Registry(), **options)
-
-
 @contextmanager
 def nothing_outside() -> Iterator[None]:
     """Turn what a validator says of a reference that leads out of its document into a SchemaError.
 
-    Example: `with nothing_outside(): validator(schema).is_valid(value)`
+    Example: `with nothing_outside(): judge(schema).is_valid(value)`
     """
     from referencing.exceptions import Unresolvable
 

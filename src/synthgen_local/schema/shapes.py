@@ -95,8 +95,8 @@ class Number:
 class Text:
     """A string without control characters.
 
-    `patterns` are searched for, as JSON Schema does. `within` and `never` are expressions of the
-    whole string, which then has neither quotes nor backslashes.
+    `patterns` are searched for, in the syntax of Rust's regex. `within` and `never` are
+    expressions of the whole string, which then has neither quotes nor backslashes.
     """
 
     min_length: int

@@ -16,11 +16,12 @@ from typing import Any, TypeAlias
 from ..errors import SchemaError
 from .certificate import Notes
 from .checksums import CHECKSUMS
+from .expressions import expression
 from .formats import FORMATS, url_format
 from .grammar import has_text, refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
 from .numeric import Numbers
-from .patterns import Pattern, read_pattern
+from .patterns import Pattern, Regex, plain_pattern, read_pattern
 from .ranges import DATE, TIME, lexical_range
 from .refusals import refused, unsatisfiable
 from .shapes import Bounds, Formatted, Shape, Text, Union
@@ -34,6 +35,8 @@ _FRACTION = r"(?:\.[0-9]{1,6})?"
 _ZONE = "(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
 _ENOUGH = 8  # characters, of which there are more strings than any schema lists
 _LONGER = (64, 200, 1000)  # characters that a pattern may need, where they are not limited
+
+_DIALECTS = {"ecma": "ECMA-262's", "python": "Python's", "rust": "Rust's"}
 
 Keywords: TypeAlias = Mapping[str, Any]
 
@@ -99,15 +102,17 @@ class Strings:
         within: list[str] = []
         never: list[str] = []
         for text in keywords.get("pattern", ()):
-            read = _read(text, path)
+            regex = _regex(text)
+            read = _read(regex, path)
             within += read.within
             never += read.never
-            self.notes.add(path, "pattern", text, "grammar" if read.exact else "check")
+            self.notes.add(path, "pattern", regex.text, "grammar" if read.exact else "check")
         for text in keywords.get("notPattern", ()):
-            read = _read(text, path)
+            regex = _regex(text)
+            read = _read(regex, path)
             exact = read.exact and len(read.within) == 1 and not read.never
             never += read.within if exact else ()
-            self.notes.add(path, "not", text, "grammar" if exact else "check")
+            self.notes.add(path, "not", regex.text, "grammar" if exact else "check")
         for texts in keywords.get("notAmong", ()):
             never += map(_literal, texts)
             self.notes.add(path, "not", list(texts))
@@ -188,13 +193,19 @@ class Strings:
         return Formatted((f"(?:{layout}){zone}", lexical_range(first, last)), len(last))
 
 
-def _read(pattern: str, path: str) -> Pattern:
+def _regex(pattern: str | Regex) -> Regex:
+    """A pattern that names no dialect is JSON Schema's."""
+    return Regex(pattern) if isinstance(pattern, str) else pattern
+
+
+def _read(regex: Regex, path: str) -> Pattern:
     try:
-        return read_pattern(pattern)
+        expression(regex)  # rows are held against it
+        return read_pattern(regex.text, regex.dialect)
     except ValueError as error:
         raise SchemaError(
             f"{path}: keyword 'pattern' is no regular expression: {error}.",
-            hint="Correct the expression.",
+            hint=f"Correct the expression; its dialect is {_DIALECTS[regex.dialect]}.",
         ) from None
 
 
@@ -202,10 +213,10 @@ def _text_of(shortest: int, longest: int, keywords: Keywords, patterns: Pattern)
     """A string of these lengths and patterns, None if there is none."""
     if not patterns.within and not patterns.never:
         return Text(shortest, longest)
-    asked = tuple(keywords.get("pattern", ()))
+    asked = tuple(plain_pattern(_regex(pattern)) for pattern in keywords.get("pattern", ()))
     shape = Text(shortest, longest, asked)
     only_patterns = not (keywords.keys() & {"notAmong", "notPattern"})
-    if only_patterns and not patterns.never and _writable(shape):
+    if only_patterns and all(asked) and not patterns.never and _writable(shape):
         return shape
     shape = Text(shortest, longest, (), patterns.within, patterns.never)
     if "notPattern" not in keywords and not asked and longest >= _ENOUGH:

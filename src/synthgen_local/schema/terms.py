@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SchemaError
+from .judge import DIALECT
+from .patterns import as_python
 
 _HINT = "Give it to outlines.Generator as an output type of its own."
 
@@ -74,7 +76,7 @@ def field_schema(term: Any) -> dict[str, Any]:
         raise SchemaError(
             f"outlines' {type(term).__name__} is no regular expression: {reason}", hint=_HINT
         ) from error
-    return {"type": "string", "pattern": f"^(?:{pattern})$"}
+    return {"type": "string", "pattern": f"^(?:{pattern})$", DIALECT: as_python(pattern).dialect}
 
 
 def _is_text(value: Any) -> bool:

@@ -16,7 +16,7 @@ from llguidance import LLMatcher
 from ..errors import SchemaError
 from .compiler import RowGrammar
 from .grammar import UTF8, byte_tokenizer, has_text, refusal, terminal
-from .patterns import read_pattern
+from .patterns import as_python, read_pattern
 from .shapes import Formatted
 
 _LENGTHS = (200, 1000)  # characters of an expression without an end; more only where needed
@@ -60,7 +60,7 @@ class TextGrammar:
         Example: `TextGrammar.of_pattern(r"\d{5}").longest`
         """
         try:
-            read = read_pattern(f"^(?:{pattern})$")
+            read = read_pattern(f"^(?:{pattern})$", as_python(pattern).dialect)
         except ValueError as error:
             raise SchemaError(
                 f"{_short(pattern)} is no regular expression: {error}.",

@@ -10,7 +10,6 @@ Keywords: JSON Schema, drafts 4 to 2020-12, and those of `pydantic_schema.py`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
 from decimal import Decimal
@@ -31,8 +30,11 @@ from .alternatives import (
     too_much,
 )
 from .certificate import Certificate, Notes, join_path
+from .expressions import SearchError
+from .judge import DIALECT, finds, judge
 from .numeric import Numbers
-from .references import References, nothing_outside, validator
+from .patterns import Regex
+from .references import References, nothing_outside
 from .refusals import NoValueError, refused, unsatisfiable
 from .shapes import (
     Array,
@@ -49,7 +51,7 @@ from .shapes import (
 )
 from .strings import Strings
 
-_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate", "numberKeys"}
+_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate", "numberKeys", DIALECT}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 _MOST_SHAPES = 50_000  # real schemas have some hundreds
@@ -69,7 +71,13 @@ def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certif
     Example: `tighten({"type": "integer", "minimum": 0}, Bounds())[0]`
     """
     work = _Tightening(schema, bounds)
-    shape = work.shape((dict(schema),), "$", frozenset())
+    try:
+        shape = work.shape((dict(schema),), "$", frozenset())
+    except SearchError:
+        raise SchemaError(
+            "A pattern of the schema takes too long to search for in its own names and values.",
+            hint="Simplify the pattern: it repeats what is repeated.",
+        ) from None
     if shape is None:
         raise work.why or SchemaError(
             "The schema has no finite row: it contains itself.", hint="Make a field optional."
@@ -240,7 +248,7 @@ class _Tightening:
 
     @cached_property
     def _validator(self) -> Any:
-        return validator(self._root)
+        return judge(self._root)
 
     # Containers
 
@@ -476,7 +484,7 @@ def _property(part: Part, name: str) -> Schemas:
     """All that is said of one property."""
     found: list[Schema] = []
     for rule in part.fields:
-        matching = [s for pattern, s in rule.patterns.items() if _found(pattern, name)]
+        matching = [s for pattern, s in rule.patterns.items() if finds(Regex(pattern), name)]
         matching += [rule.properties[name]] if name in rule.properties else []
         found += matching or [rule.others]
     return tuple(found)
@@ -484,13 +492,6 @@ def _property(part: Part, name: str) -> Schemas:
 
 def _values(rule: Fields, chosen: Sequence[str]) -> list[Schema]:
     return [rule.patterns[p] for p in chosen if p in rule.patterns] or [rule.others]
-
-
-def _found(pattern: str, text: str) -> bool:
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False
 
 
 def _subsets(patterns: Sequence[str]) -> Iterator[tuple[str, ...]]:
