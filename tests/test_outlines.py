@@ -244,6 +244,27 @@ def test_options_that_make_no_sense(random: OutlinesLocal) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("seed", -1), ("seed", 1.5), ("temperature", "hot"), ("max_tokens", "3"), ("batch", 0),
+     ("stop", 5), ("max_tokens", 0)],
+)  # fmt: skip
+def test_values_that_make_no_sense(random: OutlinesLocal, name: str, wrong: Any) -> None:
+    """An option's value of another kind is refused by name, in a call and by the constructor."""
+    with pytest.raises(UsageError, match=name) as caught:
+        random("Hello", **{name: wrong})
+    assert caught.value.hint
+    if name != "stop":
+        with pytest.raises(UsageError, match=name):
+            from_local(random.model, **{name: wrong})
+
+
+def test_what_a_message_also_has(random: OutlinesLocal) -> None:
+    """A key of a message that is not read is refused by name."""
+    with pytest.raises(UsageError, match="tool_calls"):
+        random(Chat([{"role": "user", "content": "Hi", "tool_calls": [1]}]))
+
+
+@pytest.mark.parametrize(
     ("kind", "said"),
     [
         (types.CFG("start: nothing"), "nothing"),

@@ -29,7 +29,13 @@ from .schema import RowSchema, compile_within
 from .schema.text_grammar import TextGrammar
 
 _ROLES = ("system", "user", "assistant")
-_OPTIONS = ("temperature", "max_tokens", "stop", "seed", "batch")
+_OPTIONS = {
+    "temperature": "a number from 0",
+    "max_tokens": "a whole number from 1",
+    "stop": "a string or a list of strings",
+    "seed": "a whole number from 0",
+    "batch": "a whole number from 1",
+}
 _UNQUOTED: tuple[type, ...] = (date, datetime, time)  # as outlines writes them
 
 
@@ -123,8 +129,9 @@ class OutlinesLocal(VLLMOffline):  # type: ignore[misc]
     whose place it takes: a local engine that constrains by itself. Nothing of it is used.
 
     A call takes `temperature`, `max_tokens`, `stop`, `seed` and `batch` (how many are decoded
-    together) where they differ from these. `max_tokens` limits free text and context-free
-    grammars; all other types are bounded by their grammar.
+    together) where they differ from these; any other option is a UsageError. Equal prompts get
+    equal answers until the call gives another `seed`. `max_tokens` limits free text and
+    context-free grammars; all other types are bounded by their grammar.
 
     Example: `outlines.Generator(OutlinesLocal(local_model), int)("How many legs has a spider?")`
     """
@@ -138,6 +145,8 @@ class OutlinesLocal(VLLMOffline):  # type: ignore[misc]
         seed: int = 0,
         batch: int | None = None,
     ) -> None:
+        _check_options({"temperature": temperature, "max_tokens": max_tokens, "seed": seed})
+        _check_options({} if batch is None else {"batch": batch})
         self.model = model
         self.type_adapter = LocalTypeAdapter(model.engine.context_length // 2)
         self._chat = Chat(model, temperature=temperature, max_tokens=max_tokens, batch=batch)
@@ -196,9 +205,10 @@ class OutlinesLocal(VLLMOffline):  # type: ignore[misc]
                 "An output type ends by itself.", hint="Leave out `stop`, or the output type."
             )
         chosen = {name: value for name, value in options.items() if value is not None}
-        seed = chosen.pop("seed", self._seed)
         if isinstance(stop := chosen.get("stop"), str):
             chosen["stop"] = [stop]
+        _check_options(chosen)
+        seed = chosen.pop("seed", self._seed)
         return replace(self._chat, grammar=grammar, **chosen), seed
 
 
@@ -240,7 +250,26 @@ def _check(grammar: TextGrammar | None, text: str, whose: str) -> None:
         ) from error
 
 
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise UsageError that names an option with a value of another kind, or one too small."""
+    for name, value in options.items():
+        if name == "stop":
+            right = isinstance(value, Sequence) and all(isinstance(stop, str) for stop in value)
+        elif name == "temperature":
+            right = isinstance(value, int | float) and not isinstance(value, bool)
+        else:
+            least = 0 if name == "seed" else 1
+            right = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not right:
+            raise UsageError(f"{name} cannot be {value!r}.", hint=f"It is {_OPTIONS[name]}.")
+
+
 def _message(message: dict[str, Any]) -> Message:
+    if strange := sorted(key for key in message.keys() - {"role", "content"} if message[key]):
+        raise UsageError(
+            f"A local model reads no {', '.join(strange)} of a message.",
+            hint="A message has a role and content.",
+        )
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES or not isinstance(content, str):
         raise UsageError(
