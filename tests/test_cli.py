@@ -71,6 +71,42 @@ def test_files(run: Run, tmp_path: Path) -> None:
     assert [row["name"] for row in cells] == [row["name"] for row in rows]
 
 
+PRINTING = """
+import numpy
+from pydantic import BaseModel, field_validator
+print("on import")
+
+class M(BaseModel):
+    a: bool
+
+    @field_validator("a")
+    @classmethod
+    def say(cls, value):
+        print("on a row")
+        return value
+"""
+
+
+def test_nothing_but_rows_is_on_stdout(run: Run, tmp_path: Path) -> None:
+    """What a schema's file prints goes to stderr, and the file may be called numpy.py."""
+    (tmp_path / "numpy.py").write_text(PRINTING)
+    done = run("generate", "numpy.py:M", "-n", "3", *DRY)
+
+    assert done.code == 0
+    assert [list(row) for row in done.rows] == [["a"]] * 3
+    assert done.err.count("on import") == 1
+    assert done.err.count("on a row") >= 3
+
+
+def test_a_schema_file_does_not_end_the_program(run: Run, tmp_path: Path) -> None:
+    """sys.exit in it is an error of one line."""
+    (tmp_path / "leave.py").write_text("import sys\nsys.exit(3)\n")
+    done = run("generate", "leave.py:M", *DRY)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: leave.py cannot be imported: it calls sys.exit.")
+
+
 WRITTEN = """
 from decimal import Decimal
 from typing import Annotated, Optional

@@ -36,6 +36,7 @@ from typing_extensions import TypedDict
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema, load_schema
+from synthgen_local.schema.python_files import class_in
 
 MODULE = """
 from pydantic import BaseModel
@@ -414,3 +415,96 @@ def test_a_path_without_a_class_is_none_of_fields(source: str) -> None:
     """The hint says how a class is named."""
     with pytest.raises(SchemaError, match="does not name a class"):
         load_schema(source)
+
+
+SPEAKING = """
+import json, numpy, typing
+import beside
+from pydantic import BaseModel, field_validator
+print("on import")
+
+class M(BaseModel):
+    a: bool
+
+    @field_validator("a")
+    @classmethod
+    def say(cls, value):
+        print("on a row")
+        return value
+"""
+
+
+@pytest.mark.parametrize("name", ["numpy", "json", "typing", "pydantic", "conftest", "plain"])
+def test_a_schema_file_shadows_no_module(name: str, folder: Path) -> None:
+    """Whatever its name is, what is imported is what is installed, and its neighbours are found."""
+    (folder / f"{name}.py").write_text(SPEAKING)
+    (folder / "beside.py").write_text('print("beside")\n')
+    before = {key: sys.modules.get(key) for key in ("numpy", "json", "typing", "pydantic")}
+
+    kind = class_in(f"{name}.py", "M")
+
+    assert sys.modules[kind.__module__].json is json
+    assert sys.modules[kind.__module__].numpy.__version__
+    assert {key: sys.modules.get(key) for key in before} == before
+    assert str(folder) not in sys.path
+
+
+def test_what_a_schema_file_prints_is_no_data(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes to stderr."""
+    (folder / "speaking.py").write_text(SPEAKING)
+    (folder / "beside.py").write_text('print("beside")\n')
+    sys.modules.pop("beside", None)
+    load_schema("speaking.py:M")
+
+    assert capsys.readouterr() == ("", "beside\non import\n")
+
+
+IMPOSSIBLE = """
+from pydantic import BaseModel, ConfigDict
+from pydantic.v1 import BaseModel as Old
+
+class Foo: pass
+
+class Known(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    good: int
+    bad: list[Foo]
+
+class Outer(BaseModel):
+    inner: Known
+
+class Before(Old):
+    a: int
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("import sys\nsys.exit(3)", "M", "it calls sys.exit"),
+        ("raise SystemExit", "M", "it calls sys.exit"),
+        (IMPOSSIBLE, "Known", "Known: field 'bad' has a type that JSON cannot say"),
+        (IMPOSSIBLE, "Outer", "field 'inner.bad' has a type that JSON cannot say"),
+        (IMPOSSIBLE, "Before", "Before is a model of pydantic.v1"),
+        (IMPOSSIBLE + "class M(BaseModel):\n    a: int\n    odd: Foo", "M", "field 'odd': "),
+    ],
+)
+def test_what_cannot_be_a_schema_is_named(text: str, name: str, message: str, folder: Path) -> None:
+    """A file that ends the program, a field of an impossible type, a model of another pydantic."""
+    (folder / "odd.py").write_text(text)
+
+    with pytest.raises(SchemaError, match=message) as caught:
+        load_schema(f"odd.py:{name}")
+
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_validator_cannot_end_the_program() -> None:
+    """sys.exit in one turns its row down."""
+    schema = RowSchema.of(Annotated[int, AfterValidator(sys.exit)])
+
+    with pytest.raises(ValueError, match=r"says: SystemExit$"):
+        schema.parse("1")

@@ -10,18 +10,33 @@ import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, TypeVar
 
 from ..errors import SynthgenError
 
 Item = TypeVar("Item")
 
 
+_data: list[TextIO] = []  # where data goes while `sys.stdout` is for what else is printed
+
+
 def data(line: str) -> None:
     """Write a line of data and let a reader on the other side of a pipe have it at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    out = _data[-1] if _data else sys.stdout
+    out.write(f"{line}\n")
+    out.flush()
+
+
+@contextmanager
+def prints_as_notes() -> Iterator[None]:
+    """Let `print` in a schema's code write to stderr: nothing but rows is on stdout."""
+    _data.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _data.pop()
 
 
 def data_json(value: Any) -> None:

@@ -71,7 +71,7 @@ def deliver(settings: AnySettings, delivery: Delivery) -> None:
     delivery.check()
     if delivery.manifest_examples and settings.command != "generate":
         raise UsageError("--manifest-examples is for examples.", hint="Leave it out.")
-    with console.warnings_as_notes(quiet=delivery.quiet):
+    with console.warnings_as_notes(quiet=delivery.quiet), console.prints_as_notes():
         sources = settings.read()
         halt = Halt()
         with nullcontext() if delivery.streams else _ending(halt), settings.load() as model:

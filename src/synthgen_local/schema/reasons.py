@@ -38,12 +38,12 @@ def one_line() -> Iterator[None]:
         raise ValueError(f"{where}: {said}" if where else said) from None
     except SchemaError:
         raise
-    except Exception as error:  # of a validator, which may raise anything
+    except (Exception, SystemExit) as error:  # of a validator, which may raise anything
         said = type(error).__name__
         raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
 
 
-def _raiser(error: Exception) -> str:
+def _raiser(error: BaseException) -> str:
     """The name of the first function in the trace that is neither pydantic's nor ours."""
     trace = error.__traceback__
     while trace is not None:
@@ -76,3 +76,23 @@ def difference(one: Any, other: Any, path: str = "$") -> str:
     else:
         return path
     return next(filter(None, found), path)
+
+
+def field_in_trace(error: BaseException) -> str:
+    """Return the field whose schema pydantic was making when it raised, "" if it was none.
+
+    Example: `field_in_trace(ValueError()) == ""`
+    """
+    names: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        known, name = frame.f_locals, frame.f_locals.get("name")
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if (
+            module == "pydantic"
+            and isinstance(name, str)
+            and {"field_info", "field"} & known.keys()
+        ):
+            names += [name] if names[-1:] != [name] else []
+    return ".".join(names)

@@ -24,7 +24,7 @@ from ..errors import SchemaError
 from .documents import check_of, read_document, readable
 from .pydantic_schema import type_json_schema
 from .python_files import class_in
-from .reasons import UnreadableRowError, difference, one_line
+from .reasons import UnreadableRowError, difference, field_in_trace, one_line
 from .row_form import row_writer
 from .short_lists import is_type_name, model_of_fields
 from .terms import is_term, row_schema
@@ -138,20 +138,26 @@ def _may_be_code(where: str) -> bool:
 
 def _from_type(kind: Any) -> RowSchema:
     name = _name(kind)
+    if any(base.__module__.startswith("pydantic.v1") for base in getattr(kind, "__mro__", ())):
+        raise SchemaError(
+            f"{name} is a model of pydantic.v1.",
+            hint="Derive it from pydantic.BaseModel; bump-pydantic converts a file.",
+        )
     try:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
         write = row_writer(adapter)
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
-            f"{name} has a field that JSON cannot say: {error.message}",
+            f"{_field_of(name, error)} has a type that JSON cannot say: {_first_line(error)}",
             hint="Use a type that pydantic can write as JSON Schema.",
         ) from error
     except ImportError as error:
         raise SchemaError(f"{name} needs a package: {error}.", hint="Install it.") from error
     except (PydanticUserError, TypeError) as error:
         raise SchemaError(
-            f"{name} is no type that pydantic knows.", hint="Derive it from pydantic.BaseModel."
+            f"{_field_of(name, error)} is no type that pydantic knows.",
+            hint="Derive it from pydantic.BaseModel.",
         ) from error
 
     def parse(text: str) -> Any:
@@ -171,6 +177,15 @@ def _from_type(kind: Any) -> RowSchema:
         return write(instance, mode="json", by_alias=True, round_trip=True)
 
     return RowSchema(name, schema, parse, read, dump)
+
+
+def _field_of(name: str, error: Exception) -> str:
+    field = field_in_trace(error)
+    return f"{name}: field '{field}'" if field else name
+
+
+def _first_line(error: PydanticUserError) -> str:
+    return error.message.partition("\n")[0]
 
 
 def _formats(schema: Any, name: str) -> Iterator[bool]:
