@@ -650,6 +650,41 @@ def test_too_few_passages(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "found.jsonl").read_text() == stdout.out
 
 
+def test_keys_of_a_passage_are_kept(run: Run, tmp_path: Path) -> None:
+    """What stands beside a passage stands beside its records, in every format."""
+    lines = '{"id": 7, "text": "Ada", "ward": "A"}\n{"ward": null, "text": "Bob", "id": 8}\n'
+    stdout = run("extract", "name", "-", *DRY, stdin=lines)
+    run("extract", "name", "-", *DRY, "-o", "found.parquet", stdin=lines)
+    table = pyarrow.parquet.read_table(tmp_path / "found.parquet")
+
+    assert [list(row) for row in stdout.rows] == [["id", "ward", "text", "records"]] * 2
+    assert [(row["id"], row["ward"]) for row in stdout.rows] == [(7, "A"), (8, None)]
+    assert table.column("id").to_pylist() == [7, 8]
+    assert table.column("ward").to_pylist() == ["A", None]
+
+
+def test_a_passage_that_is_too_long_is_left_out(run: Run) -> None:
+    """It is named, the others are read, and the exit code says that there are fewer."""
+    done = run("extract", "name", "-", "-m", "random", stdin=f"Ada\n{'a ' * 600_000}\nBob\n")
+
+    assert done.code == 4
+    assert [row["text"] for row in done.rows] == ["Ada", "Bob"]
+    assert "Passage 2 is read in" in done.err
+
+
+def test_limits_of_an_extraction(run: Run, tmp_path: Path) -> None:
+    """--least, --most and --max-items say how much there may be."""
+    lists = {"t": {"type": "array", "items": {"type": "integer"}, "minItems": 1}}
+    schema = {"type": "object", "properties": lists, "required": ["t"]}
+    (tmp_path / "t.json").write_text(json.dumps(schema))
+    some = ("--least", "9", "--most", "9", "--max-items", "1")
+    done = run("extract", "t.json", "-", *DRY, *some, stdin="a\n")
+
+    assert [len(row["records"]) for row in done.rows] == [9]
+    assert {len(record["t"]) for record in done.rows[0]["records"]} == {1}
+    assert run("extract", "t.json", "-", *DRY, "--most", "0", stdin="a\n").code == 2
+
+
 def test_default_temperature_of_texts(run: Run) -> None:
     """The help's default is the library's, which is too slow to import for it."""
     assert f"[default: {TEMPERATURE}]" in " ".join(run("text", "--help").out.split())
@@ -669,10 +704,12 @@ def test_real_texts_and_their_records(run: Run, inputs: Path) -> None:
 
 @pytest.mark.model
 def test_a_passage_too_long(run: Run) -> None:
-    """A passage that the model's context cannot hold is named before anything is read."""
+    """A passage that the model's context cannot hold is named, and the others are read."""
     done = run("extract", FIELDS, "-", stdin=f"Ada, 36\n{'word ' * 20_000}\n")
 
-    one_line_error(done, 1, "Passage 2 is read in")
+    assert done.code == 4
+    assert [row["text"] for row in done.rows] == ["Ada, 36"]
+    assert "Passage 2 is read in" in done.err
 
 
 def test_start_is_quick_to_import() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
+from llguidance import LLMatcher
 from pydantic import BaseModel, Field
 from validated import Even, Never
 
 from synthgen_local import DecodingError, LocalModel, PromptError, TooFewRowsError, UsageError
+from synthgen_local.engine.parallel import Accepted
+from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.extract import ATTEMPTS, Extractor
+from synthgen_local.schema import Bounds
+from synthgen_local.schema.grammar import write_grammar
 
 WORDS = [
     "Tom Hanks", "1999", "naïve", "café", "東京", "😀", '"', "\\", "\n", "it's", "5.2", "-", ",",
@@ -202,3 +208,81 @@ def test_a_passage_longer_than_the_context(
     with pytest.raises(DecodingError, match=r"^Passage 2 ") as caught:
         Extractor(Film, model)(["Tom", "word " * 9000])
     assert caught.value.hint
+
+
+@pytest.fixture
+def small() -> LocalModel:
+    """Random logits in a context of 4,000 bytes."""
+    engine = RandomModel()
+    engine.context_length = 4000
+    return LocalModel(engine)
+
+
+@pytest.mark.parametrize(
+    ("texts", "left_out"),
+    [
+        (["Tom", "word " * 9000, "Bob"], [1]),
+        (["word " * 9000] * 2, [0, 1]),
+        (["Tom", "\ud800", "Bob"], [1]),
+        (["Tom", "Bob", "word " * 9000], [2]),
+    ],
+)
+def test_a_passage_that_cannot_be_read(
+    small: LocalModel, texts: list[str], left_out: list[int]
+) -> None:
+    """A warning names it, its outcome is not accepted, and the others are as they are alone."""
+    extractor = Extractor("name", small, least=1, most=1)
+    with pytest.warns(UserWarning, match="^Passage") as caught:
+        outcomes = list(extractor.outcomes(texts))
+
+    assert [str(w.message).split()[1] for w in caught] == [str(row + 1) for row in left_out]
+    assert [outcome.row for outcome in outcomes if outcome.accepted is None] == left_out
+    assert all(len(outcomes[row].rejections) == 1 for row in left_out)
+    for outcome in outcomes:
+        if outcome.accepted is not None:
+            assert outcome.value == extractor(texts[outcome.row])
+
+
+def test_free_keys_are_parts_of_the_passage(random_model: LocalModel) -> None:
+    """A key of a dict is grounded as its value is, and is never the prompt's own "..."."""
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1}
+    grounded = Extractor(schema, random_model, least=1, most=1)(["Bob 7, Al 9", "..."][:1] * 8)
+
+    assert {key for [record] in grounded for key in record} <= {
+        "Bob", "Bob 7", "7", "Al", "Al 9", "9", "Bob 7,", "7,", "Bob 7, Al", "Bob 7, Al 9",
+        "7, Al", "7, Al 9", ", Al", ", Al 9",
+    }  # fmt: skip
+    free = Extractor(schema, random_model, grounded=False)
+    lark = write_grammar(free._records("Bob", 0, 10))
+    matcher = LLMatcher(RandomModel().tokenizer, LLMatcher.grammar_from_lark(lark))
+    assert matcher.try_consume_tokens(list(b'[{"...":')) == len(b'[{"...')
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        ({}, {"2 passages have as many as a limit allows: 8 records", "8 items at $.tags"}),
+        ({"most": 8}, {"8 items at $.tags"}),
+        ({"bounds": Bounds(max_items=8)}, {"8 records"}),
+        ({"bounds": Bounds(max_items=8), "most": 8}, set()),
+    ],
+)
+def test_a_limit_that_was_reached_is_named(
+    random_model: LocalModel,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    notes: set[str],
+) -> None:
+    """There may be more than 8 records and items; nothing is said of a limit that was chosen."""
+    schema = {"properties": {"tags": {"type": "array", "items": {"type": "string"}}}}
+    extractor = Extractor(schema, random_model, **options)
+    record = {"tags": ["a"] * 8}
+    monkeypatch.setattr(extractor, "_check", lambda _: Accepted([record] * 8))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert len(list(extractor.extract(["a", "b"]))) == 2
+
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == len(notes)
+    assert all(any(note in one for one in said) for note in notes)

@@ -7,7 +7,9 @@ every free string of an instance is a part of the passage, because the grammar h
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, overload
@@ -15,26 +17,27 @@ from typing import Any, overload
 from llguidance import LLMatcher
 from pydantic import BaseModel
 
-from .engine.constraint import Grammar
+from .engine.constraint import Grammar, Nothing
 from .engine.decoder import Decoded, Job, Start, weigh_some
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.reading import Reading
-from .errors import DecodingError, PromptError, TooFewRowsError, UsageError
+from .errors import DecodingError, PromptError, SynthgenError, TooFewRowsError, UsageError
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import Prompt, few_shot, share
 from .schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
+from .schema.certificate import join_path
 from .schema.descriptions import describe
 from .schema.grammar import longest_text, write_grammar, write_value
-from .schema.grounding import ground
+from .schema.grounding import ground, without_placeholders
 from .schema.outline import outline
-from .schema.shapes import Array, Shape
+from .schema.shapes import Array
 
 ATTEMPTS = 20
 """How often a passage is read before it is given up: validators may turn records down."""
 
 MOST = 8
-"""Records that a passage may have."""
+"""Records that a passage may have where nobody says."""
 
 _USUAL = 128  # tokens of a passage's records
 _TASK = "Read the text and write down its records as JSON."
@@ -76,8 +79,9 @@ class Extractor:
 
     `schema` is a pydantic model, a JSON Schema as a dict, or a list such as "name, age int".
     `grounded` takes every free string word for word from the passage; optional values that are
-    not there are None. A passage has `least` to `most` records, or as many as the model's
-    context has room for. `temperature` 0 takes what the model finds likeliest.
+    there are None. A passage has `least` to `most` records (0 to 8 where nobody says), or as many
+    as the model's context has room for. A warning says where a limit that the caller did not set
+    was reached. `temperature` 0 takes what the model finds likeliest.
 
     Raises SchemaError for a schema that cannot be used.
 
@@ -91,18 +95,20 @@ class Extractor:
         *,
         grounded: bool = True,
         least: int = 0,
-        most: int = MOST,
+        most: int | None = None,
         temperature: float = 0.0,
         bounds: Bounds | None = None,
         batch: int | None = None,
     ) -> None:
         check_draw(temperature, batch, of="texts")
-        if not 0 <= least <= most or most < 1:
-            raise UsageError(f"{least} to {most} records are none.", hint="Ask for 1 or more.")
+        chosen = max(MOST, least) if most is None else most
+        if not 0 <= least <= chosen or chosen < 1:
+            raise UsageError(f"{least} to {chosen} records are none.", hint="Ask for 1 or more.")
         self._model = model
         self._grounded = grounded
         self._least = least
-        self._most = most
+        self._most = chosen
+        self._is_chosen = most is not None, bounds is not None
         self._temperature = temperature
         self._batch = batch
         self.grammar = self._fit(RowSchema.of(schema), bounds)
@@ -133,27 +139,72 @@ class Extractor:
 
         Example: `for records in extractor.extract(open("notes.txt")): print(records)`
         """
-        return self._records_of(self.outcomes(texts, seed=seed))
+        passages = list(texts)
+        job, refused = self._job(passages, seed)
+        if refused:
+            raise next(iter(refused.values()))
+        return self._records_of(self._outcomes(job, passages, {}, None))
 
     def outcomes(
         self, texts: Iterable[str], *, seed: int = 0, part: Part | None = None
     ) -> Generator[Outcome[list[Any]]]:
         """Yield the records with their accounts; of a `part`, those of its shards.
 
-        Records that were turned down too often are None.
+        Records that were turned down too often are not accepted, nor is a passage that cannot be
+        read, such as one too long for the model: a warning names it, and the others are read.
         """
         passages = list(texts)
-        for number, passage in enumerate(passages, 1):
-            if any("\ud800" <= character <= "\udfff" for character in passage):
-                raise PromptError(
-                    f"Passage {number} holds half of a character.", hint="Save it as UTF-8."
-                )
-        if not passages:
+        job, refused = self._job(passages, seed)
+        for error in refused.values():
+            warnings.warn(f"{error} It is left out. {error.hint}", stacklevel=3)
+        return self._outcomes(job, passages, refused, part)
+
+    def _outcomes(
+        self,
+        job: Job | None,
+        passages: Sequence[str],
+        refused: dict[int, SynthgenError],
+        part: Part | None,
+    ) -> Generator[Outcome[list[Any]]]:
+        if job is None:
             return (_ for _ in ())
-        job = self._job(passages, seed)
-        return self._model.decode(
-            job, len(passages), self._check, attempts=ATTEMPTS, batch=self._batch, part=part
+
+        def check(decoded: Decoded) -> Accepted[list[Any]] | Rejected:
+            error = refused.get(decoded.ticket.row)
+            return self._check(decoded) if error is None else Rejected(str(error), final=True)
+
+        outcomes = self._model.decode(
+            job, len(passages), check, attempts=ATTEMPTS, batch=self._batch, part=part
         )
+        return self._noticing(outcomes)
+
+    def _noticing(self, outcomes: Generator[Outcome[list[Any]]]) -> Generator[Outcome[list[Any]]]:
+        """Warn in the end of limits that nobody chose and that records have reached."""
+        lists = {
+            c.path: c.value for c in self.grammar.certificate.bounds if c.keyword == "maxItems"
+        }
+        records_chosen, items_chosen = self._is_chosen
+        reached: Counter[str] = Counter()
+        with closing(outcomes):
+            for outcome in outcomes:
+                found = outcome.value or []
+                if len(found) >= self._most and not records_chosen:
+                    reached[f"{self._most} records. `most` (--most) allows for more"] += 1
+                full = set() if items_chosen else set(self._full(found, lists))
+                for path in full:
+                    limit = f"{lists[path]} items at {path}. `Bounds` (--max-items) allow for more"
+                    reached[limit] += 1
+                yield outcome
+        for limit, count in reached.items():
+            passages = "1 passage has" if count == 1 else f"{count} passages have"
+            warnings.warn(f"{passages} as many as a limit allows: {limit}.", stacklevel=2)
+
+    def _full(self, records: Sequence[Any], lists: dict[str, int]) -> Iterator[str]:
+        """Paths of lists that are as long as they may be."""
+        for record in records if lists else ():
+            for path, length in _lengths(self.schema.dump(record), "$"):
+                if length >= lists.get(path, length + 1):
+                    yield path
 
     def prompt_text(self, text: str) -> str:
         """Return the whole prompt for a passage as the model sees it, chat template included."""
@@ -172,32 +223,54 @@ class Extractor:
             return compile_schema(schema, bounds)
         return compile_within(schema, self._model.engine.context_length // 2)
 
-    def _job(self, texts: Sequence[str], seed: int) -> Job:
+    def _job(self, texts: Sequence[str], seed: int) -> tuple[Job | None, dict[int, SynthgenError]]:
+        """What is to be decoded, and the passages that cannot be read, with the reason."""
         engine = self._model.engine
-        prefix, suffixes = share([self._prompt(text).tokens(engine) for text in texts])
-        shapes = [
-            self._records(text, index, len(prefix) + len(suffix))
-            for index, (text, suffix) in enumerate(zip(texts, suffixes, strict=True))
-        ]
-        needs = [
-            len(suffix) + longest_text(shape)
-            for suffix, shape in zip(suffixes, shapes, strict=True)
-        ]
+        prompts: dict[int, list[int]] = {}
+        shapes: dict[int, Array] = {}
+        refused: dict[int, SynthgenError] = {}
+        for row, text in enumerate(texts):
+            try:
+                prompt = self._tokens(text, row)
+                shapes[row] = self._records(text, row, len(prompt))
+                prompts[row] = prompt
+            except (DecodingError, PromptError) as error:
+                refused[row] = error
+        if not texts:
+            return None, refused
+        prefix, rest = share(list(prompts.values()) or [self._prompt("").tokens(engine)])
+        suffixes = dict(zip(prompts, rest, strict=False))
+        needs = {row: len(suffixes[row]) + longest_text(shape) for row, shape in shapes.items()}
 
         def start(row: int) -> Start:
+            if row in refused:
+                return Start((), Nothing())
             lark = write_grammar(shapes[row])
             grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
             constraint = Reading(grammar.start(), texts[row])
             return Start((*suffixes[row], *grammar.head), constraint)
 
-        usual = [len(suffix) + _USUAL for suffix in suffixes]
-        return Job(prefix, start, max(needs), seed, self._temperature, usual, weighed=weigh_some)
+        usual = [len(suffixes.get(row, ())) + _USUAL for row in range(len(texts))]
+        longest = max(needs.values(), default=0)
+        job = Job(prefix, start, longest, seed, self._temperature, usual, weighed=weigh_some)
+        return job, refused
+
+    def _tokens(self, text: str, index: int) -> list[int]:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise PromptError(
+                f"Passage {index + 1} holds half of a character.", hint="Save it as UTF-8."
+            )
+        return self._prompt(text).tokens(self._model.engine)
 
     def _records(self, text: str, index: int, read: int) -> Array:
         """What a passage's records may be, after a prompt of `read` tokens."""
-        record: Shape | None = self.grammar.shape
-        if self._grounded:
-            record = ground(self.grammar.shape, text)
+        shape, context = self.grammar.shape, self._model.engine.context_length
+        if read >= context:
+            raise DecodingError(
+                f"Passage {index + 1} is read in {read} tokens: the model's context has {context}.",
+                hint="Cut the passage.",
+            )
+        record = ground(shape, text) if self._grounded else without_placeholders(shape)
         if record is None and self._least == 0:
             return Array(None, 0, 0)
         if record is None:
@@ -205,13 +278,12 @@ class Extractor:
                 f"Passage {index + 1} has no text that a {self.schema.name} must have.",
                 hint="Allow for no record, or loosen the schema's patterns.",
             )
-        room = self._model.engine.context_length - read - len("[]")
+        room = context - read - len("[]")
         most = min(self._most, room // (longest_text(record) + len(", ")))
         if most < max(1, self._least):
             raise DecodingError(
                 f"Passage {index + 1} is read in {read} tokens and a record may take "
-                f"{longest_text(record)}: the model's context has "
-                f"{self._model.engine.context_length}.",
+                f"{longest_text(record)}: the model's context has {context}.",
                 hint="Cut the passage, or bound the schema's strings and lists.",
             )
         return Array(record, self._least, most)
@@ -233,6 +305,18 @@ class Extractor:
             return Accepted([self.schema.accept(write_value(record)) for record in records])
         except ValueError as error:
             return Rejected(str(error))
+
+
+def _lengths(value: Any, path: str) -> Iterator[tuple[str, int]]:
+    """Each list of a record by its path, as a certificate writes it, with its length."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _lengths(item, join_path(path, key))
+        case list():
+            yield path, len(value)
+            for item in value:
+                yield from _lengths(item, f"{path}[*]")
 
 
 def _question(form: str, described: Sequence[tuple[str, str]], text: str) -> str:

@@ -34,15 +34,23 @@ def load_records(source: str) -> list[Any]:
 
 
 def load_passages(source: str) -> list[str]:
-    """Return the passages of a file in their order.
+    """Return the passages of a file in their order; see `load_documents`.
+
+    Example: `load_passages("notes.txt")[0]`
+    """
+    return [document["text"] for document in load_documents(source)]
+
+
+def load_documents(source: str) -> list[dict[str, Any]]:
+    """Return the passages of a file in their order: dicts with a "text" and what stands beside it.
 
     A line of .txt is a passage; .json (a list), .jsonl and .csv hold strings or objects with a
     "text". `-` is stdin: such JSON lines, or else plain lines. Raises PromptError that names
     the file and the line (the item, in .json).
 
-    Example: `load_passages("notes.txt")[0]`
+    Example: `load_documents("notes.jsonl")[0]["text"]`
     """
-    return [_passage(value, where) for where, value in _items(source, _PASSAGES)]
+    return [_document(value, where) for where, value in _items(source, _PASSAGES)]
 
 
 def load_preferences(given: str) -> dict[str, Any]:
@@ -88,13 +96,13 @@ def _record(value: Any, where: str) -> Any:
     return value
 
 
-def _passage(value: Any, where: str) -> str:
-    text = value.get("text") if isinstance(value, dict) else value
-    if not isinstance(text, str):
+def _document(value: Any, where: str) -> dict[str, Any]:
+    document = value if isinstance(value, dict) else {"text": value}
+    if not isinstance(document.get("text"), str):
         raise PromptError(
             f'{where} has no "text".', hint='A passage is a string, or has a key "text" for it.'
         )
-    return text
+    return document
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[str, str]]:
@@ -161,7 +169,7 @@ def _piped_records(text: str, name: str) -> Iterable[_Item]:
 
 def _piped_passages(text: str, name: str) -> Iterable[_Item]:
     try:
-        return [(where, _passage(value, where)) for where, value in _json_lines(text, name)]
+        return [(where, _document(value, where)) for where, value in _json_lines(text, name)]
     except PromptError:
         return _lines(text, name)
 

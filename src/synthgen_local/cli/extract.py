@@ -15,6 +15,8 @@ from .options import (
     GpuLayers,
     KeepRun,
     ManifestExamples,
+    MaxItems,
+    MaxLength,
     Model,
     Offline,
     Output,
@@ -54,6 +56,12 @@ def extract(
             help="Take every free string word for word from its passage.",
         ),
     ] = True,
+    least: Annotated[int, typer.Option(help="Records that a passage has at least.")] = 0,
+    most: Annotated[
+        int | None, typer.Option(help="Records that a passage may have. Default: 8.")
+    ] = None,
+    max_length: MaxLength = None,
+    max_items: MaxItems = None,
     output: Output = None,
     csv_safe: CsvSafe = False,
     model: Model = "",
@@ -74,13 +82,26 @@ def extract(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""
-    refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
+    refuse_nonsense(
+        seed=seed,
+        temperature=temperature,
+        batch=batch,
+        threads=threads,
+        least=least,
+        most=most,
+        max_length=max_length,
+        max_items=max_items,
+    )
     from ..runs.settings import ExtractSettings
 
     settings = ExtractSettings(
         source=schema,
         passages=texts,
         grounded=grounded,
+        least=least,
+        most=most,
+        max_length=max_length,
+        max_items=max_items,
         model=model,
         weights=weights,
         flash_attn=flash_attn,

@@ -115,9 +115,11 @@ def refuse_nonsense(
     rows: int = 0,
     max_length: int | None = None,
     max_items: int | None = None,
+    least: int = 0,
+    most: int | None = None,
 ) -> None:
     """Raise UsageError for a number that its option cannot mean."""
-    for name, value, least in (
+    for name, value, lowest in (
         ("--rows", rows, 0),
         ("--seed", seed, 0),
         ("--temperature", temperature, 0),
@@ -125,6 +127,8 @@ def refuse_nonsense(
         ("--threads", threads, 1),
         ("--max-length", max_length, 1),
         ("--max-items", max_items, 1),
+        ("--least", least, 0),
+        ("--most", most, 1),
     ):
-        if value is not None and not value >= least:
-            raise UsageError(f"{name} is {value}.", hint=f"It must be {least} or more.")
+        if value is not None and not value >= lowest:
+            raise UsageError(f"{name} is {value}.", hint=f"It must be {lowest} or more.")

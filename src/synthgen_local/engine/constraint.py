@@ -298,3 +298,30 @@ class Limited:
             if self.cut:
                 return ""
             raise
+
+
+class Nothing:
+    """A row that is over before it has begun, without a token. A `Constraint`.
+
+    Example: `Nothing().finished`
+    """
+
+    finished = True
+    matcher = None
+    looks_beyond = False
+    admits = None
+    steer = None
+
+    def narrow(self, mask: Mask) -> None:
+        """Nobody asks."""
+
+    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+        """Nothing can be taken."""
+        return ()
+
+    def text(self) -> str:
+        """No text."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -66,9 +66,10 @@ class Accepted(Generic[Value]):
 
 @dataclass(frozen=True)
 class Rejected:
-    """The check turned the row down; it will be drawn anew."""
+    """The check turned the row down; it will be drawn anew, unless that is `final`."""
 
     reason: str
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def _outcomes(
         ticket = decoded.ticket
         if isinstance(verdict, Accepted):
             yield Outcome(ticket.row, verdict, ticket.rejections, decoded)
-        elif len(ticket.rejections) + 1 < attempts:
+        elif not verdict.final and len(ticket.rejections) + 1 < attempts:
             pending.put_back(ticket.again(verdict.reason))
         else:
             yield Outcome(ticket.row, None, (*ticket.rejections, verdict.reason), decoded)

@@ -23,7 +23,7 @@ from ..examples import load_examples
 from ..extract import Extractor
 from ..local_model import FlashAttention, LocalModel, Part, Weights
 from ..prompts import FewShotPrompt
-from ..records import load_passages, load_records
+from ..records import load_documents, load_records
 from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
 from ..schema.grammar import write_value
 from ..schema.references import part_of
@@ -47,6 +47,14 @@ _SPANS: dict[str, Any] = {
 }
 
 
+_TEXT_KEYS = {"fields", "preferences", "text", "spans"}
+_JSON_TYPES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    type(None): "null",
+}
 _WEIGHT = "log_weight"
 
 
@@ -216,40 +224,50 @@ class ExtractSettings(Settings):
     source: str
     passages: str
     grounded: bool = True
+    least: int = 0
+    most: int | None = None
+    max_length: int | None = None
+    max_items: int | None = None
     temperature: float = 0.0
 
     def read(self) -> Sources:
         """Read the schema and the passages."""
-        return Sources(load_schema(self.source), load_passages(self.passages))
+        return Sources(load_schema(self.source), load_documents(self.passages))
 
     def work(self, model: LocalModel, sources: Sources) -> Work:
         """Return what is to be made."""
         assert sources.schema is not None
-        passages = sources.items
+        passages = [document["text"] for document in sources.items]
+        beside = _beside(sources.items)
         extractor = Extractor(
             sources.schema,
             model,
             grounded=self.grounded,
+            least=self.least,
+            most=self.most,
+            bounds=Bounds.given(self.max_length, self.max_items),
             temperature=self.temperature,
             batch=self.batch,
         )
         record = part_of(extractor.schema.json_schema, "#/properties/records/items")
-        schema = plain_schema(text={"type": "string"}, records={"type": "array", "items": record})
+        columns = {**beside, "text": {"type": "string"}}
+        schema = plain_schema(**columns, records={"type": "array", "items": record})
 
         def make(part: Part) -> Generator[Made]:
             outcomes = extractor.outcomes(passages, seed=self.seed, part=part)
             with closing(outcomes):
                 for outcome in outcomes:
-                    row = None
+                    row: dict[str, Any] | None = None
                     if outcome.accepted is not None:
                         records = [
                             extractor.schema.dump(record) for record in outcome.accepted.value
                         ]
-                        row = {"text": passages[outcome.row], "records": records}
+                        row = {key: sources.items[outcome.row].get(key) for key in columns}
+                        row["records"] = records
                     yield _made(outcome, row, schema)
 
         hashes = _schema_hashes(extractor.grammar, self.source) | {
-            "passages": _sha256(passages),
+            "passages": _sha256(sources.items if beside else passages),
             "prompt": _sha256(extractor.prompt_text("")),
         }
         shards = model.shards(len(passages), self.batch)
@@ -277,6 +295,24 @@ def with_weight(schema: RowSchema) -> RowSchema:
         )
     described = {**properties, _WEIGHT: {"type": "number"}}
     return RowSchema.of({**schema.json_schema, "properties": described})
+
+
+def _beside(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The schema of each key that stands beside the text of a passage.
+
+    Its type is that of its values, if they have one in common; else they may be anything.
+    """
+    keys = dict.fromkeys(key for document in documents for key in document)
+    found: dict[str, dict[str, Any]] = {}
+    if keys.keys() == _TEXT_KEYS:  # rows of `text`: they are labelled by their fields already
+        return found
+    for key in keys:
+        if key not in ("text", "records"):
+            kinds = {_JSON_TYPES.get(type(document.get(key))) for document in documents}
+            named = sorted(kind for kind in kinds if kind is not None)
+            plain = len(named) == len(kinds) and len(set(named) - {"null"}) == 1
+            found[key] = {"type": named} if plain else {}
+    return found
 
 
 def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> Made:

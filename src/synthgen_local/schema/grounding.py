@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ..errors import SchemaError
 from ..scripts import JOINING, UNSPACED
@@ -26,19 +26,46 @@ _TRAILING = "\u0e33\u0eb3"  # vowels of Thai and Lao that belong to the consonan
 _STACKERS = ("\u1039", "\u17d2", "\u1a60")  # what follows them is written below
 _WITH_UNIT = re.compile(r"(\d+)([^\W\d_]\D*|[cdkmµ]?m[23])")
 _NOTHING = Choice(())
+_PLACEHOLDER = r"\.\.\."
+
+
+@dataclass(frozen=True)
+class _Strings:
+    """What becomes of a free string, and of one that is a key; `_NOTHING` if there is none."""
+
+    value: Callable[[Text], Shape]
+    key: Callable[[Text], Shape]
 
 
 def ground(shape: Shape, passage: str) -> Shape | None:
-    """Return the shape with an excerpt of the passage for each free string.
+    """Return the shape with an excerpt of the passage for each free string, keys included.
 
     None if no row can be grounded: a string that it must have is not there. Values of
-    enumerations, dates and the like have a form of their own and stay as they are; so do
-    the keys of mappings.
+    enumerations, dates and the like have a form of their own and stay as they are.
 
     Example: `ground(Text(0, 200), "Tom Hanks") == Excerpt(("Tom", " ", "Hanks"), Text(0, 200))`
     """
-    grounded = _ground(shape, _chunks(passage))
+    chunks = _chunks(passage)
+
+    def excerpt(text: Text) -> Shape:
+        found = Excerpt(chunks, text)
+        return found if _possible(found) else _NOTHING
+
+    grounded = _ground(shape, _Strings(excerpt, excerpt))
     return None if grounded == _NOTHING else grounded
+
+
+def without_placeholders(shape: Shape) -> Shape:
+    """Return the shape without "..." as a free key: prompts show such keys as that.
+
+    Example: `without_placeholders(Mapping(Text(0, 9), Integer(0, 9), 0, 8))`
+    """
+
+    def key(text: Text) -> Shape:
+        plain = not (text.patterns or text.within or text.never)
+        return replace(text, never=(_PLACEHOLDER,)) if plain else text
+
+    return _ground(shape, _Strings(lambda text: text, key))
 
 
 def _chunks(passage: str) -> tuple[str, ...]:
@@ -81,15 +108,14 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_" or _is_mark(character)
 
 
-def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
+def _ground(shape: Shape, strings: _Strings) -> Shape:
     """`_NOTHING` stands for a shape without texts."""
     match shape:
         case Text():
-            excerpt = Excerpt(chunks, shape)
-            return excerpt if _possible(excerpt) else _NOTHING
+            return strings.value(shape)
         case Array(items, minimum, maximum, prefix):
-            found = None if items is None else _ground(items, chunks)
-            firsts = [_ground(item, chunks) for item in prefix]
+            found = None if items is None else _ground(items, strings)
+            firsts = [_ground(item, strings) for item in prefix]
             if _NOTHING in firsts:
                 most = firsts.index(_NOTHING)
                 grounded = Array(None, minimum, most, firsts[:most])
@@ -99,23 +125,29 @@ def _ground(shape: Shape, chunks: Sequence[str]) -> Shape:
                 grounded = Array(found, minimum, maximum, firsts)
             return grounded if grounded.minimum <= grounded.maximum else _NOTHING
         case Record(fields):
-            grounded_fields = [(name, _ground(field, chunks)) for name, field in fields]
+            grounded_fields = [(name, _ground(field, strings)) for name, field in fields]
             possible = [(name, field) for name, field in grounded_fields if field != _NOTHING]
             kept = {name for name, _ in possible}
             if any(name not in kept | shape.optional for name, _ in fields):
                 return _NOTHING
-            extra = [(keys, _ground(values, chunks)) for keys, values in shape.extra]
-            extra = [pair for pair in extra if pair[1] != _NOTHING]
+            extra = [
+                (_keys(keys, strings), _ground(values, strings)) for keys, values in shape.extra
+            ]
+            extra = [pair for pair in extra if _NOTHING not in pair]
             return replace(shape, fields=possible, extra=tuple(extra))
-        case Mapping(_, values, minimum, _):
-            grounded_values = _ground(values, chunks)
-            if grounded_values != _NOTHING:
-                return replace(shape, values=grounded_values)
+        case Mapping(keys, values, minimum, _):
+            pair = _keys(keys, strings), _ground(values, strings)
+            if _NOTHING not in pair:
+                return replace(shape, keys=pair[0], values=pair[1])
             return Record(()) if minimum == 0 else _NOTHING
         case Union(options):
-            left = [o for o in (_ground(option, chunks) for option in options) if o != _NOTHING]
+            left = [o for o in (_ground(option, strings) for option in options) if o != _NOTHING]
             return Union(left) if left else _NOTHING
     return shape
+
+
+def _keys(shape: Shape, strings: _Strings) -> Shape:
+    return _ground(shape, replace(strings, value=strings.key))
 
 
 def _possible(excerpt: Excerpt) -> bool:
