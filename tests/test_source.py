@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Annotated, Any, Optional
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import (
@@ -508,3 +510,54 @@ def test_a_validator_cannot_end_the_program() -> None:
 
     with pytest.raises(ValueError, match=r"says: SystemExit$"):
         schema.parse("1")
+
+
+def telling(value: str) -> str:
+    """Say what the value is."""
+    raise ValueError(f"there is no {value}")
+
+
+def silent(value: str) -> str:
+    """Say what is written here."""
+    raise ValueError("it is always wrong")
+
+
+class Private(BaseModel):
+    """Fields whose errors would quote values."""
+
+    model_config = ConfigDict(extra="forbid")
+    scores: dict[str, int] = {}
+    zone: ZoneInfo = ZoneInfo("UTC")
+    told: Annotated[str, AfterValidator(telling)] = ""
+    mute: Annotated[str, AfterValidator(silent)] = ""
+    id: UUID = UUID(int=0)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"scores": {"Alice Secret": "x"}}, "scores.*: Input should be a valid integer"),
+        ({"Alice Secret": 1}, "*: Extra inputs are not permitted"),
+        ({"zone": "Secretland/Alice"}, "zone: Input is not valid (zoneinfo_str)"),
+        ({"told": "Alice Secret"}, "told: telling says: ValueError"),
+        ({"mute": "Alice Secret"}, "mute: silent says: Value error, it is always wrong"),
+        ({"id": "Alice Secret"}, "id: Input should be a valid UUID"),
+    ],
+)
+def test_a_reason_quotes_no_value(record: dict[str, Any], reason: str) -> None:
+    """Names of declared fields, kinds of error, and words that a validator's code has."""
+    schema = RowSchema.of(Private)
+
+    for read, value in ((schema.parse, json.dumps(record)), (schema.read, record)):
+        with pytest.raises(ValueError, match=f"^{re.escape(reason)}") as caught:
+            read(value)
+        assert "Alice" not in str(caught.value)
+
+
+def test_a_path_of_a_json_schema_quotes_no_key() -> None:
+    """A key of a free mapping is a value."""
+    number = {"type": "integer"}
+    schema = RowSchema.of({"properties": {"scores": {"patternProperties": {"^A": number}}}})
+
+    with pytest.raises(ValueError, match=r"^scores\.\*: type is not satisfied$"):
+        schema.parse('{"scores": {"Alice Secret": "x"}}')

@@ -12,6 +12,7 @@ from .bundles import bundled
 from .certificate import join_path
 from .dialects import usual
 from .judge import judge
+from .reasons import declared_names, shown_path
 from .references import nothing_outside
 from .refusals import SCHEMA_HINT
 from .strangers import refuse_list, refuse_strangers
@@ -61,10 +62,15 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
             ) from error
     checker = judge(schema, format_checker=validator_for(schema).FORMAT_CHECKER)
 
+    declared = declared_names(schema)
+
     def read(value: Any) -> Any:
         with nothing_outside():
             for error in checker.iter_errors(value):
                 where = error.json_path.removeprefix("$").lstrip(".")
+                names = [part for part in error.absolute_path if isinstance(part, str)]
+                if not declared.issuperset(names):
+                    where = shown_path(error.absolute_path, declared)
                 raise ValueError(f"{where or 'row'}: {error.validator} is not satisfied")
         return value
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from ..errors import SchemaError
 from .certificate import join_path
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pydantic_core import ErrorDetails
+
+_KINDS: frozenset[str] = frozenset(get_args(ErrorType))
+_LABELS = frozenset({
+    "[key]", "bool", "date", "datetime", "decimal", "dict", "float", "int", "list", "none", "set",
+    "str", "time", "timedelta", "tuple", "uuid", "constrained-int", "constrained-float",
+    "constrained-str", *map(str, range(1000)),
+})  # fmt: skip
+"""Parts of pydantic's paths that are no keys: places in lists, options of unions."""
 
 SAYS = " says: "
 """Stands in a reason between who turned a row down and what it said, which may be about the row."""
@@ -22,25 +33,87 @@ class UnreadableRowError(ValueError):
     """What would be written for a row is not read back as the same row."""
 
 
+def declared_names(schema: Any) -> frozenset[str]:
+    """Return the names that a JSON Schema gives to fields and definitions, wherever they are.
+
+    Example: `declared_names({"properties": {"age": {}}}) == {"age"}`
+    """
+    found: set[str] = set()
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key in ("properties", "$defs", "definitions"):
+                found.update(value[key] if isinstance(value.get(key), dict) else ())
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return frozenset(found)
+
+
+def shown_path(path: Iterable[str | int], declared: Collection[str]) -> str:
+    """Return a path of which only declared names are shown: a key of a free mapping is a value.
+
+    Example: `shown_path(["scores", "Ada", 0], {"scores"}) == "scores.*.0"`
+    """
+    known = (part if part in declared or part in _LABELS else "*" for part in map(_text, path))
+    return ".".join(known)
+
+
+def _text(part: str | int) -> str:
+    return part if isinstance(part, str) else str(part)
+
+
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Turn pydantic's report into `field: what is wrong`, without the value: it may be private."""
+def one_line(declared: Collection[str]) -> Iterator[None]:
+    """Turn pydantic's report into `field: what is wrong`, without the value: it may be private.
+
+    Neither undeclared keys nor the words of a validator are quoted, unless its code has these
+    words as they are.
+    """
     try:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"]
-        if first["type"] == "union_tag_invalid":  # the only message that quotes a whole value
-            said = f"the tag is none of {first['ctx']['expected_tags']}"
-        if name := _validator(first):
-            said = f"{name}{SAYS}{said}"
+        where = shown_path(first["loc"], declared)
+        said = _said(first)
         raise ValueError(f"{where}: {said}" if where else said) from None
     except SchemaError:
         raise
     except (Exception, SystemExit) as error:  # of a validator, which may raise anything
         said = type(error).__name__
         raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
+
+
+def _said(error: ErrorDetails) -> str:
+    """What is wrong, in words that come from the schema, from pydantic or from a code's text."""
+    kind, context = error["type"], error.get("ctx", {})
+    raised = context.get("error")
+    if isinstance(raised, Exception) and (trace := raised.__traceback__) is not None:
+        name = trace.tb_frame.f_code.co_name
+        known = str(raised) in _texts(trace) or _module(trace) == "outlines"  # its pattern alone
+        said = error["msg"] if known else type(raised).__name__
+        return f"{name}{SAYS}{said}"
+    if kind == "union_tag_invalid":
+        return f"the tag is none of {context['expected_tags']}"
+    if kind == "uuid_parsing":
+        return "Input should be a valid UUID"
+    if kind == "import_error" or kind in ("value_error", "assertion_error") or kind not in _KINDS:
+        return f"Input is not valid ({kind})"
+    return error["msg"]
+
+
+def _module(trace: TracebackType) -> str:
+    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _texts(trace: TracebackType | None) -> set[object]:
+    """The strings that stand in the code of the functions of a trace."""
+    found: set[object] = set()
+    while trace is not None:
+        found.update(text for text in trace.tb_frame.f_code.co_consts if isinstance(text, str))
+        trace = trace.tb_next
+    return found
 
 
 def _raiser(error: BaseException) -> str:
@@ -55,24 +128,18 @@ def _raiser(error: BaseException) -> str:
     return "pydantic"
 
 
-def _validator(error: ErrorDetails) -> str:
-    """The name of the function of the user's that raised, if one did."""
-    raised = error.get("ctx", {}).get("error")
-    trace = raised.__traceback__ if isinstance(raised, Exception) else None
-    return trace.tb_frame.f_code.co_name if trace is not None else ""
-
-
-def difference(one: Any, other: Any, path: str = "$") -> str:
+def difference(one: Any, other: Any, declared: Collection[str], path: str = "$") -> str:
     """Return the path of the first place at which two JSON values differ, "" if they are equal.
 
-    Example: `difference({"a": 1}, {"a": 2}) == "$.a"`
+    Example: `difference({"a": 1}, {"a": 2}, {"a"}) == "$.a"`
     """
     if one == other:
         return ""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        found = (difference(one[key], other[key], join_path(path, key)) for key in one)
+        names = {key: join_path(path, key) if key in declared else f"{path}.*" for key in one}
+        found = (difference(one[key], other[key], declared, names[key]) for key in one)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        found = (difference(a, b, f"{path}[*]") for a, b in zip(one, other, strict=True))
+        found = (difference(a, b, declared, f"{path}[*]") for a, b in zip(one, other, strict=True))
     else:
         return path
     return next(filter(None, found), path)

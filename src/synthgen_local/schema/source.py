@@ -24,7 +24,7 @@ from ..errors import SchemaError
 from .documents import check_of, read_document, readable
 from .pydantic_schema import type_json_schema
 from .python_files import class_in
-from .reasons import UnreadableRowError, difference, field_in_trace, one_line
+from .reasons import UnreadableRowError, declared_names, difference, field_in_trace, one_line
 from .row_form import row_writer
 from .short_lists import is_type_name, model_of_fields
 from .terms import is_term, row_schema
@@ -71,7 +71,8 @@ class RowSchema:
             self._judge(written)
         except ValueError as error:
             raise UnreadableRowError(f"what is written is not valid: {error}") from None
-        if again != value and (path := difference(written, self._written(again))):
+        names = declared_names(self.json_schema)
+        if again != value and (path := difference(written, self._written(again), names)):
             raise UnreadableRowError(f"{path}: what is written is read as another value")
 
     @cached_property
@@ -160,12 +161,14 @@ def _from_type(kind: Any) -> RowSchema:
             hint="Derive it from pydantic.BaseModel.",
         ) from error
 
+    declared = declared_names(schema)
+
     def parse(text: str) -> Any:
-        with one_line():
+        with one_line(declared):
             return adapter.validate_json(text)
 
     def read(value: Any) -> Any:
-        with one_line():
+        with one_line(declared):
             return adapter.validate_python(value)
 
     hidden = any(_formats(schema, "password"))
