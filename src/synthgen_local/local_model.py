@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from .engine.decoder import Decoded, Job, Prefix
 from .engine.kernels import Kernels, compile_kernels, compiled_hash, library_hash
-from .engine.model import Model
+from .engine.model import Model, closed
 from .engine.parallel import (
     GPU_ROWS,
     ROWS_A_CONTEXT,
@@ -97,7 +97,9 @@ class LocalModel:
         flash_attn: bool = True,
         keep_prefixes: bool = False,
     ) -> None:
-        self.engine = engine
+        self._engine = engine
+        self._closed = False
+        self._pieces: Pieces | None = None
         self.flash_attn: FlashAttention = "on" if flash_attn else "off"
         self._keep_prefixes = keep_prefixes and opened is not None and not engine.on_gpu
         self.path = path
@@ -162,14 +164,23 @@ class LocalModel:
         )
 
     @property
+    def engine(self) -> Model:
+        """What decodes. Raises DecodingError if the model is closed."""
+        if self._closed:
+            raise closed()
+        return self._engine
+
+    @property
     def name(self) -> str:
         """The name it was loaded by."""
-        return self.engine.name
+        return self._engine.name
 
-    @cached_property
+    @property
     def pieces(self) -> Pieces:
         """Tables over the vocabulary for prose; made at first use, in about half a second."""
-        return Pieces(self.engine.tokenizer)
+        if self._pieces is None:
+            self._pieces = Pieces(self.engine.tokenizer)
+        return self._pieces
 
     def decode(
         self,
@@ -257,7 +268,11 @@ class LocalModel:
         return plan(self.engine, rows, batch=self.batch(rows, batch), threads=self.threads)
 
     def close(self) -> None:
-        """Stop what still runs, because weights in use cannot be freed, and free them."""
+        """Stop what still runs, because weights in use cannot be freed, and free them.
+
+        Whatever uses the model afterwards raises DecodingError. A second call does nothing.
+        """
+        self._closed = True
         for run in list(self._running):
             while True:
                 try:
@@ -265,7 +280,7 @@ class LocalModel:
                     break
                 except ValueError:  # another thread is inside it: it will be out after this pass
                     time.sleep(0.01)
-        self.engine.close()
+        self._engine.close()
 
     def __enter__(self) -> LocalModel:
         return self

@@ -17,6 +17,7 @@ which holds the weights in a way of its own and multiplies them.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import threading
 import time
@@ -39,7 +40,7 @@ from ..errors import DecodingError, ModelError
 from .compiled_draw import CompiledDraw
 from .kernels import PLAIN, Kernels
 from .mask import Mask
-from .model import MASK_SLICES, ContextSize, Logits, Step, decode_then_draw
+from .model import MASK_SLICES, ContextSize, Logits, Step, closed, decode_then_draw
 from .sampling import Draw, DrawInputs, draw_rows
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
@@ -114,12 +115,13 @@ class LlamaModel:
             )
         self._draws = CompiledDraw(kernels.compiled) if kernels.compiled else None
         self._kernels = PLAIN if self.on_gpu else kernels
+        self._process = os.getpid()
         self._model = _load(path, gpu_layers, self._kernels)
         vocab = llama_cpp.llama_model_get_vocab(self._model)
         assert vocab is not None
-        self._vocab = vocab
+        self._open_vocab = vocab
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(vocab))
-        self.tokenizer = _tokenizer(vocab)
+        self._tokenizer = _tokenizer(vocab)
         self.description = _description(self._model)
         self._splits_batches = bool(
             llama_cpp.llama_model_is_hybrid(self._model)
@@ -133,6 +135,25 @@ class LlamaModel:
             "bos_token": self._text(llama_cpp.llama_vocab_bos(vocab)),
             "eos_token": self._text(llama_cpp.llama_vocab_eos(vocab)),
         }
+
+    @property
+    def _vocab(self) -> Any:
+        """The vocabulary of weights that are open in this process.
+
+        llama.cpp ends the process when it reads freed weights, and waits for threads that a forked
+        process does not have, so both are refused here. Raises DecodingError.
+        """
+        if self._model is None:
+            raise closed()
+        if self._process != os.getpid():
+            raise DecodingError(f"{self.name} was loaded before a fork.", hint=_SPAWN)
+        return self._open_vocab
+
+    @property
+    def tokenizer(self) -> LLTokenizer:
+        """Llguidance's view of the vocabulary, which reads the weights' own."""
+        assert self._vocab is not None
+        return self._tokenizer
 
     @property
     def build(self) -> str:
@@ -178,6 +199,7 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
+        assert self._vocab is not None  # raises if the weights are not open here
         ours = self._kernels.compiled if self._kernels.weights else None
         with _offered(self._kernels, _EVERYTHING if ours else _ATTENTION):
             return LlamaContext(
@@ -356,6 +378,8 @@ class LlamaContext:
     def _forward(
         self, batch: llama_cpp.llama_batch, masks: Sequence[Mask | None], make_pass: _Pass
     ) -> Logits:
+        if self._context is None:
+            raise closed()
         _log.clear()
         outputs = len(masks)
         if self._head is None or not outputs:
@@ -463,6 +487,8 @@ def build() -> str:
     return f"{llama_cpp.__version__} {' '.join(features)}"
 
 
+_first_used: list[int] = []  # the process that opened the first weights
+_SPAWN = "Load models in the new process alone, or start it by multiprocessing's method 'spawn'."
 _loaded: dict[str, Any] = {}  # our backend in llama.cpp, by its file
 _loading = threading.Lock()
 
@@ -546,6 +572,9 @@ def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> Non
 
 
 def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
+    if _first_used and _first_used[0] != os.getpid():  # OpenMP waits for threads that are not here
+        raise ModelError("A model was loaded before this process was forked.", hint=_SPAWN)
+    _first_used[:] = [os.getpid()]
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers

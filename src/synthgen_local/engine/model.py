@@ -15,6 +15,7 @@ import numpy as np
 from llguidance import LLTokenizer
 from numpy.typing import NDArray
 
+from ..errors import DecodingError
 from .mask import Mask
 
 if TYPE_CHECKING:
@@ -106,6 +107,16 @@ class Context(Protocol):
     def close(self) -> None:
         """Free the cache."""
         ...
+
+
+def closed() -> DecodingError:
+    """Return the error for use of weights that have been freed.
+
+    Example: `raise closed()`
+    """
+    return DecodingError(
+        "The model is closed.", hint="Use it inside its `with` block, or load it again."
+    )
 
 
 def decode_then_draw(
