@@ -100,7 +100,7 @@ def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
     into(output, model, track=count)
     shard = len(model.shards(700)[0])
 
-    assert seen == [700 - shard * (360 // shard)]
+    assert seen == [700 - shard * -(-360 // shard)]  # the one in work is finished
 
 
 def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> None:
@@ -113,7 +113,7 @@ def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> No
         for row in work.make(Part([number]))
     }
 
-    assert len(work.shards) == 4
+    assert len(work.shards) == 6
     assert alone == together
 
 
@@ -257,94 +257,159 @@ def test_a_full_disk_is_said_and_gone_on_from(tmp_path: Path, whole: bytes) -> N
     )
     arguments = [*ASK, "-o", str(output)]
     full = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, *STICK, output],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    for _ in range(2):
+        time.sleep(0.3)
+        process.send_signal(number)
 
-    assert full.returncode == 1
-    assert "cannot be written" in full.stderr
-    assert len(full.stderr.splitlines()) <= 2
-    assert not output.exists()
+    # Only the system can end a process whose lock is held; a shell says 128 + number then.
+    held = {-number} if stuck == "pattern" else set()
+    assert process.wait(timeout=20) in {130} | held
 
-    process = start(output)
-    process.communicate(timeout=120)
+
+# Whose files are replaced
+
+
+READ = ["-m", "synthgen_local", "text", "-", "-m", "random", "--force", "-o", "me.jsonl"]
+ROWS = ["generate", "name, age int", "-n", "3", "--max-length", "6", "-m", "random", "-q"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("generate", "x.parquet"),
+        ("generate", "link.csv"),
+        ("text", "x.jsonl"),
+        ("extract", "x.csv"),
+    ],
+)
+def test_a_file_that_no_run_made_is_replaced_only_by_force(
+    run: Run, tmp_path: Path, name: str, command: str
+) -> None:
+    """Somebody's file stays as it is, byte for byte, unless --force is given."""
+    (tmp_path / "in.txt").write_text("Ada of Oslo\n")
+    asked = {
+        "generate": ROWS,
+        "text": ["text", "in.txt", "-m", "random", "-q"],
+        "extract": ["extract", "name", "in.txt", "-m", "random", "-q"],
+    }[command]
+    target = tmp_path / ("real.csv" if name == "link.csv" else name)
+    target.write_text("mine\n")
+    if name == "link.csv":
+        (tmp_path / name).symlink_to("real.csv")
+
+    refused = run(*asked, "-o", name)
+
+    assert refused.code == 1
+    assert "no run made it" in refused.err
+    assert "--force" in refused.err
+    assert target.read_text() == "mine\n"
+    assert not list(tmp_path.glob("*.run"))
+    if command == "generate":
+        assert run(*asked, "-o", name, "--force").code == 0
+        assert run(*asked, "-o", name, "--seed", "2").code == 0  # a run made it by now
+
+
+def test_what_a_run_made_is_replaced(run: Run, tmp_path: Path) -> None:
+    """A repeated command needs no --force; a file that was edited since does."""
+    for output in ("x.jsonl", "people/"):
+        assert run(*ROWS, "-o", output).code == 0
+        assert run(*ROWS, "-o", output, "--seed", "5").code == 0
+        assert run(*ROWS, "-o", output, "--fresh").code == 0
+    with (tmp_path / "x.jsonl").open("a") as file:
+        file.write("edited\n")
+    (tmp_path / "people" / "README.md").write_text(
+        (tmp_path / "people" / "README.md").read_text() + "edited\n"
+    )
+    for output in ("x.jsonl", "people/"):
+        assert run(*ROWS, "-o", output).code == 1
+        assert run(*ROWS, "-o", output, "--force").code == 0
+
+
+def test_an_empty_file_may_be_replaced_and_a_strange_manifest_not(run: Run, tmp_path: Path) -> None:
+    """mktemp's file holds nothing to lose; a file where the manifest goes may."""
+    (tmp_path / "x.jsonl").touch()
+    assert run(*ROWS, "-o", "x.jsonl").code == 0
+    (tmp_path / "y.jsonl.manifest.json").write_text("my own")
+
+    refused = run(*ROWS, "-o", "y.jsonl")
+
+    assert (refused.code, "no manifest" in refused.err) == (1, True)
+    assert (tmp_path / "y.jsonl.manifest.json").read_text() == "my own"
+
+
+@pytest.mark.parametrize("way", ["same", "./same", "symbolic", "hard", "stdin", "manifest"])
+def test_an_input_is_never_replaced(run: Run, tmp_path: Path, way: str) -> None:
+    """Not even by --force, by whatever name it is reached."""
+    text = '{"name":"Ada","age":36}\n'
+    mine = tmp_path / "me.jsonl"
+    mine.write_text(text)
+    output = "me.jsonl"
+    if way == "symbolic":
+        (tmp_path / (output := "link.jsonl")).symlink_to("me.jsonl")
+    elif way == "hard":
+        (tmp_path / (output := "hard.jsonl")).hardlink_to(mine)
+    elif way == "manifest":
+        mine = mine.rename(tmp_path / "out.jsonl.manifest.json")
+        output = "out.jsonl"
+    asked = [*ROWS, "--examples", {"./same": "./me.jsonl"}.get(way, mine.name)]
+    if way == "stdin":
+        with mine.open() as file:
+            done = subprocess.run(
+                [sys.executable, *READ],
+                cwd=tmp_path, stdin=file, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        code, err = done.returncode, done.stderr
+    else:
+        ran = run(*asked, "-o", output, "--force")
+        code, err = ran.code, ran.err
+
+    assert code == 2
+    assert "is an input" in err
+    assert mine.read_text() == text
+
+
+def test_a_file_that_appears_meanwhile_is_kept(random_model: LocalModel, tmp_path: Path) -> None:
+    """What somebody put there while rows were made is not lost, nor are the rows."""
+    output = tmp_path / "rows.jsonl"
+
+    def track(made: Generator[Made], _rows: int) -> Generator[Made]:
+        output.write_text("mine\n")
+        yield from made
+
+    with pytest.raises(OutputError, match="no run made it"):
+        into(output, random_model, track=track)
+    assert output.read_text() == "mine\n"
+
+    output.unlink()
+    into(output, random_model, track=lambda *_: pytest.fail("nothing is missing"))
+    assert output.exists()
+
+
+def test_killed_between_file_and_manifest(
+    random_model: LocalModel, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose manifest was not written any more is known as the run's own."""
+    output = tmp_path / "rows.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr("synthgen_local.runs.manifest.Manifest.write", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            into(output, random_model)
     assert output.read_bytes() == whole
 
-
-@pytest.mark.parametrize("offset", range(20))
-def test_a_torn_ledger_never_gives_a_wrong_file(
-    random_model: LocalModel, tmp_path: Path, whole: bytes, offset: int
-) -> None:
-    """A page that is cut off, zeroed or noise: an error that says so, or the right bytes."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(360, halt))
-    state = folder_of(output) / "ledger.sqlite3"
-    data = bytearray(state.read_bytes())
-    page = 4096 * (len(data) // 4096 - 1 - offset % 10)
-    if offset % 3 == 0:
-        data[page : page + 4096] = bytes(4096)
-    elif offset % 3 == 1:
-        data[page : page + 4096] = random.Random(offset).randbytes(4096)
-    else:
-        del data[page + 1000 :]
-    state.write_bytes(data)
-
-    try:
-        into(output, random_model)
-    except RunError as error:
-        said = f"{error} {error.hint}"
-    else:
-        said = ""
-
-    if said:
-        assert re.search("damaged.*--fresh", said)
-        assert not output.exists()
-    else:
-        assert output.read_bytes() == whole
+    into(output, random_model)
+    assert output.read_bytes() == whole
+    assert manifest_path(output).exists()
 
 
-def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path: Path) -> None:
-    """What sqlite cannot see, the hash of each row does."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(360, halt))
-    with sqlite3.connect(folder_of(output) / "ledger.sqlite3") as database:
-        (row,) = database.execute("SELECT min(row) FROM rows").fetchone()  # shards end in any order
-        change = "UPDATE rows SET line = replace(line, 'name', 'nome') WHERE row = ?"
-        assert database.execute(change, [row]).rowcount == 1
-    database.close()
-
-    with pytest.raises(RunError, match=f"row {row}\\b"):
-        into(output, random_model)
-    assert not output.exists()
-
-
-def test_a_ledger_of_another_layout_is_refused(tmp_path: Path) -> None:
-    """A run that another version began is gone on with by that version, or begun anew."""
-    Ledger(tmp_path / "x.run", {}, SHARDS).close()
-    with closing(sqlite3.connect(tmp_path / "x.run" / "ledger.sqlite3")) as database:
-        database.execute("PRAGMA user_version = 1")
-    with pytest.raises(RunError, match="another version of synthgen-local") as caught:
-        Ledger(tmp_path / "x.run", {}, SHARDS)
-    assert "--fresh" in caught.value.hint
-
-
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """A ledger that is open is refused to others, until it is closed."""
-    with Ledger(tmp_path / "x.run", {}, SHARDS):
-        with pytest.raises(RunError, match="Another process"):
-            Ledger(tmp_path / "x.run", {}, SHARDS)
-        with pytest.raises(RunError, match="Another process"):
-            forget(tmp_path / "x.run")
-    Ledger(tmp_path / "x.run", {}, SHARDS).close()
-
-
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    """--fresh deletes the state of a run and nothing else."""
-    (tmp_path / "x.run").mkdir()
-    (tmp_path / "x.run" / "diary.txt").write_text("mine")
-
-    with pytest.raises(RunError, match="not the state of a run"):
-        forget(tmp_path / "x.run")
-    assert (tmp_path / "x.run" / "diary.txt").read_text() == "mine"
+def _killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 # The ledger
@@ -376,7 +441,7 @@ def test_a_shard_is_done_when_all_its_rows_are_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "contexts"), [(1, 1), (10, 2), (511, 2), (513, 2), (10**6, 4)])
-@pytest.mark.parametrize(("slots", "most"), [(1, 256), (32, 256), (100, 800)])
+@pytest.mark.parametrize(("slots", "most"), [(1, 32), (32, 128), (100, 400)])
 def test_shards_are_even(rows: int, contexts: int, slots: int, most: int) -> None:
     """All rows are in one shard, no shard is long, and every context has as many."""
     shards = cut(range(rows), Layout(contexts, slots, 1))
@@ -552,7 +617,8 @@ def test_a_row_that_is_gone_is_missed(random_model: LocalModel, tmp_path: Path) 
     into(output, random_model, halt=halt, track=ended_after(360, halt))
     done = json.loads("[" + _done(output) + "]")
     with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
-        database.execute("DELETE FROM rows WHERE row = ?", (done[0] * 175 + 3,))
+        shard = work_of(SETTINGS, random_model).shards[done[0]]
+        database.execute("DELETE FROM rows WHERE row = ?", (shard[3],))
 
     with pytest.raises(RunError, match="damaged: shard"):
         into(output, random_model)
@@ -677,6 +743,74 @@ def test_no_manifest_no_verification(tmp_path: Path, run: Run) -> None:
     assert (alone.code, broken.code) == (1, 1)
     assert "cannot be read" in alone.err
     assert "is no manifest" in broken.err
+
+
+@pytest.mark.parametrize("value", [-5, 10**30])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("shards", 0, "made"),
+        ("layout", "shards"),
+        ("layout", "threads"),
+        ("counts", "rows"),
+        ("settings", "rows"),
+        ("settings", "threads"),
+        ("settings", "batch"),
+    ],
+)
+def test_numbers_of_a_strangers_manifest_are_doubted(
+    random_model: LocalModel, tmp_path: Path, path: tuple[Any, ...], value: int
+) -> None:
+    """What cannot be is one line, before anything is counted by it."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, SETTINGS.model_copy(update={"rows": 5}))
+    manifest = json.loads(manifest_path(output).read_text())
+    place = manifest
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    manifest_path(output).write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError):
+        replay(output, verify(output, lambda _: None), 1, lambda _: None)
+
+
+def test_a_manifest_tells_nothing_of_examples_by_a_hash(
+    random_model: LocalModel, tmp_path: Path
+) -> None:
+    """No hash can be made of a guess and looked for; a replay still needs the right examples."""
+    output, made = tmp_path / "rows.jsonl", dict[str, dict[str, Any]]()
+    settings = SETTINGS.model_copy(update={"rows": 20})
+    for name in ("12345", "12346"):
+        examples = tmp_path / f"{name}.jsonl"
+        examples.write_text(f'{{"name":"x","age":{name}}}\n')
+        into(output, random_model, settings.model_copy(update={"examples": str(examples)}))
+        made[name] = json.loads(manifest_path(output).read_text())
+
+    assert made["12345"]["hashes"] == made["12346"]["hashes"]
+    manifest = verify(output, lambda _: None)
+    replay(output, manifest, 1, lambda _: None)
+    with pytest.raises(RunError, match="come out otherwise") as caught:
+        replay(output, manifest, 1, lambda _: None, inputs=str(tmp_path / "12345.jsonl"))
+    assert "examples" in caught.value.hint
+
+
+def test_a_name_that_is_no_unicode_has_its_manifest(run: Run, tmp_path: Path) -> None:
+    """Bytes of a name that are no UTF-8 are shown by their numbers, and the file is verified."""
+    name = os.fsdecode(b"x\xff.jsonl")
+    done = run(*ROWS[:-1], "-o", name)
+
+    assert (done.code, "Traceback" in done.err) == (0, False)
+    assert read_manifest(tmp_path / name).output.name == "x\\xff.jsonl"
+    assert run("verify", name).code == 0
+
+
+def test_more_rows_than_can_be(run: Run) -> None:
+    """A number of rows beyond all use is a wrong option; a large one is cut without memory."""
+    for rows in (10**12, 10**30):
+        done = run("generate", "n int", "-n", str(rows), "-m", "random")
+        assert (done.code, len(done.err.splitlines())) == (2, 2)
+    assert len(cut(range(10**9), Layout(2, 32, 1))) > 10**6
 
 
 def test_what_streams_keeps_no_run(run: Run, tmp_path: Path) -> None:

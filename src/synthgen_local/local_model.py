@@ -213,7 +213,7 @@ class LocalModel:
             prefix=partial(self._prefix, job),
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
-        left = sum(map(len, chosen))
+        left = rows if part.shards is None else sum(map(len, chosen))
         with closing(outcomes):
             for outcome in _in_order(outcomes, chosen) if part.in_order else outcomes:
                 left -= 1
@@ -224,7 +224,7 @@ class LocalModel:
                 hint="Take all rows before closing it.",
             )
 
-    def shards(self, rows: int, batch: int | None = None) -> list[range]:
+    def shards(self, rows: int, batch: int | None = None) -> Sequence[range]:
         """Return how so many rows are cut: each shard's rows are the same wherever they are made.
 
         Example: `model.shards(1000)[0]`

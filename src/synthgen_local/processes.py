@@ -5,10 +5,13 @@ Knows Python's command line, not what the process does.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 from typing import Any
+
+_PR_SET_DUMPABLE = 4
 
 
 def python(module: str) -> dict[str, Any]:
@@ -31,8 +34,13 @@ def python(module: str) -> dict[str, Any]:
 def leave_no_core() -> None:
     """Let this process write no core file when it dies: it may hold what is private.
 
+    The limit holds for processes that it starts, too. On Linux the process is also marked as not
+    dumpable, because a program that core files are piped to need not keep to the limit.
+
     Example: `leave_no_core()`
     """
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, *map(ctypes.c_ulong, (0, 0, 0, 0)))

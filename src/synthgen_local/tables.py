@@ -103,6 +103,7 @@ def write_table(
     provenance: Mapping[str, Any] | None = None,
     csv_safe: bool = False,
     scratch: Path | None = None,
+    ready: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Write rows, each a line of JSON text as `row_line` makes it, replacing `path` in one step.
 
@@ -114,8 +115,8 @@ def write_table(
     and a card, which `datasets.load_dataset` reads. A pipe without a suffix gets JSON lines.
 
     Takes one pass and a few megabytes, however many rows there are; what is not whole yet lies in
-    `scratch`, or beside `path`. Raises OutputError, and
-    leaves nothing.
+    `scratch`, or beside `path`. `ready` is called with it before it is moved into place, and may
+    raise. Raises OutputError, and leaves nothing.
 
     Example: `write_table("people.csv", (row_line(row, schema) for row in rows), schema)`
     """
@@ -127,10 +128,10 @@ def write_table(
             with where.open("ab") as file:
                 _WRITERS[kind](file, _flushed(lines, file), table)
         elif kind == _FOLDER:
-            with whole_folder(where, _check_replaceable, scratch=scratch) as folder:
+            with whole_folder(where, _check_replaceable, scratch=scratch, ready=ready) as folder:
                 _write_folder(folder, lines, table)
         else:
-            with whole_file(where, scratch=scratch) as file:
+            with whole_file(where, scratch=scratch, ready=ready) as file:
                 _WRITERS[kind](file, lines, table)
     except BrokenPipeError:
         raise  # the reader has had enough

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from .engine.constraint import Grammar
 from .engine.decoder import Decoded, Job, weigh_all, weigh_some
 from .engine.nulls import NullRates
-from .engine.parallel import Accepted, Outcome, Rejected
+from .engine.parallel import MOST_ROWS, Accepted, Outcome, Rejected
 from .engine.sampling import accepts
 from .errors import DecodingError, SchemaError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings
@@ -194,8 +194,8 @@ class TabularGenerator:
 
         Of a `part`, only the rows of its shards.
         """
-        if runs < 0:
-            raise UsageError(f"{runs} rows cannot be made.", hint="Ask for 0 or more.")
+        if not 0 <= runs <= MOST_ROWS:
+            raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MOST_ROWS:,}.")
         engine = self._model.engine
         prompt = self._prompt(subject, extra).tokens(engine)
         longest = self._written.longest

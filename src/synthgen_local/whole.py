@@ -17,12 +17,17 @@ from typing import IO, Any
 
 @contextmanager
 def whole_file(
-    path: Path, *, scratch: Path | None = None, mode: int = 0o666
+    path: Path,
+    *,
+    scratch: Path | None = None,
+    mode: int = 0o666,
+    ready: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[IO[bytes]]:
     """Give a file that takes its name when all has been written, or is gone.
 
     It is written in `scratch`, a folder of the same file system, or else beside `path`, and gets
-    `mode` less the umask. Raises OSError.
+    `mode` less the umask. `ready` is called with the file that is written just before it takes its
+    name, and may raise. Raises OSError.
 
     Example: `with whole_file(Path("rows.csv")) as file: file.write(b"name")`
     """
@@ -35,6 +40,7 @@ def whole_file(
             yield file
             sync(file)
         Path(partial).chmod(mode & ~_umask())
+        ready(Path(partial))
         Path(partial).replace(path)
         sync_path(path.parent)
     finally:
@@ -44,12 +50,17 @@ def whole_file(
 
 @contextmanager
 def whole_folder(
-    path: Path, check: Callable[[Path], None], *, scratch: Path | None = None
+    path: Path,
+    check: Callable[[Path], None],
+    *,
+    scratch: Path | None = None,
+    ready: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Path]:
     """Give a folder that takes its name when all has been written, or is gone.
 
     It is written in `scratch` or beside `path`. `check` raises if what has that name by then must
-    not be replaced. Raises OSError. Files in the folder are to be synced by who writes them.
+    not be replaced; `ready` is called with what is written, and may raise. Raises OSError. Files in
+    the folder are to be synced by who writes them.
 
     Example: `with whole_folder(Path("people"), check) as folder: (folder / "a").write_text("")`
     """
@@ -60,6 +71,7 @@ def whole_folder(
             folder.chmod(0o777 & ~_umask())
             sync_path(folder)
         check(path)
+        ready(new)
         _replace_folder(path, new)
         sync_path(path.parent)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Annotated
@@ -12,7 +11,8 @@ import typer
 from .. import __version__
 from ..errors import SynthgenError
 from ..offline import silence
-from . import console, doctor, extract, generate, models, schema, text, verify
+from ..processes import leave_no_core
+from . import console, doctor, extract, generate, models, schema, signals, text, verify
 
 EPILOG = (
     "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "
@@ -58,8 +58,12 @@ def _options(
 def main() -> None:
     """Run the program and leave with its documented exit code."""
     silence()
+    leave_no_core()
+    signals.install()
+    console.speak_utf8()
     try:
         app(prog_name="synthgen-local")
+        console.flush()
     except SynthgenError as error:
         if {"-v", "--verbose"} & set(sys.argv):
             traceback.print_exc()
@@ -67,7 +71,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         console.note("Interrupted.")
-        sys.exit(130)
+        sys.exit(signals.EXIT_CODE)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.drop_stdout()
         sys.exit(0)

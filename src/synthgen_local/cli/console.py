@@ -5,27 +5,76 @@ Knows terminals, not schemas or models.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO, TypeVar
 
-from ..errors import SynthgenError
+from ..errors import OutputError, SynthgenError
 
 Item = TypeVar("Item")
 
+_FIRST_LINE, _NEXT_LINE = 10.0, 30.0  # seconds between lines of progress off a terminal
 
-_data: list[TextIO] = []  # where data goes while `sys.stdout` is for what else is printed
+
+_data: list[TextIO | None] = []  # where data goes while `sys.stdout` is for what else is printed
 
 
 def data(line: str) -> None:
-    """Write a line of data and let a reader on the other side of a pipe have it at once."""
+    """Write a line of data and let a reader on the other side of a pipe have it at once.
+
+    Raises OutputError if stdout is closed or full.
+    """
     out = _data[-1] if _data else sys.stdout
-    out.write(f"{line}\n")
-    out.flush()
+    with _writing_stdout():
+        if out is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        out.write(f"{line}\n")
+        out.flush()
+
+
+def flush() -> None:
+    """Write what is left in stdout's buffer. Raises OutputError if it cannot be written."""
+    if sys.stdout is not None:
+        with _writing_stdout():
+            sys.stdout.flush()
+
+
+def speak_utf8() -> None:
+    """Let both streams write UTF-8, as files do, whatever the locale says.
+
+    Bytes of file names that are no UTF-8 are shown by their numbers.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def _writing_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has had enough
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(
+            f"stdout cannot be written: {error.strerror}.", hint="Write to a file: -o rows.jsonl"
+        ) from error
+
+
+def drop_stdout() -> None:
+    """Let nothing more be written to stdout: Python would try again when it ends."""
+    if sys.__stdout__ is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.__stdout__.fileno())
+        os.close(nowhere)
 
 
 @contextmanager
@@ -46,7 +95,8 @@ def data_json(value: Any) -> None:
 
 def note(line: str) -> None:
     """Tell the user something that is not data."""
-    print(line, file=sys.stderr)
+    with suppress(OSError):  # there is nobody else to tell
+        print(line, file=sys.stderr)
 
 
 def report(error: SynthgenError) -> None:
@@ -89,31 +139,84 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
 def tracked(
     items: Generator[Item], total: int, word: str = "rows", *, quiet: bool
 ) -> Generator[Item]:
-    """Yield items and show how many are done, how fast and how long it will take.
-
-    Only a terminal sees it: not a file, not a pipe, and nobody with `quiet`.
-    """
-    if quiet or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    speed = TextColumn("{task.fields[speed]}")
-    columns = BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
-    start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(word, total=total, speed="")
-        for done, item in enumerate(items, 1):
+    """Yield items and show how many are done; see `Bar`. Each one is safe once it is taken."""
+    with Bar(total, word, quiet=quiet) as bar:
+        for done, item in enumerate(bar.counted(items), 1):
             yield item
-            rate = done / max(time.monotonic() - start, 1e-9)
-            progress.update(task, completed=done, speed=f"{rate:.1f} {word}/s")
+            bar.keep(done)
+
+
+class Bar:
+    """Shows how many rows are kept, how fast they come and how long it will take.
+
+    A terminal sees a bar. A file or a pipe gets a line after ten seconds and every half minute
+    from then on. With `quiet` nothing is shown. Only what would not be lost is counted: rows that
+    are made and not yet kept are shown beside it.
+
+    Example: `with Bar(100, "rows", quiet=False) as bar: bar.keep(1)`
+    """
+
+    def __init__(self, total: int, word: str, *, quiet: bool) -> None:
+        self._total = total
+        self._word = word
+        self._quiet = quiet
+        self.kept = 0
+        self._before: int | None = None  # kept by an earlier part of the run
+        self._made = 0
+        self._start = time.monotonic()
+        self._next_line = _FIRST_LINE
+        self._shown: Any = None
+
+    def __enter__(self) -> Bar:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+            self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._shown.start()
+            self._task = self._shown.add_task(self._word, total=self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def counted(self, items: Generator[Item]) -> Generator[Item]:
+        """Yield items, and count them as made."""
+        with closing(items):
+            for item in items:
+                self._made += 1
+                self._show()
+                yield item
+
+    def keep(self, rows: int) -> None:
+        """Say how many rows are safe now."""
+        if self._before is None:
+            self._before = rows if self._made == 0 else 0
+        self.kept = rows
+        self._show()
+
+    def _show(self) -> None:
+        if self._quiet:
+            return
+        took = time.monotonic() - self._start
+        if self._shown is not None:
+            self._shown.update(self._task, completed=self.kept, description=self._said(took))
+        elif took >= self._next_line:
+            self._next_line = took + _NEXT_LINE
+            note(f"{self.kept} of {self._total} {self._word}, {self._said(took)}")
+
+    def _said(self, took: float) -> str:
+        """The speed, what is still to come, and what is made and not yet kept."""
+        done = (self._before or 0) + self._made
+        rate = self._made / max(took, 1e-9)
+        parts = [f"{rate:.1f} {self._word}/s"]
+        if self._made and done < self._total:
+            parts.append(f"{seconds((self._total - done) / rate)} left")
+        if done > self.kept:
+            parts.append(f"{done - self.kept} more in work")
+        return ", ".join(parts)
 
 
 def seconds(value: float) -> str:

@@ -5,23 +5,35 @@ Knows where rows go and how it went, not how they are made.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InterruptedRunError, UsageError
-from . import console
+from . import console, signals
 
 if TYPE_CHECKING:
     from ..engine.parallel import Halt
     from ..local_model import LocalModel
-    from ..runs.ledger import Made
     from ..runs.settings import AnySettings, Work
     from ..tabular import Tally
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of what was there before and beside the file."""
+
+    fresh: bool = False
+    force: bool = False
+    keep_run: bool = False
+    manifest_examples: bool = False
+
+    def given(self) -> list[str]:
+        """Return the options that are set, as the user writes them."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,7 @@ class Delivery:
 
     output: str | None
     csv_safe: bool
-    fresh: bool
-    keep_run: bool
-    manifest_examples: bool
+    kept: Kept
     quiet: bool
 
     @property
@@ -42,8 +52,9 @@ class Delivery:
 
         return self.output in (None, "-") or is_stream(str(self.output))
 
-    def check(self) -> None:
+    def check(self, settings: AnySettings, inputs: Iterable[str]) -> None:
         """Raise UsageError or OutputError at once if rows could not go there."""
+        from ..runs.ownership import refuse_inputs, refuse_replacing
         from ..tables import check_destination
 
         if self.output in (None, "-"):
@@ -51,36 +62,33 @@ class Delivery:
                 raise UsageError("--csv-safe is for .csv files.", hint="Give one: -o rows.csv")
         else:
             check_destination(str(self.output), csv_safe=self.csv_safe)
-        kept = {
-            "--fresh": self.fresh,
-            "--keep-run": self.keep_run,
-            "--manifest-examples": self.manifest_examples,
-        }
-        for option, given in kept.items():
-            if given and self.streams:
+        if self.streams:
+            for option in self.kept.given():
                 raise UsageError(f"{option} is for files.", hint="Name one: -o rows.jsonl")
+            return
+        if self.kept.manifest_examples and settings.command != "generate":
+            raise UsageError("--manifest-examples is for examples.", hint="Leave it out.")
+        path = Path(_behind_link(str(self.output)))
+        refuse_inputs(path, settings, inputs)
+        refuse_replacing(path, force=self.kept.force)
 
 
-def deliver(settings: AnySettings, delivery: Delivery) -> None:
+def deliver(settings: AnySettings, delivery: Delivery, inputs: Iterable[str] = ()) -> None:
     """Make what is asked for, and say how it went.
 
-    Raises TooFewRowsError when what was made is safe, InterruptedRunError after a signal.
+    `inputs` are files that were read and that the settings do not name. Raises TooFewRowsError
+    when what was made is safe, InterruptedRunError after a signal.
     """
-    from ..engine.parallel import Halt
-
-    delivery.check()
-    if delivery.manifest_examples and settings.command != "generate":
-        raise UsageError("--manifest-examples is for examples.", hint="Leave it out.")
+    delivery.check(settings, inputs)
     with console.warnings_as_notes(quiet=delivery.quiet), console.prints_as_notes():
         sources = settings.read()
-        halt = Halt()
-        with nullcontext() if delivery.streams else _ending(halt), settings.load() as model:
+        with settings.load() as model:
             start = time.monotonic()
             work = settings.work(model, sources)
             if delivery.streams:
                 tally = _stream(work, delivery)
             else:
-                tally = _run(settings, work, model, delivery, halt)
+                tally = _run(settings, work, model, delivery)
     if not delivery.quiet:
         took = time.monotonic() - start
         console.note(
@@ -116,52 +124,58 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
     return tally
 
 
-def _run(
-    settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery, halt: Halt
-) -> Tally:
+def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery) -> Tally:
+    from ..engine.parallel import Halt
     from ..runs.run import Keeping, carry_out
 
-    def track(made: Generator[Made], rows: int) -> Generator[Made]:
-        return console.tracked(made, rows, work.word, quiet=delivery.quiet)
-
-    report = carry_out(
-        settings,
-        work,
-        model,
-        _behind_link(str(delivery.output)),
-        keeping=Keeping(delivery.fresh, delivery.keep_run, delivery.manifest_examples),
-        csv_safe=delivery.csv_safe,
-        halt=halt,
-        track=track,
-    )
-    if report.manifest is None:
-        raise InterruptedRunError(
-            f"Interrupted: {report.kept} of {work.rows} {work.word} are kept.",
-            hint="The same command goes on where it was; --fresh begins anew.",
+    kept, halt = delivery.kept, Halt()
+    with (
+        console.Bar(work.rows, work.word, quiet=delivery.quiet) as bar,
+        _ending(halt, lambda: _interrupted(bar.kept, work), quiet=delivery.quiet),
+    ):
+        report = carry_out(
+            settings,
+            work,
+            model,
+            _behind_link(str(delivery.output)),
+            keeping=Keeping(kept.fresh, kept.keep_run, kept.manifest_examples, kept.force),
+            csv_safe=delivery.csv_safe,
+            halt=halt,
+            track=lambda made, _rows: bar.counted(made),
+            kept=bar.keep,
         )
+    if report.manifest is None:
+        raise _interrupted(report.kept, work)
     return report.tally
+
+
+def _interrupted(kept: int, work: Work) -> InterruptedRunError:
+    return InterruptedRunError(
+        f"Interrupted: {kept} of {work.rows} {work.word} are kept.",
+        hint="The same command goes on where it was; --fresh begins anew.",
+    )
+
+
+def _ending(
+    halt: Halt, error: Callable[[], InterruptedRunError], *, quiet: bool
+) -> AbstractContextManager[None]:
+    """Let the first signal end a run in good order."""
+    from ..engine.parallel import GRACE
+
+    def action() -> None:
+        halt.request()
+        if not quiet:
+            signals.say(
+                f"Interrupted: work in hand has {GRACE:.0f} s more; a second signal ends at once."
+            )
+
+    def last_words() -> str:
+        return f"Error: {error()}\nHint: {error().hint}"
+
+    return signals.ending(action, 2 * GRACE, last_words)
 
 
 def _behind_link(output: str) -> str:
     """A link stays one: the file that it names is written."""
     path = Path(output)
     return str(path.resolve()) if path.is_symlink() else output
-
-
-@contextmanager
-def _ending(halt: Halt) -> Iterator[None]:
-    """Let the first signal end a run in good order, and a second one at once."""
-
-    def handle(*_: object) -> None:
-        if halt.requested:
-            for number in before:
-                signal.signal(number, signal.SIG_IGN)  # what follows is brief, and has to be done
-            raise KeyboardInterrupt
-        halt.request()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from .delivery import Delivery, deliver
+from .delivery import Delivery, Kept, deliver
 from .options import (
     Batch,
     CsvSafe,
     FlashAttn,
+    Force,
     Fresh,
     GpuLayers,
     KeepRun,
@@ -75,6 +76,7 @@ def extract(
     weights: Weights = "fast",
     flash_attn: FlashAttn = "auto",
     fresh: Fresh = False,
+    force: Force = False,
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
@@ -111,4 +113,5 @@ def extract(
         seed=seed,
         temperature=temperature,
     )
-    deliver(settings, Delivery(output, csv_safe, fresh, keep_run, manifest_examples, quiet))
+    kept = Kept(fresh, force, keep_run, manifest_examples)
+    deliver(settings, Delivery(output, csv_safe, kept, quiet))

@@ -58,6 +58,10 @@ MaxItems = Annotated[
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Forget a run into this file that was not finished.")
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that no run made. An input is never replaced."),
+]
 KeepRun = Annotated[
     bool, typer.Option("--keep-run", help="Leave the run's state beside the file in the end.")
 ]
@@ -119,6 +123,8 @@ def refuse_nonsense(
     most: int | None = None,
 ) -> None:
     """Raise UsageError for a number that its option cannot mean."""
+    from ..engine.parallel import MOST_ROWS, MOST_THREADS
+
     for name, value, lowest in (
         ("--rows", rows, 0),
         ("--seed", seed, 0),
@@ -132,3 +138,10 @@ def refuse_nonsense(
     ):
         if value is not None and not value >= lowest:
             raise UsageError(f"{name} is {value}.", hint=f"It must be {lowest} or more.")
+    for name, number, highest in (
+        ("--rows", rows, MOST_ROWS),
+        ("--batch", batch, MOST_ROWS),
+        ("--threads", threads, MOST_THREADS),
+    ):
+        if number is not None and number > highest:
+            raise UsageError(f"{name} is {number}.", hint=f"It must be {highest} or less.")

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from .delivery import Delivery, deliver
+from .delivery import Delivery, Kept, deliver
 from .options import (
     Batch,
     CsvSafe,
     FlashAttn,
+    Force,
     Fresh,
     GpuLayers,
     KeepRun,
@@ -64,6 +65,7 @@ def text(
     weights: Weights = "fast",
     flash_attn: FlashAttn = "auto",
     fresh: Fresh = False,
+    force: Force = False,
     keep_run: KeepRun = False,
     manifest_examples: ManifestExamples = False,
     quiet: Quiet = False,
@@ -88,4 +90,5 @@ def text(
         seed=seed,
         temperature=temperature,
     )
-    deliver(settings, Delivery(output, csv_safe, fresh, keep_run, manifest_examples, quiet))
+    kept = Kept(fresh, force, keep_run, manifest_examples)
+    deliver(settings, Delivery(output, csv_safe, kept, quiet), inputs=[preferences])

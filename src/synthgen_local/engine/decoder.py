@@ -147,20 +147,14 @@ class Decoded:
 
 
 class RowQueue:
-    """Rows still to decode, in order; rows to be decoded again come first.
+    """Rows still to decode, in order; rows to be decoded again come first."""
 
-    Where it is `ended`, it has none.
-    """
-
-    def __init__(self, rows: Iterable[int], ended: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, rows: Iterable[int]) -> None:
         self._fresh = iter(rows)
-        self._ended = ended
         self._again: deque[Ticket] = deque()
 
     def pop(self) -> Ticket | None:
         """The next row, or None when there is none left."""
-        if self._ended():
-            return None
         if self._again:
             return self._again.popleft()
         row = next(self._fresh, None)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from ..errors import DecodingError
 from .decoder import CELLS, Decoded, Decoder, Job, Prefix, RowQueue
@@ -34,10 +34,17 @@ GPU_ROWS = 256
 GPU_CONTEXTS = 8
 """At most; an H100 beside 16 cores did best with as many (`benchmarks/gpu.py`)."""
 
-_ROWS_A_SLOT = 8
-"""Of a shard, at most: it ends with idle slots, and a run that is killed loses some."""
-_FEW_SLOTS = 32  # a shard of fewer is as long as one of these
-_GRACE = 1.5  # seconds
+MOST_ROWS = 1_000_000_000
+"""Of one run: each of its shards takes some bytes of memory before the first row is there."""
+MOST_THREADS = 4096
+"""Above it Linux itself refuses some."""
+
+_ROWS_A_SLOT = 4
+"""Of a shard, at most. A run that is killed loses its unfinished shards; but each shard ends with
+idle slots, so 4 rows a slot cost 1 to 3 % of the speed of 8, and 2 rows would cost 2 to 6 %."""
+_FEW_SLOTS = 8  # a shard of fewer is as long as one of these
+GRACE = 4.0
+"""Seconds that shards in work have after a signal."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,37 @@ def plan(model: Model, rows: int, *, batch: int, threads: int) -> Layout:
     return Layout(contexts, max(1, -(-in_flight // contexts)), max(1, each // contexts))
 
 
-def cut(rows: range, layout: Layout) -> list[range]:
+class Shards(Sequence[range]):
+    """Rows in shards of `length`, of which the last may be shorter; none is in memory.
+
+    Example: `list(Shards(range(5), 3)) == [range(0, 3), range(3, 5)]`
+    """
+
+    def __init__(self, rows: range, length: int) -> None:
+        self._rows = rows
+        self._length = length
+
+    def __len__(self) -> int:
+        return (len(self._rows) + self._length - 1) // self._length
+
+    @overload
+    def __getitem__(self, index: int) -> range: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[range]: ...
+    def __getitem__(self, index: int | slice) -> range | list[range]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        start = numbers * self._length
+        return self._rows[start : start + self._length]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment] # as lists have none
+
+
+def cut(rows: range, layout: Layout) -> Shards:
     """Cut rows into shards of equal length, the last one may be shorter, for all contexts alike.
 
     Example: `cut(range(10), Layout(2, 32, 1)) == [range(0, 5), range(5, 10)]`
@@ -137,11 +174,11 @@ def cut(rows: range, layout: Layout) -> list[range]:
     most = _ROWS_A_SLOT * max(layout.slots, _FEW_SLOTS)
     rounds = -(-len(rows) // (most * layout.contexts))
     length = max(1, -(-len(rows) // max(1, rounds * layout.contexts)))
-    return [rows[start : start + length] for start in range(0, len(rows), length)]
+    return Shards(rows, length)
 
 
 class Halt:
-    """A wish to end a run early: no row is begun any more, those in flight get a moment.
+    """A wish to end a run early: no shard is begun any more, those in work get `GRACE` seconds.
 
     Example: `halt.request()` in a signal handler
     """
@@ -161,7 +198,7 @@ class Halt:
     @property
     def expired(self) -> bool:
         """Whether the moment is over."""
-        return self._since is not None and time.monotonic() > self._since + _GRACE
+        return self._since is not None and time.monotonic() > self._since + GRACE
 
 
 def decode_shards(
@@ -201,7 +238,7 @@ def decode_shards(
                     break
                 with closing(model.open_context(_size(model, job, layout, shard))) as context:
                     decoder = Decoder(context, job, prefix=evaluated)
-                    rows = RowQueue(_longest_first(job, shard), lambda: ending.requested)
+                    rows = RowQueue(_longest_first(job, shard))
                     cancelled = lambda: stop.is_set() or ending.expired  # noqa: E731
                     for outcome in _outcomes(decoder, rows, check, attempts, cancelled):
                         outcomes.put(outcome)

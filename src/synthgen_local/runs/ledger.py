@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from ..engine.parallel import MOST_ROWS
 from ..errors import OutputError, RunError
 
 _TABLES = """
@@ -32,7 +34,9 @@ CREATE TABLE rows (
 CREATE TABLE shards (shard INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
 _FILE, _LOCK = "ledger.sqlite3", "lock"
-_FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", _LOCK)
+NOTE = "output.sha256"
+"""The file in which a run notes the hash of its output before it is moved into place."""
+_FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", NOTE, _LOCK)
 _LAYOUT = 2
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -57,7 +61,7 @@ class ShardFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    made: int
+    made: int = Field(ge=0, le=MOST_ROWS)
     sha256: str
 
 
@@ -120,8 +124,11 @@ class Ledger:
                 (_record(made) for made in rows),
             )
 
-    def finish_shard(self, number: int) -> None:
-        """Say that all rows of a shard are in. Raises RunError if they are not."""
+    def finish_shard(self, number: int) -> int:
+        """Say that all rows of a shard are in, and return how many were made.
+
+        Raises RunError if they are not in.
+        """
         shard = self._shards[number]
         with _refusing(self._folder), self._database:
             lines = [line for _, line in self._read(shard.start, shard.stop)]
@@ -130,11 +137,13 @@ class Ledger:
             self._database.execute(
                 "INSERT OR REPLACE INTO shards VALUES (?, ?)", (number, shard_hash(lines))
             )
+        return len(lines) - lines.count(None)
 
     @property
     def seconds(self) -> float:
         """How long the run has taken, all of its parts together."""
-        return float(self._get("seconds") or 0)
+        with _refusing(self._folder):
+            return float(self._get("seconds") or 0)
 
     def lines(self) -> Iterator[str]:
         """The rows in their order, without those that were given up.
@@ -142,10 +151,8 @@ class Ledger:
         Raises RunError if a shard is not what it was when it was done.
         """
         with _refusing(self._folder):
-            for number, (shard, known) in enumerate(zip(self._shards, self._hashes(), strict=True)):
-                lines = [line for _, line in self._read(shard.start, shard.stop)]
-                if len(lines) != len(shard) or shard_hash(lines) != known:
-                    raise self._damaged(f"shard {number}")
+            for number, (_, known) in enumerate(zip(self._shards, self._hashes(), strict=True)):
+                lines = self._check_shard(number, known)
                 yield from (line for line in lines if line is not None)
 
     def shards(self) -> list[ShardFacts]:
@@ -222,6 +229,7 @@ class Ledger:
         text = json.dumps(inputs, sort_keys=True)
         begun = self._get("inputs")
         if begun is None:
+            self._refuse_leftovers()
             with self._database:
                 self._put("inputs", text)
                 self._put("hash of inputs", shard_hash([text]))
@@ -245,6 +253,39 @@ class Ledger:
         state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
             raise self._damaged(" ".join(state.split()))
+        self._check()
+
+    def _refuse_leftovers(self) -> None:
+        """Raise RunError unless all tables are empty: a ledger that is new holds nothing."""
+        for table in ("run", "rows", "shards"):
+            if self._database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+                raise self._damaged(f"it has no inputs, and its table '{table}' is not empty")
+
+    def _check(self) -> None:
+        """Raise RunError if a row or a finished shard is not what was put in."""
+        total = self._shards[-1].stop if self._shards else 0
+        outside = self._database.execute(
+            "SELECT row FROM rows WHERE row < 0 OR row >= ? LIMIT 1", (total,)
+        ).fetchone()
+        if outside is not None:
+            raise self._damaged(f"row {outside[0]} is not of this run")
+        if not math.isfinite(self.seconds):
+            raise self._damaged("its time")
+        done = self._database.execute("SELECT shard, hash FROM shards ORDER BY shard").fetchall()
+        for number, known in done:
+            if not 0 <= number < len(self._shards):
+                raise self._damaged(f"shard {number} is not of this run")
+            self._check_shard(number, known)
+        for _ in self._read(0, total):
+            pass  # each row is compared with its hash
+
+    def _check_shard(self, number: int, known: str) -> list[str | None]:
+        """Return the lines of a finished shard, which must be those that were put in."""
+        shard = self._shards[number]
+        lines = [line for _, line in self._read(shard.start, shard.stop)]
+        if len(lines) != len(shard) or shard_hash(lines) != known:
+            raise self._damaged(f"shard {number}")
+        return lines
 
     def _read(self, start: int, stop: int) -> Iterator[tuple[int, str | None]]:
         """Rows with their lines; each is what was put in."""

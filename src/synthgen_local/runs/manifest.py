@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import OutputError, RunError
 from ..local_model import LocalModel
@@ -57,9 +57,9 @@ class ModelFacts(_Facts):
 class Layout(_Facts):
     """How rows were decoded together, which their bytes depend on."""
 
-    threads: int
-    shards: int
-    rows_a_shard: int
+    threads: int = Field(ge=1)
+    shards: int = Field(ge=0)
+    rows_a_shard: int = Field(ge=0)
 
 
 class RowCounts(_Facts):
@@ -69,8 +69,8 @@ class RowCounts(_Facts):
     `weighed` rows: all of them, or a sample. None stands in manifests of before.
     """
 
-    rows: int
-    lost: int
+    rows: int = Field(ge=0)
+    lost: int = Field(ge=0)
     redraws: dict[str, int]
     tokens: int
     drawn: int
@@ -211,22 +211,34 @@ def counts(ledger: Ledger) -> RowCounts:
 
 
 def describe(
-    settings: AnySettings, work: Work, model: LocalModel, facts: ModelFacts, ledger: Ledger
+    settings: AnySettings,
+    work: Work,
+    model: LocalModel,
+    facts: ModelFacts,
+    ledger: Ledger,
+    *,
+    examples: bool = False,
 ) -> Manifest:
-    """Return the manifest of a run whose rows are all made, but for its output."""
+    """Return the manifest of a run whose rows are all made, but for its output.
+
+    It holds nothing of the examples unless `examples` asks for them: not even a hash, since a
+    short example is found by hashing guesses.
+    """
     found, seconds = counts(ledger), ledger.seconds
+    private = frozenset() if examples else work.private
     certificate = work.certificate
     return Manifest(
         output=OutputFacts(name="", sha256=""),
         settings=settings.model_copy(
             update={
+                "model": settings.model or model.name,
                 "threads": model.threads,
                 "batch": model.batch(work.rows, settings.batch),
                 "flash_attn": model.flash_attn,
             }
         ),
         model=facts,
-        hashes=dict(work.hashes),
+        hashes={name: known for name, known in work.hashes.items() if name not in private},
         layout=layout(model, work),
         versions=versions(model),
         counts=found,
@@ -236,6 +248,7 @@ def describe(
         certificate=_certificate_lines(certificate),
         json_schema=work.schema.json_schema,
         shards=ledger.shards(),
+        examples=list(work.examples) if examples else None,
     )
 
 

@@ -7,6 +7,7 @@ ends in the same bytes.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -28,6 +29,7 @@ from .manifest import (
     manifest_path,
     model_facts,
 )
+from .ownership import announce, refuse_replacing
 from .settings import AnySettings, Work
 
 _COMMIT = 0.5  # seconds between transactions
@@ -38,11 +40,15 @@ Track: TypeAlias = Callable[[Generator[Made], int], Generator[Made]]
 
 @dataclass(frozen=True)
 class Keeping:
-    """What is to be kept: `fresh` forgets what is there, `run` leaves the ledger in the end."""
+    """What is to be kept: `fresh` forgets what is there, `run` leaves the ledger in the end.
+
+    `force` replaces a file that no run made.
+    """
 
     fresh: bool = False
     run: bool = False
     examples: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,43 +73,52 @@ def carry_out(
     csv_safe: bool = False,
     halt: Halt | None = None,
     track: Track = lambda made, _rows: made,
+    kept: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Make what is missing of a run and write its file.
 
-    `track` sees the rows go by, with how many are to come. Raises RunError if the run was begun
-    with other inputs.
+    `track` sees the rows go by, with how many are to come. `kept` is told how many rows are in
+    shards that are done, each time that it changes: whatever ends the run, these are not made
+    again. Raises RunError if the run was begun
+    with other inputs, OutputError if a file is there that no run made.
 
     Example: `carry_out(settings, settings.work(model, settings.read()), model, "people.jsonl")`
     """
     keeping = keeping or Keeping()
     facts = model_facts(model)
     path = Path(output)
+    refuse_replacing(path, force=keeping.force)
     if keeping.fresh:
         forget(folder_of(path))
     with Ledger(folder_of(path), inputs(settings, work, model, facts), work.shards) as ledger:
         try:
             part = Part(ledger.missing(), halt or Halt(), in_order=False)
-            _make(work, ledger, part, track)
-            tally, kept = _tally(work, ledger), ledger.kept
+            _make(work, ledger, part, track, kept)
+            tally, in_done = _tally(work, ledger), ledger.kept
             if ledger.missing():
-                return Report(None, tally, kept)
-            manifest = describe(settings, work, model, facts, ledger)
-            examples = list(work.examples) if keeping.examples else None
-            manifest = manifest.model_copy(update={"examples": examples})
-            manifest = _write(manifest, work, ledger, output, csv_safe=csv_safe)
+                return Report(None, tally, in_done)
+            manifest = describe(settings, work, model, facts, ledger, examples=keeping.examples)
+            manifest = _write(
+                manifest, work, ledger, output, csv_safe=csv_safe, force=keeping.force
+            )
             if not keeping.run:
                 ledger.remove()
         finally:
             if ledger.empty:
                 ledger.remove()
-    return Report(manifest, tally, kept)
+    return Report(manifest, tally, in_done)
 
 
 def _write(
-    manifest: Manifest, work: Work, ledger: Ledger, output: str, *, csv_safe: bool
+    manifest: Manifest, work: Work, ledger: Ledger, output: str, *, csv_safe: bool, force: bool
 ) -> Manifest:
     """Put the table in its place, and then its manifest."""
     path = Path(output)
+
+    def ready(made: Path) -> None:
+        refuse_replacing(path, force=force)  # it may have come since the run began
+        announce(path, made)
+
     known = manifest.model_dump(mode="json", include=_PROVENANCE)
     if manifest.model.licence is not None:
         known["licence"] = manifest.model.licence
@@ -114,20 +129,30 @@ def _write(
         provenance=known,
         csv_safe=csv_safe,
         scratch=folder_of(path),
+        ready=ready,
     )
-    facts = OutputFacts(name=path.name, sha256=file_hash(path), csv_safe=csv_safe)
+    facts = OutputFacts(name=_readable(path.name), sha256=file_hash(path), csv_safe=csv_safe)
     manifest = manifest.model_copy(update={"output": facts})
     manifest.write(manifest_path(path), scratch=folder_of(path))
     return manifest
 
 
-def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
+def _readable(name: str) -> str:
+    """A name as Unicode; bytes that are not UTF-8 are shown by their numbers."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _make(
+    work: Work, ledger: Ledger, part: Part, track: Track, kept: Callable[[int], None]
+) -> None:
     """Put the rows of the missing shards into the ledger."""
     assert part.shards is not None
     missing = {number: len(work.shards[number]) for number in part.shards}
     if not missing or part.halt.requested:
         return
     a_shard = len(work.shards[0])
+    safe = ledger.kept
+    kept(safe)
     committed = time.monotonic()
     batch: list[Made] = []
     try:
@@ -142,7 +167,8 @@ def _make(work: Work, ledger: Ledger, part: Part, track: Track) -> None:
                 ledger.add(batch, now - committed)
                 batch, committed = [], now
                 if not missing[shard]:
-                    ledger.finish_shard(shard)
+                    safe += ledger.finish_shard(shard)
+                    kept(safe)
     finally:
         ledger.add(batch, time.monotonic() - committed)
 

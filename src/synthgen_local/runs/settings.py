@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..engine.parallel import Outcome
+from ..engine.parallel import MOST_ROWS, MOST_THREADS, Outcome
 from ..errors import UsageError
 from ..examples import load_examples
 from ..extract import Extractor
@@ -63,7 +63,8 @@ class Work:
     """What settings come to with a model at hand.
 
     `schema` is that of the lines, `hashes` are SHA-256 of what decides them beside the settings.
-    `make` yields the rows of a part, in the order that it asks for.
+    Those that `private` names would tell examples to whoever guesses them, so they stay in the
+    ledger. `make` yields the rows of a part, in the order that it asks for.
     """
 
     word: str
@@ -74,6 +75,7 @@ class Work:
     make: Callable[[Part], Generator[Made]]
     certificate: Certificate | None = None
     examples: Sequence[str] = ()
+    private: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ class Settings(BaseModel):
     weights: Weights = "fast"
     flash_attn: FlashAttention = "auto"
     gpu_layers: int | None = None
-    threads: int | None = None
-    batch: int | None = None
-    seed: int = 0
-    temperature: float = 1.0
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
+    batch: int | None = Field(None, ge=1, le=MOST_ROWS)
+    seed: int = Field(0, ge=0)
+    temperature: float = Field(1.0, ge=0)
 
     def load(self) -> LocalModel:
         """Open the model. Raises ModelNotFoundError if it is not on this machine."""
@@ -114,13 +116,13 @@ class GenerateSettings(Settings):
 
     command: Literal["generate"] = "generate"
     source: str
-    rows: int
+    rows: int = Field(ge=0, le=MOST_ROWS)
     subject: str = ""
     extra: str = ""
     examples: str | None = None
     null_rate: float = 0.5
-    max_length: int | None = None
-    max_items: int | None = None
+    max_length: int | None = Field(None, ge=1)
+    max_items: int | None = Field(None, ge=1)
     sampling: Sampling = "fast"
     layout: RowLayout = "auto"
 
@@ -178,6 +180,7 @@ class GenerateSettings(Settings):
             make,
             generator.grammar.certificate,
             examples,
+            frozenset({"examples", "prompt"} if examples else ()),
         )
 
 
@@ -188,7 +191,7 @@ class TextSettings(Settings):
     records: str
     preferences: dict[str, Any] | None = None
     mentions: Literal["exact", "free"] = "exact"
-    temperature: float = 0.7
+    temperature: float = Field(0.7, ge=0)
 
     def read(self) -> Sources:
         """Read the records to write about."""
@@ -228,7 +231,7 @@ class ExtractSettings(Settings):
     most: int | None = None
     max_length: int | None = None
     max_items: int | None = None
-    temperature: float = 0.0
+    temperature: float = Field(0.0, ge=0)
 
     def read(self) -> Sources:
         """Read the schema and the passages."""

@@ -79,7 +79,8 @@ def replay(
             if shard_hash(made) != known.sha256 or not same:
                 raise RunError(
                     f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
-                    hint="Rows, weights, build or CPU differ, or the manifest was edited.",
+                    hint="Rows, examples, weights, build or CPU differ, "
+                    "or the manifest was edited.",
                 )
             note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
 
@@ -103,7 +104,9 @@ def _check_inputs(
 ) -> None:
     facts = model_facts(loaded)
     known = {**manifest.hashes, "model": manifest.model.sha256, "device": manifest.model.device}
-    now = {**work.hashes, "model": facts.sha256, "device": facts.device}
+    unsaid = work.private - known.keys()  # whether these are the same, the rows show
+    hashes = {name: value for name, value in work.hashes.items() if name not in unsaid}
+    now = {**hashes, "model": facts.sha256, "device": facts.device}
     changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
     if layout(loaded, work) != manifest.layout or len(manifest.shards) != len(work.shards):
         changed.append("layout")
