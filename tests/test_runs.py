@@ -257,7 +257,209 @@ def test_a_full_disk_is_said_and_gone_on_from(tmp_path: Path, whole: bytes) -> N
     )
     arguments = [*ASK, "-o", str(output)]
     full = subprocess.run(
-        [sys.executable, *STICK, output],
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+    assert full.returncode == 1
+    assert "cannot be written" in full.stderr
+    assert len(full.stderr.splitlines()) <= 2
+    assert not output.exists()
+
+    process = start(output)
+    process.communicate(timeout=120)
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("offset", range(20))
+def test_a_torn_ledger_never_gives_a_wrong_file(
+    random_model: LocalModel, tmp_path: Path, whole: bytes, offset: int
+) -> None:
+    """A page that is cut off, zeroed or noise: an error that says so, or the right bytes."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+    state = folder_of(output) / "ledger.sqlite3"
+    data = bytearray(state.read_bytes())
+    page = 4096 * (len(data) // 4096 - 1 - offset % 10)
+    if offset % 3 == 0:
+        data[page : page + 4096] = bytes(4096)
+    elif offset % 3 == 1:
+        data[page : page + 4096] = random.Random(offset).randbytes(4096)
+    else:
+        del data[page + 1000 :]
+    state.write_bytes(data)
+
+    try:
+        into(output, random_model)
+    except RunError as error:
+        said = f"{error} {error.hint}"
+    else:
+        said = ""
+
+    if said:
+        assert re.search("damaged.*--fresh", said)
+        assert not output.exists()
+    else:
+        assert output.read_bytes() == whole
+
+
+def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path: Path) -> None:
+    """What sqlite cannot see, the hash of each row does."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(360, halt))
+    with sqlite3.connect(folder_of(output) / "ledger.sqlite3") as database:
+        (row,) = database.execute("SELECT min(row) FROM rows").fetchone()  # shards end in any order
+        change = "UPDATE rows SET line = replace(line, 'name', 'nome') WHERE row = ?"
+        assert database.execute(change, [row]).rowcount == 1
+    database.close()
+
+    with pytest.raises(RunError, match=f"row {row}\\b"):
+        into(output, random_model)
+    assert not output.exists()
+
+
+def test_a_ledger_of_another_layout_is_refused(tmp_path: Path) -> None:
+    """A run that another version began is gone on with by that version, or begun anew."""
+    Ledger(tmp_path / "x.run", {}, SHARDS).close()
+    with closing(sqlite3.connect(tmp_path / "x.run" / "ledger.sqlite3")) as database:
+        database.execute("PRAGMA user_version = 1")
+    with pytest.raises(RunError, match="another version of synthgen-local") as caught:
+        Ledger(tmp_path / "x.run", {}, SHARDS)
+    assert "--fresh" in caught.value.hint
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A ledger that is open is refused to others, until it is closed."""
+    with Ledger(tmp_path / "x.run", {}, SHARDS):
+        with pytest.raises(RunError, match="Another process"):
+            Ledger(tmp_path / "x.run", {}, SHARDS)
+        with pytest.raises(RunError, match="Another process"):
+            forget(tmp_path / "x.run")
+    Ledger(tmp_path / "x.run", {}, SHARDS).close()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    """--fresh deletes the state of a run and nothing else."""
+    (tmp_path / "x.run").mkdir()
+    (tmp_path / "x.run" / "diary.txt").write_text("mine")
+
+    with pytest.raises(RunError, match="not the state of a run"):
+        forget(tmp_path / "x.run")
+    assert (tmp_path / "x.run" / "diary.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM run",
+        "DELETE FROM run WHERE name = 'inputs'",
+        "DELETE FROM run; DELETE FROM rows",
+        "DELETE FROM run; DELETE FROM shards",
+        "DELETE FROM rows",
+        "DROP TABLE run",
+        "DROP TABLE rows",
+        "UPDATE shards SET shard = shard + 100",
+        "UPDATE shards SET hash = 'x'",
+        "UPDATE rows SET row = row + 10000",
+        "UPDATE rows SET tokens = tokens + 1",
+        "UPDATE run SET value = 'nan' WHERE name = 'seconds'",
+        "UPDATE run SET value = 'x' WHERE name = 'seconds'",
+        "UPDATE run SET value = '{}' WHERE name = 'inputs'",
+        "PRAGMA user_version = 0",
+    ],
+)
+def test_a_ledger_with_a_part_missing_is_damaged(
+    random_model: LocalModel, tmp_path: Path, damage: str
+) -> None:
+    """What does not fit together is refused before a row is made, never taken for a new run."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(250, halt))
+    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+        database.executescript(damage)
+
+    with pytest.raises(RunError, match="damaged") as caught:
+        into(output, random_model, track=lambda *_: pytest.fail("rows are made"))
+    assert "--fresh" in caught.value.hint
+    assert not output.exists()
+
+
+def test_rows_of_other_inputs_never_enter_a_file(random_model: LocalModel, tmp_path: Path) -> None:
+    """A ledger that forgot its inputs is not gone on with by another command."""
+    output, halt = tmp_path / "rows.jsonl", Halt()
+    into(output, random_model, halt=halt, track=ended_after(250, halt))
+    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
+        database.execute("DELETE FROM run")
+
+    with pytest.raises(RunError, match="damaged"):
+        into(output, random_model, SETTINGS.model_copy(update={"seed": 9}))
+    assert into(output, random_model, keeping=Keeping(fresh=True)).manifest is not None
+
+
+# What is kept, and how a run ends
+
+
+def test_what_the_bar_counted_is_kept(random_model: LocalModel, tmp_path: Path) -> None:
+    """At each moment the rows that are said to be kept are in finished shards of the ledger."""
+    output, halt, said = tmp_path / "rows.jsonl", Halt(), list[int]()
+
+    def note(rows: int) -> None:
+        with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+            (done,) = database.execute("SELECT count(*) FROM shards").fetchone()
+        said.append(rows)
+        assert rows <= done * len(work_of(SETTINGS, random_model).shards[0])
+
+    report = into(output, random_model, halt=halt, track=ended_after(250, halt), kept=note)
+
+    assert said == sorted(said)
+    assert report.kept == said[-1] > 100
+
+    into(output, random_model, kept=said.append)
+    assert said[len(said) - len(work_of(SETTINGS, random_model).shards) :][0] >= 0
+    assert report.kept in said
+    assert said[-1] == SETTINGS.rows
+
+
+def test_shards_in_work_are_finished_after_a_signal(
+    random_model: LocalModel, tmp_path: Path
+) -> None:
+    """The first signal begins no shard, and those in work are not thrown away."""
+    halt = Halt()
+    report = into(tmp_path / "rows.jsonl", random_model, halt=halt, track=ended_after(1, halt))
+
+    assert report.manifest is None
+    assert report.kept == report.tally.made > 100
+
+
+STUCK = {
+    "sleep": "import time; time.sleep(1000)",
+    "loop": "while True: pass",
+    "pattern": "import re; re.match('(a+)+b', 'a' * 60)",
+}
+
+
+@pytest.mark.parametrize(
+    ("stuck", "output", "number"),
+    [
+        ("pattern", "rows.jsonl", signal.SIGINT),
+        ("pattern", "-", signal.SIGTERM),
+        ("sleep", "rows.jsonl", signal.SIGHUP),
+        ("loop", "-", signal.SIGTERM),
+    ],
+)
+def test_a_second_signal_ends_whatever_runs(
+    tmp_path: Path, stuck: str, output: str, number: signal.Signals
+) -> None:
+    """A validator that sleeps, loops or holds the interpreter's lock cannot keep it alive."""
+    (tmp_path / "m.py").write_text(
+        "from pathlib import Path\nfrom pydantic import BaseModel, field_validator\n"
+        "class M(BaseModel):\n    n: int\n    @field_validator('n')\n    def stuck(cls, n):\n"
+        f"        Path('begun').touch()\n        {STUCK[stuck]}\n"
+    )
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            *["-m", "synthgen_local", "generate", "m.py:M", "-m", "random", "-n", "2", "-o"],
+            output,
+        ],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
