@@ -24,6 +24,7 @@ from .settings import AnySettings, ExtractSettings, GenerateSettings, Work, with
 Note: TypeAlias = Callable[[str], None]
 
 _HINT = "It is not what the run has made: find out who changed it, or make it again."
+_DISAGREES = "Its bytes are those that its manifest names: the check or the manifest is wrong."
 
 
 def verify(output: Path, note: Note, *, model: str = "", source: str = "") -> Manifest:
@@ -167,12 +168,12 @@ def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
                 schema.parse(line)
             except ValueError as error:
                 why = f"{output}: row {count} is not valid: {error}"
-                raise RunError(why, hint=_HINT) from None
+                raise RunError(why, hint=_DISAGREES) from None
         if len(rows) < shard.made or (exact and shard_hash(rows) != shard.sha256):
-            raise RunError(f"{output}: shard {number} is not what was made.", hint=_HINT)
+            raise RunError(f"{output}: shard {number} is not what was made.", hint=_DISAGREES)
     if next(lines, None) is not None or count != manifest.counts.rows:
         raise RunError(
-            f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_HINT
+            f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_DISAGREES
         )
     return count
 

@@ -35,6 +35,8 @@ _TEMPLATE = rf"(?:{_URI}|{_PATH})(?:/\{{[A-Za-z_][A-Za-z0-9_]{{0,19}}\}}){{0,3}}
 _ATOM = r"[A-Za-z0-9_+%'\-]{1,20}"
 _EMAIL = rf"{_ATOM}(?:\.{_ATOM}){{0,2}}@{_HOST}"
 _SPECIAL = r"(?i:.*\.(?:arpa|example|invalid|local|localhost|onion|test))"
+RESERVED = r"(?i:.*\.(?:arpa|invalid|local|localhost|onion|test))"
+"""Domains that email-validator refuses; RFC 2606 keeps `.example` for examples."""
 _NUMBER = "(?:0|[1-9][0-9]{0,3})"
 _CLOCK = rf"T(?:{_NUMBER}H(?:{_NUMBER}M)?(?:{_NUMBER}S)?|{_NUMBER}M(?:{_NUMBER}S)?|{_NUMBER}S)"
 _DAYS = rf"(?:{_NUMBER}Y(?:{_NUMBER}M)?(?:{_NUMBER}D)?|{_NUMBER}M(?:{_NUMBER}D)?|{_NUMBER}D)"

@@ -76,11 +76,19 @@ def refusal(lark: str) -> str:
     return " ".join(reason.rpartition("JSON schema:")[2].split())
 
 
-@lru_cache(maxsize=1024)
 def has_text(lark: str) -> bool:
-    """Return whether a grammar that llguidance takes admits any text.
+    """Return whether a grammar that llguidance takes admits any text, or may do so.
 
     Example: `not has_text("start: T" + chr(10) + "T: /a/ & /b/")`
+    """
+    return known_text(lark) is not False
+
+
+@lru_cache(maxsize=1024)
+def known_text(lark: str) -> bool | None:
+    """Return whether a grammar admits any text; None where that takes too long to tell.
+
+    Example: `known_text("start: /a/")`
     """
     tokenizer = byte_tokenizer()
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
@@ -90,7 +98,7 @@ def has_text(lark: str) -> bool:
     bitmask = lln.allocate_token_bitmask(1, tokenizer.vocab_size)
     lln.fill_next_token_bitmask(matcher, bitmask)
     if matcher.is_error():
-        return "fuel" in matcher.get_error()  # too large to tell
+        return None if "fuel" in matcher.get_error() else False
     return bool(bitmask.any())
 
 

@@ -151,10 +151,18 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return _named(base, "__post_init__") if schema.get("post_init") else base
 
     def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
-        """The first step as a type, what pydantic appends for a late `pattern` as a check."""
+        """The first step as a type, what pydantic appends for a late `pattern` as a check.
+
+        An e-mail address stays text, so that its pattern guides the grammar too.
+        """
         later = [step["schema"] for step in schema["steps"][1:] if step["type"] == "function-wrap"]
         names = [key for step in later for key in ("pattern", "ascii_only") if key in step]
-        return _named(super().chain_schema(schema), *names)
+        base = super().chain_schema(schema)
+        given = [step for step in later if "pattern" in step]
+        if base.get("format") == "email" and "pattern" not in base and len(given) == 1:
+            engine = given[0].get("regex_engine") or self._config.regex_engine
+            base |= _in_dialect(given[0]["pattern"], engine)
+        return _named(base, *names)
 
     def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
         """What is changed before it is held against the rest can only be checked."""

@@ -17,8 +17,8 @@ from ..errors import SchemaError
 from .certificate import Notes
 from .checksums import CHECKSUMS
 from .expressions import expression
-from .formats import FORMATS, url_format
-from .grammar import has_text, refusal, write_grammar
+from .formats import FORMATS, RESERVED, url_format
+from .grammar import has_text, known_text, refusal, write_grammar
 from .moments import FORMAT_BOUNDS, moment_range, write_moment
 from .numeric import Numbers
 from .patterns import Pattern, Regex, plain_pattern, read_pattern
@@ -89,13 +89,23 @@ class Strings:
         regexes = [regex for shape in shapes for regex in shape.regexes]
         never = [regex for shape in shapes for regex in shape.never]
         length = f"(?s:.){{{shortest},{min(most, longest)}}}"
-        shape = Formatted(
-            (*regexes, *patterns.within, length), min(most, longest), (*never, *patterns.never)
-        )
-        if not has_text(write_grammar(shape)):
-            keyword = "pattern" if patterns.within or patterns.never else "maxLength"
-            raise unsatisfiable(keyword, path, "no string of this format and length has it")
-        return shape
+        given = patterns.within or patterns.never
+        fewer = [(RESERVED,), ()] if never and patterns.within else []
+        unknown = False
+        for left_out in (never, *fewer):  # a pattern may ask for a domain that is reserved
+            shape = Formatted(
+                (*regexes, *patterns.within, length),
+                min(most, longest),
+                (*left_out, *patterns.never),
+            )
+            known = known_text(write_grammar(shape))
+            if known or (known is None and not patterns.within):
+                return shape
+            unknown |= known is None
+        if unknown:
+            raise refused("pattern", path, "beside this format, as it takes too long to combine,")
+        keyword = "pattern" if given else "maxLength"
+        raise unsatisfiable(keyword, path, "no string of this format and length has it")
 
     def _patterns(self, keywords: Keywords, path: str) -> Pattern:
         """Patterns as expressions of the whole string, noted by who enforces them."""
