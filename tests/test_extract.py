@@ -277,7 +277,7 @@ def test_a_limit_that_was_reached_is_named(
     schema = {"properties": {"tags": {"type": "array", "items": {"type": "string"}}}}
     extractor = Extractor(schema, random_model, **options)
     record = {"tags": ["a"] * 8}
-    monkeypatch.setattr(extractor, "_check", lambda _: Accepted([record] * 8))
+    monkeypatch.setattr(extractor, "_check", lambda *_: Accepted([record] * 8))
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

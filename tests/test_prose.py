@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masks import allowed_by
 
+from synthgen_local.engine import prose
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.line import ends_sentence, fits_a_line, places
 from synthgen_local.engine.model import ContextSize, Logits
@@ -299,3 +300,19 @@ def test_most_tokens() -> None:
     """A text of a byte vocabulary takes a token a character, and some for each value."""
     assert most_tokens([], Length(Range(0, 100))) == 116
     assert most_tokens(entries(["blue"]), Length(Range(0, 100))) == 116 + len(" blue") + 2
+
+
+def test_a_value_that_stands_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many values only those are looked for at each token that are due, or may be undone."""
+    looks: list[str] = []
+
+    def counted(value: str, text: str) -> list[tuple[int, int]]:
+        looks.append(value)
+        return places(value, text)
+
+    monkeypatch.setattr(prose, "places", counted)
+    values = [f"value{number}" for number in range(40)]
+    texts = write(values, Length(Range(0, 1000)))
+
+    assert all(places(value, text) for value in values for text in texts)
+    assert len(looks) < 0.8 * len(values) * sum(map(len, texts))

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from .engine.constraint import Grammar, Nothing
 from .engine.decoder import Decoded, Job, Start, weigh_some
+from .engine.line import places
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, SynthgenError, TooFewRowsError, UsageError
@@ -31,7 +32,8 @@ from .schema.descriptions import describe
 from .schema.grammar import longest_text, write_grammar, write_value
 from .schema.grounding import ground, without_placeholders
 from .schema.outline import outline
-from .schema.shapes import Array
+from .schema.repeats import without_repeats
+from .schema.shapes import Array, Shape
 
 ATTEMPTS = 20
 """How often a passage is read before it is given up: validators may turn records down."""
@@ -171,7 +173,9 @@ class Extractor:
 
         def check(decoded: Decoded) -> Accepted[list[Any]] | Rejected:
             error = refused.get(decoded.ticket.row)
-            return self._check(decoded) if error is None else Rejected(str(error), final=True)
+            if error is not None:
+                return Rejected(str(error), final=True)
+            return self._check(decoded, passages[decoded.ticket.row])
 
         outcomes = self._model.decode(
             job, len(passages), check, attempts=ATTEMPTS, batch=self._batch, part=part
@@ -299,9 +303,19 @@ class Extractor:
                     )
                 yield outcome.accepted.value
 
-    def _check(self, decoded: Decoded) -> Accepted[list[Any]] | Rejected:
+    def _check(self, decoded: Decoded, passage: str) -> Accepted[list[Any]] | Rejected:
+        def most(item: Any, _: Shape) -> int | None:
+            """What a passage says, as often as it says it; what it says otherwise, once."""
+            if item is None or isinstance(item, dict | list):
+                return 1
+            return max(
+                1, len(places(item if isinstance(item, str) else write_value(item), passage))
+            )
+
         try:
-            records = json.loads(decoded.text)
+            found = json.loads(decoded.text)
+            form = Array(self.grammar.shape, self._least, max(self._most, len(found)))
+            records = without_repeats(found, form, most)
             return Accepted([self.schema.accept(write_value(record)) for record in records])
         except ValueError as error:
             return Rejected(str(error))

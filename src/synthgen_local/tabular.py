@@ -7,6 +7,7 @@ before it is handed over, and one that its checks refuse is drawn anew.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -37,9 +38,10 @@ from .schema import (
     compile_within,
 )
 from .schema.descriptions import describe
-from .schema.grammar import widest_path
+from .schema.grammar import widest_path, write_value
 from .schema.lines import Lines
 from .schema.nulls import NullPlace, has_nulls
+from .schema.repeats import once, without_repeats
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
@@ -303,7 +305,7 @@ class TabularGenerator:
             nonlocal accepted
             try:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
-                value = self.grammar.schema.accept(text)
+                value = self.grammar.schema.accept(self._without_repeats(text))
                 if exact and not _accepts(job.seed, decoded):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
@@ -325,6 +327,22 @@ class TabularGenerator:
         )
         with closing(outcomes):
             yield from map(_row, outcomes)
+
+    def _without_repeats(self, text: str) -> str:
+        """A row in JSON; lists lose what they repeat, unless sampling or an example says so."""
+        if not self._drops_repeats:
+            return text
+        row = json.loads(text)
+        kept = without_repeats(row, self.grammar.shape, once)
+        return text if kept == row else write_value(kept)
+
+    @cached_property
+    def _drops_repeats(self) -> bool:
+        if self._sampling != "fast" or self._lines is not None:
+            return False
+        shape = self.grammar.shape
+        records = [json.loads(text) for text in self._examples if json_record(text) is not None]
+        return all(without_repeats(record, shape, once) == record for record in records)
 
     def _collect(
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event

@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
-from .line import STOPS, ends_sentence, joins, places, sentences, starts_word, without_stops
+from .line import (
+    STOPS,
+    ends_sentence,
+    hides_stops,
+    joins,
+    places,
+    sentences,
+    starts_word,
+    without_stops,
+)
 from .mask import Mask, write, write_tokens
 from .model import Logits
 from .pieces import Pieces
@@ -86,17 +96,17 @@ class Entry:
         """The value in the model's own tokens."""
         return cls(value, pieces.tokens(f" {value}"), pieces.tokens(value))
 
-    @property
+    @cached_property
     def most_tokens(self) -> int:
         """What it may take, with a comma."""
         return max(len(self.spaced), len(self.bare)) + 2
 
-    @property
+    @cached_property
     def room(self) -> int:
         """Characters that it may take, with what stands before it."""
         return len(self.value) + _SEPARATOR
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words that it adds, and one more if it leaves a space for the next."""
         return len(self.value.split()) + self.value.endswith(" ")
@@ -162,6 +172,9 @@ class Prose:
     ) -> None:
         self._pieces = pieces
         self._values = values
+        self._stopped = [e.value for e in values if any(stop in e.value for stop in STOPS)]
+        self._stopping = [entry.value for entry in values if hides_stops(entry.value)]
+        self._open = list(values)  # those whose last mention may still be undone by what follows
         self._length = length
         self._heat = temperature or 1.0
         self._certain = temperature == 0
@@ -271,15 +284,7 @@ class Prose:
         """See what has been written and what is due."""
         self._tail = tail = self._read()
         text = tail.text
-        held = {entry.value: places(entry.value, text) for entry in self._values}
-        self._due = [entry for entry in self._values if not held[entry.value]]
-        self._unsure = [
-            entry
-            for entry in self._values
-            if joins(entry.value[-1])
-            and held[entry.value]
-            and not any(_sure(text, end) for _, end in held[entry.value])
-        ]
+        self._look_for_values(text)
         self._room = self._left()
         if self._could_stop(text):
             if self._listed or self._tight(_STRETCH) or self._sentences_left() == 0:
@@ -294,10 +299,24 @@ class Prose:
         if not self._entering and not tail.unfinished:
             self._offer()
 
+    def _look_for_values(self, text: str) -> None:
+        """See which values are due; a mention that nothing can undo is looked for once only."""
+        due: list[Entry] = []
+        unsure: list[Entry] = []
+        for entry in self._open:
+            held = places(entry.value, text)
+            if not held:
+                due.append(entry)
+            elif joins(entry.value[-1]) and not any(_sure(text, end) for _, end in held):
+                unsure.append(entry)
+        self._due, self._unsure = due, unsure
+        rest = {*due, *unsure}
+        self._open = [entry for entry in self._open if entry in rest]
+
     def _read(self) -> _Tail:
         text = self._bytes.decode(errors="ignore")
         unfinished = self._bytes[len(text.encode()) :]
-        bare = without_stops(text, [entry.value for entry in self._values])
+        bare = without_stops(text, self._stopping)
         after_stop = ends_sentence(bare)
         return _Tail(
             text=text,
@@ -331,12 +350,11 @@ class Prose:
         """Whether a text that goes on from here may be over with `text`."""
         if self._due or self._tail.unfinished or not ends_sentence(text):
             return False
-        values = [entry.value for entry in self._values]
         length = self._length
         return (
             len(text) >= length.characters.minimum
             and len(text.split()) >= length.words.minimum
-            and sentences(text, values) >= length.sentences.minimum
+            and sentences(text, self._stopping) >= length.sentences.minimum
         )
 
     def _fitting(self) -> NDArray[np.bool_]:
@@ -409,9 +427,9 @@ class Prose:
         """Stops that may be part of a value here, and so end no sentence."""
         return {
             character
-            for entry in self._values
-            for index, character in enumerate(entry.value)
-            if character in STOPS and self._tail.text.endswith(entry.value[:index])
+            for value in self._stopped
+            for index, character in enumerate(value)
+            if character in STOPS and self._tail.text.endswith(value[:index])
         }
 
     def _stretch(self, mask: NDArray[np.bool_]) -> None:
@@ -476,9 +494,11 @@ def _sure(text: str, end: int) -> bool:
 
 def _begun(value: str, text: str) -> int:
     """How many characters of a value the text ends with, as a word of its own: 0 for none."""
-    for size in range(min(len(value) - 1, len(text)), 0, -1):
-        if text.endswith(value[:size]) and (
-            not joins(value[0]) or starts_word(text[:-size], value[0])
+    at = text.find(value[0], max(0, len(text) - len(value) + 1))
+    while at >= 0:
+        if value.startswith(text[at:]) and (
+            not joins(value[0]) or starts_word(text[:at], value[0])
         ):
-            return size
+            return len(text) - at
+        at = text.find(value[0], at + 1)
     return 0

@@ -139,13 +139,16 @@ def arrange(value: Any, shape: Shape) -> Any:
         case Integer(), float() if value == int(value):
             return int(value)
         case Union(options), _:
-            fitting = next((option for option in options if _fits(value, option)), None)
+            fitting = next((option for option in options if fits(value, option)), None)
             return value if fitting is None else arrange(value, fitting)
     return value
 
 
-def _fits(value: Any, shape: Shape) -> bool:
-    """Whether a value has the kind and the keys of a shape; limits and texts are not looked at."""
+def fits(value: Any, shape: Shape) -> bool:
+    """Return whether a value has the kind and keys of a shape; not all limits are looked at.
+
+    Example: `fits({"n": 1}, Record((("n", Integer(0, 9)),)))`
+    """
     match shape:
         case Choice(values):
             return any(
@@ -158,7 +161,7 @@ def _fits(value: Any, shape: Shape) -> bool:
         case Array(items, minimum, maximum, prefix):
             shapes = [*prefix, *[items] * maximum]
             return isinstance(value, list) and minimum <= len(value) <= maximum and all(
-                s is not None and _fits(v, s) for v, s in zip(value, shapes, strict=False)
+                s is not None and fits(v, s) for v, s in zip(value, shapes, strict=False)
             )  # fmt: skip
         case Record(fields):
             if not isinstance(value, dict):
@@ -166,13 +169,13 @@ def _fits(value: Any, shape: Shape) -> bool:
             known = dict(fields)
             needed = known.keys() - shape.optional <= value.keys()
             return needed and all(
-                _fits(item, known[name]) if name in known else bool(shape.extra)
+                fits(item, known[name]) if name in known else bool(shape.extra)
                 for name, item in value.items()
             )
         case Mapping(_, values, _, _):
-            return isinstance(value, dict) and all(_fits(item, values) for item in value.values())
+            return isinstance(value, dict) and all(fits(item, values) for item in value.values())
         case Union(options):
-            return any(_fits(value, option) for option in options)
+            return any(fits(value, option) for option in options)
     return isinstance(value, str)
 
 
