@@ -77,7 +77,7 @@ class Dataset(Sequence[Any]):
     ) -> None:
         """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
 
-        See `write_table`; an apostrophe of `csv_safe` stays when the file is loaded. Raises
+        It replaces what has that name, as pandas does. See `write_table`; an apostrophe of `csv_safe` stays when the file is loaded. Raises
         OutputError, and leaves nothing.
 
         Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
