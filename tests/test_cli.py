@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from synthgen_local import Dataset, __version__
+from synthgen_local.cli import console
 from synthgen_local.schema import load_schema
 from synthgen_local.text import TEMPERATURE
 
@@ -826,3 +827,44 @@ def test_examples_are_written_nowhere(run: Run, tmp_path: Path) -> None:
     written = (tmp_path / "rows.jsonl").read_text()
     written += (tmp_path / "rows.jsonl.manifest.json").read_text()
     assert "Zyxw" not in written + done.err
+
+
+def test_what_takes_long_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first use of a model is not silent: a line comes at once, and nothing with --quiet."""
+    for quiet in (True, False):
+        with console.waiting("Loading it", quiet=quiet):
+            time.sleep(0 if quiet else 0.6)
+
+    assert capfd.readouterr().err == "Loading it ...\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_the_program_leaves_no_core_file() -> None:
+    """Neither it nor what it starts: memory holds the examples."""
+    code = (
+        "import sys, resource; from synthgen_local import cli; sys.argv = ['x', '--version']\n"
+        "try: cli.main()\n"
+        "finally: print(resource.getrlimit(resource.RLIMIT_CORE), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "(0, 0)" in done.stderr
+
+
+@pytest.mark.parametrize("redirect", ["> /dev/full", ">&-"])
+def test_stdout_that_takes_nothing(redirect: str) -> None:
+    """A full or closed stdout is one line and a hint."""
+    command = f"'{sys.executable}' -m synthgen_local generate '{FIELDS}' -n 3 -m random -q"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {redirect}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "stdout cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_stdout_is_utf8_in_any_locale(run: Run, tmp_path: Path) -> None:
+    """Rows are UTF-8 where the locale is ASCII, too."""
+    (tmp_path / "s.json").write_text('{"const": "\u00fc"}')
+    done = run("generate", "s.json", "-n", "1", *DRY, PYTHONIOENCODING="ascii")
+
+    assert (done.code, done.err) == (0, "")

@@ -24,6 +24,7 @@ from synthgen_local import (
     SynthgenError,
     TabularGenerator,
     TooFewRowsError,
+    UsageError,
 )
 from synthgen_local.engine.decoder import Job, Prefix
 from synthgen_local.engine.random_model import RandomModel
@@ -272,3 +273,24 @@ def test_greedy_rows_are_alike(model: LocalModel) -> None:
     rows = billing(model, temperature=0).generate(**ASK, runs=3)
 
     assert rows[0] == rows[1] == rows[2]
+
+
+def test_rows_say_which_checks_turned_them_down(random_model: LocalModel) -> None:
+    """Redraws, and each check's share of the tries, are with the rows."""
+    rows = TabularGenerator(Even, random_model).generate(n=20)
+
+    assert len(rows) == 20
+    (times,) = rows.redraws.values()
+    assert rows.turned_down == dict.fromkeys(rows.redraws, times / (20 + times))
+    assert rows[:3].redraws == {}
+
+
+def test_examples_need_no_prompt(random_model: LocalModel) -> None:
+    """They may be given alone, and not beside a prompt that has its own."""
+    examples = [{"number": 4}]
+    short = TabularGenerator(Even, random_model, examples=examples)
+    long = TabularGenerator(Even, random_model, prompt=FewShotPrompt(examples=examples))
+
+    assert short.prompt_text("x") == long.prompt_text("x")
+    with pytest.raises(UsageError, match="examples"):
+        TabularGenerator(Even, random_model, prompt=FewShotPrompt(), examples=examples)

@@ -29,7 +29,8 @@ _SHOWN = 10  # rows in a notebook
 class Dataset(Sequence[Any]):
     """Rows of one schema, in their order; equal to a list of the same instances.
 
-    Nothing changes it. What reads Arrow reads it: `pyarrow.table(rows)`, `duckdb.from_arrow(rows)`,
+    `redraws` says how often rows were turned down before these, by the check that did so. Nothing
+    changes it. What reads Arrow reads it: `pyarrow.table(rows)`, `duckdb.from_arrow(rows)`,
     `polars.DataFrame(rows.to_arrow())`.
 
     Example: `Dataset([Person(name="Ada", age=36)], Person).to_pandas()`
@@ -38,10 +39,24 @@ class Dataset(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment] # as lists have none
 
     def __init__(
-        self, rows: Iterable[Any], schema: RowSchema | type[BaseModel] | dict[str, Any] | str
+        self,
+        rows: Iterable[Any],
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
+        *,
+        redraws: Mapping[str, int] | None = None,
     ) -> None:
         self._rows = tuple(rows)
+        self.redraws = dict(redraws or {})
         self.schema = RowSchema.of(schema)
+
+    @property
+    def turned_down(self) -> dict[str, float]:
+        """The share of all tries that each check turned down.
+
+        Example: `generator.generate(runs=100).turned_down`
+        """
+        tries = len(self) + sum(self.redraws.values())
+        return {check: count / tries for check, count in self.redraws.items()}
 
     @classmethod
     def load(
@@ -77,8 +92,8 @@ class Dataset(Sequence[Any]):
     ) -> None:
         """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
 
-        It replaces what has that name, as pandas does. See `write_table`; an apostrophe of `csv_safe` stays when the file is loaded. Raises
-        OutputError, and leaves nothing.
+        It replaces what has that name, as pandas does. See `write_table`; an apostrophe of
+        `csv_safe` stays when the file is loaded. Raises OutputError, and leaves nothing.
 
         Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
         """

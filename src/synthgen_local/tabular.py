@@ -108,6 +108,8 @@ class TabularGenerator:
     takes half as many tokens. "auto" is lines for a flat schema, unless an example cannot be
     written so or the prompt's own words speak of JSON. Either way rows come out as instances.
 
+    `examples` without a `prompt` are those of the usual one.
+
     Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
 
     Example: `TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=examples))`
@@ -119,6 +121,7 @@ class TabularGenerator:
         model: LocalModel,
         *,
         prompt: FewShotPrompt | None = None,
+        examples: Sequence[Example] | None = None,
         bounds: Bounds | None = None,
         temperature: float = 1.0,
         batch: int | None = None,
@@ -129,7 +132,9 @@ class TabularGenerator:
         check_draw(temperature, batch, of="rows")
         if null_rate is not None:
             check_null_rate(null_rate)
-        self.prompt = prompt or FewShotPrompt()
+        if prompt is not None and examples is not None:
+            raise UsageError("examples are given beside a prompt.", hint="Give them to the prompt.")
+        self.prompt = prompt or FewShotPrompt(examples=examples or [])
         self.grammar, self._examples = _fit(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
         )
@@ -145,14 +150,24 @@ class TabularGenerator:
         self._lines, self._shown = self._laid_out(layout)
 
     def generate(
-        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        n: int | None = None,
     ) -> Dataset:
         """Return `runs` instances in row order. The same seed gives the same rows.
+
+        `n` is another name of `runs`. `redraws` and `turned_down` of the result say which checks
+        turned rows down.
 
         Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
 
         Example: `generator.generate(subject="medical_billing", runs=10, seed=0)`
         """
+        runs = runs if n is None else n
         return self._collect(subject, runs, extra, seed, threading.Event())
 
     async def agenerate(
@@ -348,16 +363,20 @@ class TabularGenerator:
         self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
     ) -> Dataset:
         values: list[Any] = []
-        with closing(self.stream(subject, runs, extra=extra, seed=seed)) as stream:
+        tally = Tally(runs)
+        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
             try:
-                for value in stream:
+                for row in rows:
                     if cancelled.is_set():
                         break
-                    values.append(value)
+                    tally.add(row.rejections, made=row.value is not None)
+                    if row.value is not None:
+                        values.append(row.value)
+                tally.raise_if_short()
             except TooFewRowsError as error:
                 error.rows = values
                 raise
-        return Dataset(values, self.grammar.schema)
+        return Dataset(values, self.grammar.schema, redraws=tally.redraws)
 
 
 def _fit(
@@ -401,6 +420,11 @@ class Tally:
     def rejections(self) -> int:
         """How often a row was drawn again, or given up."""
         return self._reasons.total()
+
+    @property
+    def redraws(self) -> dict[str, int]:
+        """How often rows were turned down, by who did it."""
+        return dict(self._reasons.most_common())
 
     def add(self, rejections: Sequence[str], *, made: bool) -> None:
         """Count a row and its tries."""

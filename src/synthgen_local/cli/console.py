@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
@@ -20,6 +21,7 @@ from ..errors import OutputError, SynthgenError
 
 Item = TypeVar("Item")
 
+_UNSAID = 0.3  # seconds that need no word
 _FIRST_LINE, _NEXT_LINE = 10.0, 30.0  # seconds between lines of progress off a terminal
 
 
@@ -134,6 +136,33 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
             warnings.filterwarnings("always", category=UserWarning)
         warnings.showwarning = lambda message, *_args, **_kwargs: note(f"Note: {message}")
         yield
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool) -> Iterator[None]:
+    """Say what takes long: after a third of a second, and every ten seconds from then on.
+
+    Example: `with waiting("Loading the model", quiet=False): load()`
+    """
+    if quiet:
+        yield
+        return
+    done, start = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        if done.wait(_UNSAID):
+            return
+        note(f"{what} ...")
+        while not done.wait(_FIRST_LINE):
+            note(f"{what}: {seconds(time.monotonic() - start)} so far")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def tracked(

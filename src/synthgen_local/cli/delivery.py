@@ -82,9 +82,13 @@ def deliver(settings: AnySettings, delivery: Delivery, inputs: Iterable[str] = (
     delivery.check(settings, inputs)
     with console.warnings_as_notes(quiet=delivery.quiet), console.prints_as_notes():
         sources = settings.read()
-        with settings.load() as model:
+        what = f"Loading {settings.model or 'the default model'}; first use measures it, once"
+        with console.waiting(what, quiet=delivery.quiet):
+            loaded = settings.load()
+        with loaded as model:
             start = time.monotonic()
-            work = settings.work(model, sources)
+            with console.waiting("Preparing the grammar and the prompt", quiet=delivery.quiet):
+                work = settings.work(model, sources)
             if delivery.streams:
                 tally = _stream(work, delivery)
             else:
