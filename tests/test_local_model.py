@@ -66,6 +66,7 @@ def test_a_closed_model_is_an_error(closed: dict[str, Any], use: str) -> None:
 def test_weights_are_not_used_across_a_fork(reuse: bool) -> None:
     """A forked process is refused at once, where OpenMP would wait for threads that it lost."""
     with LocalModel.load("smollm2-135m-instruct", threads=2) as model:
+        TabularGenerator("name", model).generate()
         child = os.fork()
         if child == 0:
             code = 1

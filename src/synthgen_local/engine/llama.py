@@ -200,6 +200,7 @@ class LlamaModel:
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
         assert self._vocab is not None  # raises if the weights are not open here
+        _first_used[:] = [os.getpid()]
         ours = self._kernels.compiled if self._kernels.weights else None
         with _offered(self._kernels, _EVERYTHING if ours else _ATTENTION):
             return LlamaContext(
@@ -487,7 +488,7 @@ def build() -> str:
     return f"{llama_cpp.__version__} {' '.join(features)}"
 
 
-_first_used: list[int] = []  # the process that opened the first weights
+_first_used: list[int] = []  # the process that decoded, in which OpenMP has its threads
 _SPAWN = "Load models in the new process alone, or start it by multiprocessing's method 'spawn'."
 _loaded: dict[str, Any] = {}  # our backend in llama.cpp, by its file
 _loading = threading.Lock()
@@ -573,8 +574,7 @@ def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> Non
 
 def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
     if _first_used and _first_used[0] != os.getpid():  # OpenMP waits for threads that are not here
-        raise ModelError("A model was loaded before this process was forked.", hint=_SPAWN)
-    _first_used[:] = [os.getpid()]
+        raise ModelError("A model was used before this process was forked.", hint=_SPAWN)
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
