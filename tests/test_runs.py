@@ -1030,3 +1030,18 @@ def test_safe_csv_is_verified(random_model: LocalModel, tmp_path: Path) -> None:
 
     assert "'=1" in (tmp_path / "rows.csv").read_text()
     verify(tmp_path / "rows.csv", lambda _: None)
+
+
+def test_verify_accuses_nobody_where_the_hash_agrees(
+    random_model: LocalModel, tmp_path: Path
+) -> None:
+    """A row that the check turns down in a file with the manifest's hash is nobody's doing."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, SETTINGS)
+    manifest = json.loads(manifest_path(output).read_text())
+    manifest["json_schema"] = {"not": {}}
+    manifest_path(output).write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError, match="row 1 is not valid") as caught:
+        verify(output, lambda _: None)
+    assert "who changed" not in str(caught.value.hint)
