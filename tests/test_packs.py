@@ -467,3 +467,18 @@ def test_a_wheelhouse_is_tried_before_it_is_packed(
     wheel.unlink()
     with pytest.raises(ModelNotFoundError, match="No matching distribution"):
         wheelhouse.check(tmp_path / "wheels")
+
+
+def test_a_bundle_replaces_bundles_alone(bundle: Path, tmp_path: Path) -> None:
+    """Somebody's file is replaced only by force, and the model's own file never."""
+    model = packs.unpack(bundle)
+    packs.pack(model, bundle)
+    (tmp_path / "mine.tar").write_text("mine")
+    (tmp_path / "link.tar").symlink_to(model.path)
+
+    with pytest.raises(UsageError, match="no bundle"):
+        packs.pack(model, tmp_path / "mine.tar")
+    with pytest.raises(UsageError, match="own file"):
+        packs.pack(model, tmp_path / "link.tar", force=True)
+    assert (tmp_path / "mine.tar").read_text() == "mine"
+    packs.pack(model, tmp_path / "mine.tar", force=True)

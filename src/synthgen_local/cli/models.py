@@ -234,6 +234,9 @@ def pack(
         bool,
         typer.Option("--wheelhouse", help="With every wheel that installs this program; uses pip."),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is no bundle.")
+    ] = False,
     as_json: Json = False,
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
@@ -241,7 +244,7 @@ def pack(
     from ..models import inventory, packs
 
     model = inventory.find(name)
-    contents = packs.pack(model, output, with_wheels=wheelhouse, note=console.note)
+    contents = packs.pack(model, output, with_wheels=wheelhouse, force=force, note=console.note)
     digest = inventory.sha256_of(output)
     console.note(f"sha256 {digest}, {output.stat().st_size / 1e6:.0f} MB")
     if as_json:

