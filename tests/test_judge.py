@@ -162,6 +162,12 @@ def test_half_of_a_surrogate_pair_is_refused(schema: dict[str, Any]) -> None:
     str(caught.value).encode()
 
 
+def test_half_of_a_surrogate_pair_in_a_type_is_refused() -> None:
+    """A type may name such a text too."""
+    with pytest.raises(SchemaError, match="half of a surrogate pair"):
+        RowSchema.of(create_model("Row", a=(str, Field(description="\ud800"))))
+
+
 def test_a_reference_to_the_whole_keeps_the_rules() -> None:
     """jsonschema would go on with its own rules where a document names its draft."""
     schema = {

@@ -21,7 +21,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from ..errors import SchemaError
-from .documents import check_of, read_document, readable
+from .documents import check_of, read_document, readable, refuse_surrogates
 from .pydantic_schema import type_json_schema
 from .python_files import class_in
 from .reasons import UnreadableRowError, declared_names, difference, field_in_trace, one_line
@@ -147,6 +147,7 @@ def _from_type(kind: Any) -> RowSchema:
     try:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
+        refuse_surrogates(schema)
         write = row_writer(adapter)
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
