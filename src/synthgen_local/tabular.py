@@ -369,8 +369,8 @@ class TabularGenerator:
                 for row in rows:
                     if cancelled.is_set():
                         break
-                    tally.add(row.rejections, made=row.value is not None)
-                    if row.value is not None:
+                    tally.add(row.rejections, made=row.made)
+                    if row.made:
                         values.append(row.value)
                 tally.raise_if_short()
             except TooFewRowsError as error:
