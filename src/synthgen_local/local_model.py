@@ -45,6 +45,7 @@ from .models.catalog import default_model
 from .models.gguf import read_header
 from .models.inventory import cache_folder
 from .models.sources import find
+from .private import exposed, is_private, make_private
 from .prefixes import PrefixKey, load_prefix, save_prefix
 from .tuning import Opening, opening
 
@@ -58,6 +59,10 @@ _NOT_REPACKED = (
 _NOT_COMPILED = (
     "Attention and draws are slower than they could be: the kernels that were compiled here do not "
     "come through a trial with this model."
+)
+_NOT_TRUSTED = (
+    "Starting is slower than it could be: other users can change {}, so what is compiled and "
+    "measured in the cache is not used. Set SYNTHGEN_LOCAL_CACHE to a folder of your own."
 )
 KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
 Weights: TypeAlias = Literal["fast", "as-shipped"]
@@ -318,6 +323,8 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     Example: `try_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
+    if shared := exposed(cache_folder()):
+        warnings.warn(_NOT_TRUSTED.format(shared), stacklevel=3)
     wanted = Kernels(compiled=_compiled())
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
     tried = " ".join(map(str, (*parts, gpu_layers, wanted.compiled and compiled_hash())))
@@ -327,9 +334,9 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     if kernels is None:
         kernels = hold(Trial(str(path), gpu_layers, wanted))
         found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
-        with suppress(OSError):  # then it is tried again next time
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.write_text(json.dumps(found), "utf-8")
+        if make_private(mark.parent):
+            with suppress(OSError):  # then it is tried again next time
+                mark.write_text(json.dumps(found), "utf-8")
     if not kernels.repack:
         warnings.warn(_NOT_REPACKED, stacklevel=3)
     if kernels.compiled != wanted.compiled:
@@ -339,6 +346,8 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
 
 def _marked(mark: Path, wanted: Kernels) -> Kernels | None:
     """What was found before, None if nothing was."""
+    if not is_private(mark):
+        return None
     try:
         found = json.loads(mark.read_text("utf-8"))
         return Kernels(found["repack"], wanted.compiled if found["compiled"] else None)

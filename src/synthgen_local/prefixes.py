@@ -23,6 +23,7 @@ import numpy as np
 
 from .engine.decoder import Prefix
 from .models.inventory import cache_folder
+from .private import is_private, make_private
 
 _MOST = 500_000_000
 """Bytes of all prefixes together; those that were not used for longest go first."""
@@ -62,11 +63,13 @@ class PrefixKey:
 
 
 def load_prefix(key: PrefixKey) -> Prefix | None:
-    """Return what was kept; None if nothing was, or if the file has been damaged.
+    """Return what was kept; None if nothing was, or it is damaged, or others can change it.
 
     Example: `load_prefix(PrefixKey("...", model.engine.build, 2, tokens))`
     """
     path = _folder() / key.name
+    if not is_private(path):
+        return None
     try:
         with np.load(path, allow_pickle=False) as file:  # a zip file: its checksums are compared
             prefix = Prefix(file["state"].tobytes(), file["logits"])
@@ -79,11 +82,14 @@ def load_prefix(key: PrefixKey) -> Prefix | None:
 def save_prefix(key: PrefixKey, prefix: Prefix) -> None:
     """Keep an evaluated prompt, whole or not at all. A full disk is no reason to end a run.
 
+    Where another user can change the folder nothing is kept.
+
     Example: `save_prefix(key, Prefix.of(model.engine, job, threads=2))`
     """
     folder = _folder()
+    if not make_private(folder):
+        return
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as file:
             scratch = Path(file.name)
             try:

@@ -34,6 +34,7 @@ from .engine.weight_formats import (
 from .errors import DecodingError, ModelError, UsageError
 from .models.gguf import Header, read_header
 from .models.inventory import optimised_file, optimised_files, optimised_record, sha256_of, writing
+from .private import close_to_others, exposed, is_private, make_folders
 from .whole import sync_path
 
 MOST_DISK = 4_000_000_000
@@ -94,7 +95,8 @@ class Tuned(BaseModel):
     def is_here(self, shipped: Path) -> bool:
         """Return whether the file to open is there, and has its size."""
         path = shipped if self._in_place else optimised_file(shipped, self.sha256)
-        return path.is_file() and path.stat().st_size == self.size
+        private = self._in_place or is_private(path)
+        return private and path.is_file() and path.stat().st_size == self.size
 
     def verdicts(self) -> dict[str, str]:
         """Return why each format was kept, or was not."""
@@ -123,12 +125,15 @@ class Opening:
 def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
-    A small model is measured where nothing was chosen yet, in two batches, also in the format that
-    our kernels or, if it is quantised, this CPU likes, which takes some seconds. If that fails it
-    is used as shipped, and a warning says so. Raises ModelError if what was chosen is not there.
+    Where another user can change the cache, the model is used as shipped. A small model is measured
+    where nothing was chosen yet, in two batches, also in the format that our kernels or, if it is
+    quantised, this CPU likes, which takes some seconds. If that fails it is used as shipped, and a
+    warning says so. Raises ModelError if what was chosen is not there.
 
     Example: `opening(Path("model.gguf"), threads=2).path`
     """
+    if exposed(optimised_record(shipped, machine()).parent):
+        return Opening(shipped)
     tuned = recorded(shipped)
     if tuned is None and _is_small(header := read_header(shipped)):
         likely = likely_format(kernels)
@@ -177,10 +182,10 @@ def optimise(
 def recorded(shipped: Path) -> Tuned | None:
     """Return what is recorded for a model on this kind of machine, None if nothing is.
 
-    Raises ModelError if the record cannot be read.
+    What another user can change is not believed. Raises ModelError if the record cannot be read.
     """
     path = optimised_record(shipped, machine())
-    return _read(path) if path.is_file() else None
+    return _read(path) if is_private(path) else None
 
 
 def _read(path: Path) -> Tuned:
@@ -339,7 +344,7 @@ def _possible(
     held = _held(kernels)
     shipped_size = shipped.stat().st_size
     folder = optimised_record(shipped, machine()).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     free, memory = shutil.disk_usage(folder).free - _SPARE, _memory() // 2
     refused = {}
     for name in names:
@@ -376,10 +381,12 @@ def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
     named = {optimised_file(shipped, each.sha256) for each in (tuned, *others)}
     if file != shipped:
         sync_path(file)
+        close_to_others(file)
         file.replace(optimised_file(shipped, tuned.sha256))
     partial = scratch / "record"
     partial.write_text(f"{tuned.model_dump_json(indent=2)}\n", "utf-8")
     sync_path(partial)
+    close_to_others(partial)
     partial.replace(record)
     for path in found:
         if path.suffix == ".gguf" and path not in named:

@@ -22,12 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import DecodingError
+from ..private import exposed, is_private, make_private
 
 _NATIVE = "-march=native" if platform.machine() in {"x86_64", "AMD64"} else "-mcpu=native"
 _OPTIONS = ("-std=gnu11", "-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno")
 _SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
 _HEADERS = ("ggml.h", "ggml-backend.h", "llama.h")
 _SECONDS = 120  # compiling takes one
+_SLOWER = "Attention and draws are slower than they could be"
 _HINT = "Install a C compiler, name it with CC, or set CC= to leave it at that."
 
 
@@ -95,9 +97,10 @@ def compiled_hash() -> str:
 def compile_kernels(folder: Path) -> str | None:
     """Return a library of the sources in `c/`, compiled into a folder unless it is there.
 
-    A library is code: where the folder is not this user's, or others may write to it, it lies in
-    one that ends with this process. None if `CC` is set to nothing. Raises DecodingError if they
-    cannot be compiled.
+    A library is code: where another user can change the folder, a parent of it or the file (see
+    `private.py`), or programs may not run from there, it lies in one that ends with this process.
+    None if `CC` is set to nothing. Raises DecodingError if they cannot be compiled, or if there is
+    no such folder.
 
     Example: `compile_kernels(Path("compiled"))`
     """
@@ -105,9 +108,9 @@ def compile_kernels(folder: Path) -> str | None:
     if not name:
         return None
     try:
-        folder = _made_private(folder) or Path(_passing().name)
+        folder = _usable(folder)
         target = folder / f"kernels-{name}.so"
-        if not (target.is_file() and _is_private(target)):
+        if not (target.is_file() and is_private(target)):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _compile(Path(scratch), target)
     except OSError as error:
@@ -115,18 +118,25 @@ def compile_kernels(folder: Path) -> str | None:
     return str(target)
 
 
-def _made_private(folder: Path) -> Path | None:
-    """The folder, if it is there or can be made, for this user alone to write to."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder if _is_private(folder) else None
-    except OSError:
-        return None
+def _usable(folder: Path) -> Path:
+    """The folder, or one that ends with this process: private, and where programs may run."""
+    if make_private(folder) and not _forbids_programs(folder):
+        return folder
+    other = Path(_passing().name)
+    if not is_private(other):
+        raise _failed(f"other users can change {exposed(other)}")
+    if _forbids_programs(other):
+        raise DecodingError(
+            f"{_SLOWER}: no program may run from {folder.parent} or {other.parent} (noexec).",
+            hint="Set SYNTHGEN_LOCAL_CACHE or TMPDIR to a folder of another file system, "
+            "or set CC= to leave it at that.",
+        )
+    return other
 
 
-def _is_private(path: Path) -> bool:
-    about = path.lstat()
-    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+def _forbids_programs(folder: Path) -> bool:
+    """Whether its file system is mounted noexec: no library can be loaded from there."""
+    return bool(os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0))
 
 
 @cache
@@ -199,4 +209,4 @@ def _run(command: list[str]) -> bytes:
 
 
 def _failed(why: str) -> DecodingError:
-    return DecodingError(f"Attention and draws are slower than they could be: {why}.", hint=_HINT)
+    return DecodingError(f"{_SLOWER}: {why}.", hint=_HINT)

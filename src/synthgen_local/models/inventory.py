@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from ..errors import ModelError, ModelNotFoundError, UsageError
+from ..private import exposed, is_private, make_folders
 from ..whole import sync_path
 from .catalog import CatalogEntry, catalog
 
@@ -319,16 +320,23 @@ def remove(name: str) -> Installed:
 
     Of the hub's cache only this file goes; what else was fetched there stays.
 
-    Raises ModelNotFoundError if it is not on this machine.
+    Raises ModelNotFoundError if it is not on this machine, ModelError if another user could have
+    written in its record which file outside the cache goes.
     """
     model = look_up(name)
     if model is None or not (model.path.is_file() or model.origin != "wheel"):
         raise not_here(name)
+    known = models_folder() / file_name(name, ".json")
+    if not model.path.is_relative_to(cache_folder()) and not is_private(known):
+        raise ModelError(
+            f"{model.path} is not deleted: other users can change {exposed(known)}.",
+            hint=f"Delete {known}, and that file if it is the model's.",
+        )
     try:
         for made in optimised_files(model.path) if model.path.is_file() else []:
             made.unlink(missing_ok=True)
         _unlink(model.path)
-        (models_folder() / file_name(name, ".json")).unlink(missing_ok=True)
+        known.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(
             f"{model.path} cannot be deleted: {error.strerror}.", hint="Check its permissions."
@@ -358,7 +366,7 @@ def writing(folder: Path) -> Iterator[Path]:
     Raises ModelError if the disk is full or may not be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         for left in folder.glob(".partial-*"):
             if left.stat().st_mtime < time.time() - _ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
