@@ -45,8 +45,8 @@ from .models.catalog import default_model
 from .models.gguf import read_header
 from .models.inventory import cache_folder
 from .models.sources import find
-from .private import exposed, is_private, make_private
 from .prefixes import PrefixKey, load_prefix, save_prefix
+from .private import exposed, is_private, make_private
 from .tuning import Opening, opening
 
 Value = TypeVar("Value")
