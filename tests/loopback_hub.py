@@ -34,6 +34,8 @@ class Hub(ThreadingHTTPServer):
         self.card: dict[str, Any] = {"license": "apache-2.0"}
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.faults: list[str] = []
+        self.endless: set[str] = set()
+        self.sent = 0
         self.status: dict[str, tuple[int, str]] = {}
         self.token = ""
         self.stalled = threading.Event()
@@ -100,6 +102,8 @@ class Answer(BaseHTTPRequestHandler):
     def resolve(self, commit: str, name: str) -> None:
         """A large file lies elsewhere, a small one here."""
         data = self.server.files.get(name)
+        if name in self.server.endless:
+            return self.send_without_end()
         if data is None:
             return self.send(b"{}", 404, {"X-Error-Code": "EntryNotFound"})
         etag = hashlib.sha256(data).hexdigest()
@@ -116,6 +120,8 @@ class Answer(BaseHTTPRequestHandler):
         """A file, or what is left of it, or as much as a fault lets through."""
         faults = self.server.faults
         data = self.server.files[self.path.removeprefix("/cdn/")]
+        if "endless" in faults:
+            return self.send_without_end()
         if "wrong bytes" in faults:
             data = data[:-1] + b"?"
         start, status, headers = 0, 200, {}
@@ -150,6 +156,15 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(data[:only])
+
+    def send_without_end(self) -> None:
+        """Many more bytes than were promised, counted; 200 megabytes at most."""
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        while self.server.sent < 200_000_000:
+            self.wfile.write(bytes(100_000))
+            self.server.sent += 100_000
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it
         """Say nothing."""

@@ -178,6 +178,37 @@ def test_wrong_bytes_are_not_kept(cut: bool, hub: Hub, tmp_path: Path) -> None:
     assert kept(tmp_path) == []
 
 
+def test_more_bytes_than_promised_are_not_taken(hub: Hub, tmp_path: Path) -> None:
+    """A hub that sends without end fills no disk: what came is deleted at once."""
+    hub.faults.append("endless")
+    with pytest.raises(ModelError, match="sends more than the 102404 bytes"):
+        sources.pull(NAME)
+
+    assert kept(tmp_path) == []
+    assert hub.sent < 50_000_000, "it was read to the end"
+
+
+def test_a_licence_has_an_end(hub: Hub, tmp_path: Path) -> None:
+    """What the hub says that a text has is not what it sends."""
+    hub.endless.add("LICENSE")
+    with pytest.raises(ModelError, match="LICENSE may have"):
+        sources.pull(NAME)
+
+    assert "LICENSE" not in kept(tmp_path)
+    assert hub.sent < 50_000_000, "it was read to the end"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../evil-Q4_K_M.gguf", "a\x1b]0;evil\x07-Q4_K_M.gguf", "/q-Q4_K_M.gguf"]
+)
+def test_names_that_lead_elsewhere(name: str, hub: Hub, tmp_path: Path) -> None:
+    """A hub's file names become paths, and are shown."""
+    hub.files = {name: GGUF}
+    with pytest.raises(ModelError, match=r"leads elsewhere|answers with something else|has no"):
+        sources.pull(NAME)
+    assert kept(tmp_path) == []
+
+
 def test_a_damaged_rest_of_an_earlier_pull(hub: Hub, tmp_path: Path) -> None:
     """A partial file that was changed, or grew too long, never becomes the model."""
     partial = tmp_path / f"hub/models--somebody--Tiny-GGUF/blobs/{SHA256}.synthgen-local.incomplete"

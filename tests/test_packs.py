@@ -216,6 +216,8 @@ def hostile(files: Files) -> Iterator[tuple[str, Files]]:
         "another name": contents | {"model": model | {"name": "../../x"}},
         "a path's name": contents | {"model": model | {"name": "x.gguf"}},
         "a terminal's name": contents | {"model": model | {"licence": "\x1b[2J"}},
+        "a terminal's Python": contents | {"python": "cpython\x1b]0;evil\x07"},
+        "a terminal's maker": contents | {"made_by": "\x9b2J"},
         "the default's": contents | {"model": model | {"name": "smollm2-135m-instruct"}},
         "negative": contents | {"members": [m | {"size": -1} for m in contents["members"]]},
         "huge": contents | {"members": [

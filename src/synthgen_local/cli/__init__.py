@@ -66,7 +66,7 @@ def main() -> None:
         console.flush()
     except SynthgenError as error:
         if {"-v", "--verbose"} & set(sys.argv):
-            traceback.print_exc()
+            console.note(traceback.format_exc().rstrip())
         console.report(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -25,20 +26,33 @@ _UNSAID = 0.3  # seconds that need no word
 _FIRST_LINE, _NEXT_LINE = 10.0, 30.0  # seconds between lines of progress off a terminal
 
 
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal obeys, or what changes the order in which it shows a line."""
+
 _data: list[TextIO | None] = []  # where data goes while `sys.stdout` is for what else is printed
 
 
 def data(line: str) -> None:
     """Write a line of data and let a reader on the other side of a pipe have it at once.
 
-    Raises OutputError if stdout is closed or full.
+    A terminal gets control characters as JSON's escapes, so a row stays the same row. Raises
+    OutputError if stdout is closed or full.
     """
     out = _data[-1] if _data else sys.stdout
+    if out is not None and out.isatty():
+        line = _CONTROLS.sub(_escaped, line)
     with _writing_stdout():
         if out is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         out.write(f"{line}\n")
         out.flush()
+
+
+def tell(line: str) -> None:
+    """Write a line for people to stdout. Raises OutputError if stdout is closed or full."""
+    data(shown(line))
 
 
 def flush() -> None:
@@ -96,23 +110,35 @@ def data_json(value: Any) -> None:
 
 
 def note(line: str) -> None:
-    """Tell the user something that is not data."""
+    """Tell the user something that is not data.
+
+    It may name what is in somebody else's file, so no code that a terminal obeys is written.
+    """
     with suppress(OSError):  # there is nobody else to tell
-        print(line, file=sys.stderr)
+        print(shown(line), file=sys.stderr)
 
 
 def report(error: SynthgenError) -> None:
-    """Show an error: what is wrong, and what to do about it.
-
-    It may name what somebody else's file holds, so it shows no codes that a terminal would obey.
-    """
-    note(f"Error: {_shown(str(error))}")
+    """Show an error: what is wrong, and what to do about it."""
+    note(f"Error: {error}")
     if error.hint:
-        note(f"Hint: {_shown(error.hint)}")
+        note(f"Hint: {error.hint}")
 
 
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+def shown(text: str) -> str:
+    r"""Return a text with JSON's escapes for what cannot be printed, but for ends of lines.
+
+    Example: `shown("\x1b[2J") == r"\u001b[2J"`
+    """
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return _escape(found[0])
+
+
+def _escape(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -120,11 +146,12 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(*columns, box=box.SIMPLE, pad_edge=False)
+    grid = Table(*columns, box=box.SIMPLE, pad_edge=False)
     for row in rows:
-        shown.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+        grid.add_row(*(Text(shown(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(grid)
 
 
 @contextmanager

@@ -36,9 +36,9 @@ def doctor(
         console.data_json({**facts, "problems": problems, "ready": not problems})
     else:
         for name, value in facts.items():
-            console.data(f"{name.replace('_', ' ')}: {_for_people(value)}")
+            console.tell(f"{name.replace('_', ' ')}: {_for_people(value)}")
         for problem in problems:
-            console.data(f"missing: {problem['problem']} {problem['hint']}")
+            console.tell(f"missing: {problem['problem']} {problem['hint']}")
         console.data("ready" if not problems else "not ready")
     if problems:
         raise typer.Exit(problems[0]["exit_code"])

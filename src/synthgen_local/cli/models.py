@@ -152,7 +152,7 @@ def verify(
             found[model.name] = error
         if not as_json:
             word = "damaged" if found[model.name] else "ok"
-            console.data(f"{word} {model.name} sha256 {model.sha256}")
+            console.tell(f"{word} {model.name} sha256 {model.sha256}")
     if as_json:
         console.data_json(
             [{"name": m.name, "sha256": m.sha256, "ok": not found[m.name]} for m in wanted]

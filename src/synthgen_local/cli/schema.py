@@ -64,12 +64,12 @@ def _show(compiled: RowGrammar) -> None:
     )
     if certificate.annotations:
         said = ", ".join(f"{path} {keyword}" for path, keyword in certificate.annotations)
-        console.data(f"without a meaning for rows: {said}")
+        console.tell(f"without a meaning for rows: {said}")
     how = {
         "construction": "every row is valid by construction",
         "checked": "rows are checked, and drawn anew where the check fails",
     }[certificate.guarantee]
-    console.data(f"{compiled.schema.name}: {how}; a row has {compiled.longest:,} bytes at most.")
+    console.tell(f"{compiled.schema.name}: {how}; a row has {compiled.longest:,} bytes at most.")
 
 
 def _value(value: Any) -> str:

