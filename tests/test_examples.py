@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from medical_billing import EXAMPLES, MedicalBilling
 from pydantic import BaseModel
 
-from synthgen_local import PromptError
+from synthgen_local import Dataset, PromptError, examples
 from synthgen_local.examples import example_texts, load_examples
 from synthgen_local.schema import RowGrammar, RowSchema, compile_schema
 
@@ -144,3 +146,152 @@ def test_a_field_called_example_is_a_field() -> None:
     assert example_texts([{"example": "x"}], compile_schema(RowSchema.of(Word))) == [
         '{"example":"x"}'
     ]
+
+
+class Code(Enum):
+    """A code that looks like a number."""
+
+    ONE = "1"
+
+
+class Cell(BaseModel):
+    """Fields whose cells could be taken for something else."""
+
+    zip: str | None
+    code: Code
+    price: Decimal | None
+    mixed: int | str
+    flag: bool
+    size: float | None = None
+    grade: Literal[1, 2] = 1
+
+
+def _load(folder: Path, name: str, text: str, schema: Any) -> list[dict[str, Any]]:
+    (folder / name).write_bytes(text.encode())
+    grammar = compile_schema(RowSchema.of(schema))
+    return [json.loads(text) for text in load_examples(folder / name, grammar)]
+
+
+def test_cells_are_text_where_the_schema_allows_it(tmp_path: Path) -> None:
+    """A zip, a surname `null`, quotes and decimals stay as they are; the rest has its type."""
+    head = "zip,code,price,mixed,flag,size,grade\n"
+    rows = _load(
+        tmp_path, "a.csv", head + '98765,1,1.10,007,True,1e3,2\nnull,1,,x,1,,1\n'
+        '"""Al""",1,3,5,no,.5,1\n,1,3,5,yes,+5,1\n"",1,3,5,false,5.,1\n', Cell,
+    )  # fmt: skip
+
+    assert [row["zip"] for row in rows] == ["98765", "null", '"Al"', None, ""]
+    assert [row["code"] for row in rows] == ["1"] * 5
+    assert [row["price"] for row in rows] == ["1.10", None, "3", "3", "3"]
+    assert [row["mixed"] for row in rows] == ["007", "x", "5", "5", "5"]
+    assert [row["flag"] for row in rows] == [True, True, False, True, False]
+    assert [row["size"] for row in rows] == [1000, None, 0.5, 5, 5]
+    assert [row["grade"] for row in rows] == [2, 1, 1, 1, 1]
+
+
+def test_cells_of_a_json_schema_follow_its_types(tmp_path: Path) -> None:
+    """Enumerations, references, formats and properties without a type are read alike."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "zip": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/zip"}]},
+            "code": {"enum": ["1", 2, None]},
+            "day": {"anyOf": [{"type": "string", "format": "date"}, {"type": "integer"}]},
+            "flag": {"type": "boolean"},
+            "any": {},
+        },
+        "required": ["zip"],
+        "$defs": {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
+    }
+    text = "zip,code,day,flag,any\n98765,1,5,TRUE,7\n,2,2020-02-03,0,x\n00001,,,,\n"
+
+    assert _load(tmp_path, "a.csv", text, schema) == [
+        {"zip": "98765", "code": "1", "day": 5, "flag": True, "any": 7},
+        {"zip": None, "code": 2, "day": "2020-02-03", "flag": False, "any": "x"},
+        {"zip": "00001", "code": None, "any": None},
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_our_own_rows_are_examples(suffix: str, tmp_path: Path) -> None:
+    """What is saved is read as the same examples, with every character that could end a line."""
+
+    class Own(BaseModel):
+        a: str | None
+        b: str
+        c: int | str | list[str]
+        d: bool | None = None
+
+    marks = "\x0b\x0c\x1c\x85\u2028\u2029\r\n\r\t;|'\"x"
+    rows = [
+        Own(a=None, b="", c=5, d=True),
+        Own(a="", b=marks, c="5"),
+        Own(a="null", b="NaN", c=[marks], d=False),
+        Own(a='"q"', b=" 1.50 ", c=marks),
+    ]
+    Dataset(rows, Own).save(tmp_path / f"a{suffix}")
+
+    found = load_examples(tmp_path / f"a{suffix}", compile_schema(RowSchema.of(Own)))
+
+    assert [Own.model_validate_json(text) for text in found] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "age,x\nNaN,1\n", "line 2 is not JSON: age: a number"),
+        ("a.csv", "age,x\nInfinity,1\n", "line 2 is not JSON: age: a number"),
+        ("a.csv", "age,age\n1,2\n", "two columns named 'age': 1 and 2"),
+        ("a.csv", "age,secret,secret\n1,2,3\n", "two columns of one name: 2 and 3"),
+        ("a.csv", "age;x\n1;2\n", "is separated by semicolons"),
+        ("a.jsonl", '{"age": 1, "age": 2}\n', "line 1 is not JSON: the key 'age'"),
+        ("a.jsonl", '{"age": NaN}\n', "line 1 is not JSON"),
+        ("a.jsonl", '{"age": 1, "x": "\\ud800secret"}\n', "half of a surrogate pair"),
+        (
+            "a.json",
+            '[{"age": 1, "x": ""}, {"x": "", "secret": 1, "secret": 1}]',
+            "item 2 is not JSON",
+        ),
+    ],
+)
+def test_files_that_say_too_much_are_refused(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    """NaN, twins and halves of characters are errors of a line and a declared field only."""
+    with pytest.raises(PromptError, match=message) as caught:
+        _load(tmp_path, name, text, "age float, x")
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"age": 1, "x": "\ud800"},
+        {"age": float("inf"), "x": "a"},
+        {"age": 1, "\ud800": 1},
+        '{"age": NaN, "x": "a"}',
+        '{"age": 1, "age": 2}',
+        "secret \ud800",
+    ],
+)
+def test_values_that_no_file_can_hold_are_refused(example: Any) -> None:
+    """They are errors of one line before they reach a prompt."""
+    schema = {"type": "object", "properties": {"age": {"type": "number"}, "x": {}}}
+    with pytest.raises(PromptError, match=r"^Example 1 is not") as caught:
+        example_texts([example], compile_schema(RowSchema.of(schema)))
+    assert "secret" not in str(caught.value)
+
+
+def test_too_many_examples_are_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says how many could be used; what follows is not even read."""
+    monkeypatch.setattr(examples, "_MOST_CHARACTERS", 1000)
+    for name, text in (
+        ("a.jsonl", '{"x": "a"}\n' * 500 + "no JSON"),
+        ("a.json", "[" + '{"x": "a"},' * 500 + "no JSON"),
+        ("a.csv", "x,y\n" + "a,1\n" * 2000 + "no CSV"),
+    ):
+        with pytest.raises(PromptError, match="first 111 examples") as caught:
+            _load(tmp_path, name, text, "x")
+        assert "111" in caught.value.hint

@@ -6,24 +6,31 @@ Knows schemas, not prompts.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
+from .cells import Cells
 from .errors import PromptError
+from .files import Item, csv_rows, holds_list, json_items, json_lines, json_value, read_text
+from .frames import without_missing
 from .schema import RowGrammar
 from .schema.certificate import join_path
 from .schema.grammar import arrange, write_value
+from .schema.reasons import declared_names
 
 Example: TypeAlias = str | Mapping[str, Any] | BaseModel
 """A record: an instance, a mapping of fields, text, or `{"example": text}`."""
 
+_MOST_CHARACTERS = 1 << 21  # of all examples: far beyond what a context holds
+_HEAD = 1000  # rows of a file that tell how its columns are written
 _MONEY = re.compile(r"[$€£¥]\s*(?=[\d.])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 
@@ -37,7 +44,8 @@ def example_texts(examples: Sequence[Example], grammar: RowGrammar) -> list[str]
 
     Example: `example_texts([{"name": "Ada"}], grammar) == ['{"name":"Ada"}']`
     """
-    return [_text(example, grammar, f"Example {i}") for i, example in enumerate(examples, 1)]
+    items = ((f"Example {number}", example) for number, example in enumerate(examples, 1))
+    return _texts(items, _Reader(grammar), "The examples")
 
 
 def load_examples(path: Path, grammar: RowGrammar) -> list[str]:
@@ -47,24 +55,16 @@ def load_examples(path: Path, grammar: RowGrammar) -> list[str]:
 
     Example: `load_examples(Path("patients.csv"), grammar)`
     """
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv}
+    readers: dict[str, Callable[[str, str, _Reader], Iterator[Item]]] = {
+        ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv,
+    }  # fmt: skip
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise PromptError(
             f"{path} is not a kind of examples file.", hint="Use .jsonl, .json or .csv."
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PromptError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8.", hint="Save it as UTF-8.") from error
-    return [
-        _text(example, grammar, f"{path}, {where}")
-        for where, example in reader(path, text, grammar)
-    ]
+    own = _Reader(grammar)
+    return _texts(reader(read_text(str(path)), str(path), own), own, str(path))
 
 
 def longest_strings(texts: Iterable[str]) -> dict[str, int]:
@@ -97,31 +97,105 @@ def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
                 yield from _strings(item, f"{path}[{index}]")
 
 
-def _text(example: Any, grammar: RowGrammar, where: str) -> str:
-    if (
-        isinstance(example, Mapping)
-        and example.keys() == {"example"}
-        and "example" not in _labels(grammar)
-    ):
-        example = example["example"]
-    if isinstance(example, str):
-        record = json_record(example)
-        if record is None:
-            record = _labelled(example, grammar)
-        if record is None:
-            warnings.warn(
-                f"{where} is not a record of {grammar.schema.name}; it stands as text.",
-                stacklevel=4,
+def _texts(items: Iterable[Item], reader: _Reader, name: str) -> list[str]:
+    """The texts of all items. Raises PromptError once they are longer than any prompt."""
+    texts: list[str] = []
+    size = 0
+    for where, item in items:
+        texts.append(reader.text(item, where))
+        size += len(texts[-1])
+        if size > _MOST_CHARACTERS:
+            usable = len(texts) - 1
+            raise PromptError(
+                f"{name}: more than the first {usable:,} examples are {_MOST_CHARACTERS >> 20} "
+                "million characters, which no model's context holds.",
+                hint=f"Give {usable:,} examples at most; a few dozen show what is meant.",
             )
-            return example.strip()
-        example = record
+    return texts
+
+
+class _Reader:
+    """Reads examples by one grammar."""
+
+    def __init__(self, grammar: RowGrammar) -> None:
+        self.schema = grammar.schema
+        self.cells = Cells(grammar.schema)
+        self.declared = declared_names(grammar.schema.json_schema)
+        self._grammar = grammar
+        self._labels = _labels(grammar)
+
+    def text(self, example: Any, where: str) -> str:
+        """Return an example in the text of the grammar, or as it is if it is no record."""
+        if (
+            isinstance(example, Mapping)
+            and example.keys() == {"example"}
+            and "example" not in self._labels
+        ):
+            example = example["example"]
+        if isinstance(example, str):
+            record = self._of_text(example, where)
+            if record is None:
+                _check_storable(example, where, ())
+                warnings.warn(
+                    f"{where} is not a record of {self.schema.name}; it stands as text.",
+                    stacklevel=5,
+                )
+                return example.strip()
+            example = record
+        return self.record_text(example, where)
+
+    def record_text(self, record: Any, where: str) -> str:
+        """Return a record in the text of the grammar. Raises PromptError."""
+        try:
+            instance = self._read(record)
+        except ValueError as error:
+            raise PromptError(
+                f"{where} is not a {self.schema.name}: {error}", hint="Correct the record."
+            ) from None
+        value = self.schema.dump(instance)
+        _check_storable(value, where, self.declared)
+        return write_value(arrange(value, self._grammar.shape))
+
+    def _read(self, record: Any) -> Any:
+        """The instance of a record, also where it has nulls or dates as tables have them."""
+        if not isinstance(record, Mapping):
+            return self.schema.read(record)
+        record = without_missing(dict(record))
+        try:
+            return self.schema.read(record)
+        except ValueError:
+            known = self.cells.json_values(record)
+            if known != record:
+                with suppress(ValueError):
+                    return self.schema.read(known)
+            raise
+
+    def _of_text(self, text: str, where: str) -> Any:
+        if json_record(text) is not None:
+            return json_value(text, where, self.declared)
+        return _labelled(text, self._grammar, self.cells)
+
+
+def _check_storable(value: Any, where: str, declared: Collection[str]) -> None:
+    """Raise PromptError for NaN, Infinity and halves of surrogate pairs, by field."""
     try:
-        instance = grammar.schema.read(example)
-    except ValueError as error:
-        raise PromptError(
-            f"{where} is not a {grammar.schema.name}: {error}", hint="Correct the record."
-        ) from None
-    return write_value(arrange(grammar.schema.dump(instance), grammar.shape))
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return
+    except UnicodeEncodeError:
+        reason = "text with half of a surrogate pair"
+    except ValueError:
+        reason = "a number that JSON does not have (NaN or Infinity)"
+    items = value.items() if isinstance(value, dict) else ()
+    field = next((f"{n}: " for n, v in items if n in declared and not _is_storable(v)), "")
+    raise PromptError(f"{where} is not JSON: {field}{reason}.", hint="Correct the record.")
+
+
+def _is_storable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
 
 
 def json_record(text: str) -> dict[str, Any] | None:
@@ -136,7 +210,7 @@ def json_record(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _labelled(text: str, grammar: RowGrammar) -> dict[str, Any] | None:
+def _labelled(text: str, grammar: RowGrammar, cells: Cells) -> dict[str, Any] | None:
     """Read "Label: value, Label: value" if each field is there once and takes its value."""
     labels = _labels(grammar)
     if not labels:
@@ -155,7 +229,7 @@ def _labelled(text: str, grammar: RowGrammar) -> dict[str, Any] | None:
         for field, match, end in zip(fields, found, ends, strict=True)
     }
     plain = {k: _THOUSANDS.sub("", _MONEY.sub("", value)) for k, value in record.items()}
-    for candidate in (record, plain, _typed(plain, grammar)):
+    for candidate in (record, plain, cells.record(plain)):
         try:
             grammar.schema.read(candidate)
         except ValueError:
@@ -174,62 +248,23 @@ def _labels(grammar: RowGrammar) -> dict[str, str]:
     return labels
 
 
-def _typed(record: Mapping[str, str], grammar: RowGrammar) -> dict[str, Any]:
-    """Values that came as text, as JSON values where the schema does not ask for a string."""
-    properties = grammar.schema.json_schema.get("properties", {})
-    return {k: _cell(v, properties.get(k, {})) for k, v in record.items()}
+def _jsonl(text: str, name: str, reader: _Reader) -> Iterator[Item]:
+    return json_lines(text, name, reader.declared)
 
 
-def _cell(text: str, field: Any) -> Any:
-    if isinstance(field, dict) and field.get("type") == "string":
-        return text
-    if not text:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _jsonl(path: Path, text: str, _grammar: RowGrammar) -> list[tuple[str, Any]]:
-    examples = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            examples.append((f"line {number}", _loads(line, f"{path}, line {number}")))
-    return examples
-
-
-def _json(path: Path, text: str, _grammar: RowGrammar) -> list[tuple[str, Any]]:
-    items = _loads(text, str(path))
-    if not isinstance(items, list):
+def _json(text: str, name: str, reader: _Reader) -> Iterator[Item]:
+    items = json_items(text, name, reader.declared)
+    if not holds_list(text):
+        next(items)  # what is no JSON is called that
         raise PromptError(
-            f"{path} does not hold a list of records.", hint="Use .jsonl for one a line."
+            f"{name} does not hold a list of records.", hint="Use .jsonl for one a line."
         )
-    return [(f"item {number}", item) for number, item in enumerate(items, 1)]
+    return items
 
 
-def _csv(path: Path, text: str, grammar: RowGrammar) -> list[tuple[str, Any]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    examples: list[tuple[str, Any]] = []
-    try:
-        for record in reader:
-            where = f"line {reader.line_num}"
-            if None in record or None in record.values():
-                raise PromptError(
-                    f"{path}, {where} has not {len(reader.fieldnames or [])} cells.",
-                    hint="Correct it.",
-                )
-            examples.append((where, _typed(record, grammar)))
-    except csv.Error as error:
-        raise PromptError(
-            f"{path}, line {reader.line_num}: {error}.", hint="Correct it."
-        ) from error
-    return examples
-
-
-def _loads(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise PromptError(f"{where} is not JSON: {reason}.", hint="Correct it.") from None
+def _csv(text: str, name: str, reader: _Reader) -> Iterator[Item]:
+    columns, rows = csv_rows(text, name, reader.declared)
+    head = list(islice(rows, _HEAD))
+    typed = reader.cells.rows(columns, [cells for _, cells in head])
+    for where, cells in chain(head, rows):
+        yield where, typed.record(cells)

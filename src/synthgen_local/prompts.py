@@ -16,6 +16,7 @@ from .chat_template import render
 from .engine.model import Model
 from .errors import PromptError
 from .examples import Example
+from .frames import records_of
 
 SYSTEM = "Write records."
 """Instead of a template's own first words. Fewer words made real rows no less likely."""
@@ -45,7 +46,8 @@ class FewShotPrompt:
     had written them, and examples that are other text stand between prefix and suffix.
     `prefix` and `suffix` may name `{subject}` and `{extra}`; a sentence that names a
     variable that is not given is left out. Write `{{` for a brace. `examples` are
-    instances, mappings, text, or `{"example": text}`.
+    instances, mappings, text, or `{"example": text}`; or a table of pandas, polars or pyarrow,
+    whose rows they are.
 
     Example: `FewShotPrompt(examples=[{"name": "Ada", "age": 36}])`
     """
@@ -53,6 +55,10 @@ class FewShotPrompt:
     examples: Sequence[Example] = field(default=())
     prefix: str = PREFIX
     suffix: str = SUFFIX
+
+    def __post_init__(self) -> None:
+        """Take the records of a table."""
+        object.__setattr__(self, "examples", records_of(self.examples))
 
     def render(
         self,

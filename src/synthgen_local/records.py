@@ -5,20 +5,24 @@ Knows files, not models. What they hold may be somebody's patients: no error quo
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from .errors import PromptError
+from .files import (
+    STDIN,
+    Item,
+    csv_records,
+    holds_list,
+    json_items,
+    json_lines,
+    json_value,
+    read_text,
+    text_lines,
+)
 
-STDIN = "-"
-
-_Item: TypeAlias = tuple[str, Any]  # where it stands, and what stands there
-_Reader: TypeAlias = Callable[[str, str], Iterable[_Item]]  # of a text and its file's name
+_Reader: TypeAlias = Callable[[str, str], Iterable[Item]]  # of a text and its file's name
 
 
 def load_records(source: str) -> list[Any]:
@@ -61,31 +65,20 @@ def load_preferences(given: str) -> dict[str, Any]:
     hint = """Give JSON, such as '{"style": "gossip"}', or a file of it."""
     inline = given.lstrip().startswith("{")
     name = "preferences" if inline else given
-    value = _loads(given if inline else _text(given, hint), name)
+    value = json_value(given if inline else read_text(given, hint), name)
     if not isinstance(value, dict):
         raise PromptError(f"{name} does not hold a JSON object.", hint=hint)
     return value
 
 
-def _items(source: str, readers: Mapping[str, _Reader]) -> Iterable[_Item]:
+def _items(source: str, readers: Mapping[str, _Reader]) -> Iterable[Item]:
     reader = readers.get(source if source == STDIN else Path(source).suffix.lower())
     if reader is None:
         kinds = ", ".join(kind for kind in readers if kind != STDIN)
         raise PromptError(
             f"{source} has no known suffix.", hint=f"Use {kinds}, or {STDIN} for stdin."
         )
-    return reader(_text(source), "stdin" if source == STDIN else source)
-
-
-def _text(source: str, hint: str = "Check the path.") -> str:
-    """What a file holds, its lines ended by newlines only."""
-    try:
-        data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as error:
-        raise PromptError(f"{source} cannot be read: {error.strerror}.", hint=hint) from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{source} is not UTF-8.", hint="Save it as UTF-8.") from error
+    return reader(read_text(source), "stdin" if source == STDIN else source)
 
 
 def _record(value: Any, where: str) -> Any:
@@ -106,108 +99,55 @@ def _document(value: Any, where: str) -> dict[str, Any]:
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines breaks JSON at U+2028
-        if line.strip():
-            yield f"{name}, line {number}", line.strip()
+    for where, line in text_lines(text, name):
+        yield where, line.strip()
 
 
-def _line_records(text: str, name: str) -> Iterator[_Item]:
+def _line_records(text: str, name: str) -> Iterator[Item]:
     for where, line in _lines(text, name):
         yield where, [line]
 
 
-def _json_lines(text: str, name: str) -> Iterator[_Item]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{name}, line {number}", _loads(line, name, number)
-
-
-def _json_items(text: str, name: str) -> Iterable[_Item]:
-    value = _loads(text, name)
-    return _numbered(value, name) if isinstance(value, list) else [(name, value)]
-
-
-def _json_records(text: str, name: str) -> Iterable[_Item]:
+def _json_records(text: str, name: str) -> Iterable[Item]:
     """A list of plain values is one record: none of them could be a record of its own."""
-    value = _loads(text, name)
-    plain = isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
-    return [(name, value)] if plain and value else _json_items(text, name)
+    items = list(json_items(text, name))
+    values = [value for _, value in items]
+    plain = holds_list(text) and not any(isinstance(value, dict | list) for value in values)
+    return [(name, values)] if plain and values else items
 
 
-def _numbered(values: list[Any], name: str) -> Iterator[_Item]:
-    for number, value in enumerate(values, 1):
-        yield f"{name}, item {number}", value
+def _csv_records(text: str, name: str) -> Iterator[Item]:
+    for where, record in csv_records(text, name):
+        yield where, {column: cell or "" for column, cell in record.items()}
 
 
-def _csv_records(text: str, name: str) -> Iterator[_Item]:
-    lines = io.StringIO(text)
-    reader = csv.DictReader(lines, strict=True)
+def _piped_records(text: str, name: str) -> Iterable[Item]:
     try:
-        columns = reader.fieldnames or []
-        if len(set(columns)) < len(columns):
-            raise PromptError(f"{name} has two columns of one name.", hint="Rename one of them.")
-        for record in reader:
-            where = f"{name}, line {reader.line_num}"
-            if None in record or None in record.values():
-                raise PromptError(f"{where} has not {len(columns)} cells.", hint="Correct it.")
-            yield where, record
-    except csv.Error as error:
-        read = text[: lines.tell()].removesuffix("\n")  # line_num leaves the bad line out
-        number = read.count("\n") + 1
-        raise PromptError(
-            f"{name}, line {number} is not CSV: {error}.", hint="Correct it."
-        ) from error
-
-
-def _piped_records(text: str, name: str) -> Iterable[_Item]:
-    try:
-        _loads(text, name)
+        return _json_records(text, name)
     except PromptError:
-        return _json_lines(text, name)
-    return _json_records(text, name)
+        return json_lines(text, name)
 
 
-def _piped_passages(text: str, name: str) -> Iterable[_Item]:
+def _piped_passages(text: str, name: str) -> Iterable[Item]:
     try:
-        return [(where, _document(value, where)) for where, value in _json_lines(text, name)]
+        return [(where, _document(value, where)) for where, value in json_lines(text, name)]
     except PromptError:
         return _lines(text, name)
 
 
-def _loads(text: str, name: str, line: int = 1) -> Any:
-    """Read JSON that begins at a line of a file."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        where, reason = f"{name}, line {line + error.lineno - 1}", error.msg
-    except UnicodeEncodeError:
-        where, reason = f"{name}, line {line}", "half of a surrogate pair"
-    except (ValueError, RecursionError) as error:
-        where, reason = f"{name}, line {line}", type(error).__name__
-    else:
-        return value
-    raise PromptError(f"{where} is not JSON: {reason}.", hint="Correct it.")
-
-
-def _refuse(constant: str) -> None:
-    """NaN and Infinity are Python's, not JSON's."""
-    raise json.JSONDecodeError(f"{constant} is not a value", "", 0)
-
-
 _RECORDS: dict[str, _Reader] = {
     ".json": _json_records,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".csv": _csv_records,
     ".txt": _line_records,
     STDIN: _piped_records,
 }
 _PASSAGES: dict[str, _Reader] = {
     ".txt": _lines,
-    ".json": _json_items,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+    ".json": json_items,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".csv": _csv_records,
     STDIN: _piped_passages,
 }

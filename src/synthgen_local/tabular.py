@@ -134,7 +134,7 @@ class TabularGenerator:
             check_null_rate(null_rate)
         if prompt is not None and examples is not None:
             raise UsageError("examples are given beside a prompt.", hint="Give them to the prompt.")
-        self.prompt = prompt or FewShotPrompt(examples=examples or [])
+        self.prompt = prompt or FewShotPrompt(examples=[] if examples is None else examples)
         self.grammar, self._examples = _fit(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
         )

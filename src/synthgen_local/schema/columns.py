@@ -141,7 +141,7 @@ class _Walk:
     def _of_part(self, part: Part, path: str, inside: frozenset[str]) -> Iterator[Column | None]:
         """A column for each kind of value; None for null."""
         if part.values is not None:
-            yield from (_of_value(value) for value in part.values if _kind(value) in part.kinds)
+            yield from (_of_value(value) for value in part.values if kind_of(value) in part.kinds)
             return
         kinds = part.meant if part.kinds == KINDS else part.kinds
         if not kinds:  # anything
@@ -260,7 +260,11 @@ def _of_value(value: Any) -> Column | None:
     return _JSON
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return the kind, one of `KINDS`, of a JSON value.
+
+    Example: `kind_of(1.5) == "fraction"`
+    """
     match value:
         case None:
             return "null"
