@@ -88,26 +88,21 @@ def leaves(fields: Any) -> list[Leaf]:
 def spans(found: Sequence[Leaf], text: str) -> list[Span]:
     """Return every mention of the leaves in a text: leaf by leaf, each leaf's in the text's order.
 
-    A mention is the value word for word, as a word of its own. Leaves of equal values take turns
-    in the text's order, and share what there is if there are fewer mentions than leaves. What
-    stands within a mention of a longer value is a mention only if the value stands nowhere else.
+    A mention is the value word for word, as a word of its own, within a mention of a longer value
+    as well. Leaves of equal values take turns in the text's order, and share what there is if
+    there are fewer mentions than leaves.
 
     Example: `len(spans([Leaf("$[0]", "blue")], "The blue, blue sky.")) == 2`
     """
     equal: dict[str, list[int]] = {}
     for index, leaf in enumerate(found):
         equal.setdefault(leaf.text, []).append(index)
-    taken = bytearray(len(text))
     mentions: dict[int, list[tuple[int, int]]] = {}
-    for value in sorted(equal, key=len, reverse=True):
+    for value, members in equal.items():
         where = places(value, text)
-        where = [place for place in where if not any(taken[slice(*place)])] or where
-        members = equal[value]
         for turn in range(max(len(where), len(members)) if where else 0):
             member, place = members[turn % len(members)], where[turn % len(where)]
             mentions.setdefault(member, []).append(place)
-        for start, end in where:
-            taken[start:end] = b"\1" * (end - start)
     return [
         Span(leaf.path, leaf.text, *place)
         for index, leaf in enumerate(found)
