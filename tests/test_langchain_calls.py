@@ -32,9 +32,11 @@ from synthgen_local.langchain import (
     create_data_generator,
     create_extraction_chain,
     create_extraction_chain_pydantic,
+    create_structured_output_runnable,
     replies,
 )
-from synthgen_local.langchain.messages import read_messages
+from synthgen_local.langchain.messages import call_text, read_messages
+from synthgen_local.langchain.tools import Tools
 
 PASSAGE = "Tom Hanks starred in Forrest Gump."
 PERSON = {
@@ -60,6 +62,12 @@ class Actor(BaseModel):
     """What is read out of texts."""
 
     name: str
+
+
+class Cast(BaseModel):
+    """Who is in a film."""
+
+    names: list[str]
 
 
 class Color(Enum):
@@ -193,6 +201,52 @@ def test_a_stop_of_one_string(chat: ChatLocal) -> None:
     assert chat.invoke("Hello", stop=stop, seed=0).content == whole[:3]
     assert chat.bind(stop=stop).batch(["Hello"], seed=0)[0].content == whole[:3]
     assert ChatLocal(stop=stop).stop == [stop]
+
+
+@pytest.mark.parametrize("stop", [5, "", ["a", 5], [""]])
+def test_what_is_no_stop(chat: ChatLocal, stop: Any) -> None:
+    """A stop that is no string, or an empty one, is an error that names it."""
+    with pytest.raises(UsageError, match="stop"):
+        chat.invoke("Hello", stop=stop)
+
+
+def test_a_stop_of_what_ends_by_itself(chat: ChatLocal) -> None:
+    """A call with a schema or a forced tool takes no stop; one of the model is for free text."""
+    for caller in (chat.with_structured_output(Color), chat.bind_tools([add], tool_choice="any")):
+        with pytest.raises(UsageError, match="stop"):
+            caller.invoke("Hello", stop=["x"])
+    stopping = chat.model_copy(update={"stop": ["e"]})
+    assert stopping.with_structured_output(Color).invoke("Hello") in Color
+
+
+def test_configs(chat: ChatLocal) -> None:
+    """A key that no config has is an error: LangChain drops it."""
+    llm = LocalLLM(local_model=chat.local_model)
+    for one in (chat, llm, create_data_generation_chain(chat)):
+        with pytest.raises(UsageError, match="temperature"):
+            one.with_config(temperature=0)
+        with pytest.raises(UsageError, match="seed"):
+            one.with_config({"seed": 1})  # type: ignore[typeddict-unknown-key]
+        assert one.with_config({"tags": ["a"]}, run_name="b").config["tags"] == ["a"]
+
+
+def test_a_structured_output_runnable(chat: ChatLocal) -> None:
+    """LangChain's older name for structured answers, with a prompt and without."""
+    prompt = PromptTemplate.from_template("Name a {thing}.")
+
+    assert create_structured_output_runnable(Color, chat).invoke("Hello") in Color
+    assert create_structured_output_runnable(Color, chat, prompt).invoke({"thing": "colour"})
+
+
+def test_tools_arguments_do_not_repeat() -> None:
+    """Lists of a call's arguments lose their repeats; other calls stay as they are."""
+    tools = Tools.of([Cast], "any", parallel=True, room=1024)
+    assert tools is not None
+
+    repeated = f"[{call_text('Cast', {'names': ['a', 'b', 'a']})}]"
+    assert tools.tidy(repeated) == f"[{call_text('Cast', {'names': ['a', 'b']})}]"
+    plain = '[{"name":"Cast","arguments":{"names":[ "a" ]}}]'
+    assert tools.tidy(plain) == plain
 
 
 def test_another_model_for_a_call(chat: ChatLocal) -> None:
@@ -516,6 +570,15 @@ def test_a_variable_that_no_template_names(chat: ChatLocal) -> None:
         generator.generate("towns", 1, temperature=0)
     rows = generator.generate("towns", 2)
     assert generator.generate("towns", 2, seed=generator.seeds[-1]) == rows
+
+
+def test_an_extra_that_no_template_names(chat: ChatLocal) -> None:
+    """`extra` is a sentence at the end of a template that does not name it, braces and all."""
+    generator = create_data_generator(Weather, chat, "Weather of {subject}.")
+    asked = generator._generator("towns", "use {short} names", {}).prompt_text()
+
+    assert "Weather of towns.\nMake sure of this: use {short} names.\n" in asked
+    assert len(generator.generate("towns", 1, extra="use {short} names")) == 1
 
 
 def test_chains_that_fail_in_part(chat: ChatLocal) -> None:

@@ -206,3 +206,13 @@ def test_a_usual_prompt_is_tokenized_as_a_whole() -> None:
 
     assert len(prompt.parts) == 1
     assert engine.tokenize(prompt.text) == prompt.tokens(engine)
+
+
+def test_an_extra_that_is_not_named() -> None:
+    """What prefix and suffix do not name is a sentence at the end, not dropped."""
+    prompt = FewShotPrompt(prefix="About {subject}.", suffix="Go.")
+
+    assert prompt.render(["1"], subject="cats", extra="be kind") == (
+        "About cats.\n1\nGo.\nMake sure of this: be kind."
+    )
+    assert prompt.render(["1"], subject="cats") == "About cats.\n1\nGo."

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from synthgen_local import Extractor, FewShotPrompt, LocalModel, TabularGenerator
+from synthgen_local.chat import Chat
 from synthgen_local.engine.decoder import Decoded, Ticket
+from synthgen_local.engine.parallel import Accepted
 from synthgen_local.schema import RowSchema, compile_schema
 from synthgen_local.schema.repeats import once, without_repeats
 from synthgen_local.schema.shapes import Array, Choice, Integer, Mapping, Record, Shape, Text, Union
+from synthgen_local.schema.text_grammar import TextGrammar
 
 TEXT = Text(0, 9)
 TEXTS = Array(TEXT, 0, 8)
@@ -56,9 +59,47 @@ def test_rows_have_no_repeats(random_model: LocalModel) -> None:
     like = TabularGenerator(Actor, random_model, prompt=FewShotPrompt(examples=[record]))
     exact = TabularGenerator(Actor, random_model, sampling="exact")
 
-    assert plain._without_repeats(row) == '{"films":["Big"],"roles":["x","x"]}'
-    assert [g._without_repeats(row) for g in (like, exact)] == [row, row]
-    assert compile_schema(RowSchema.of(Actor)).schema.accept(plain._without_repeats(row))
+    assert plain._read(row) == Actor(films=["Big"], roles=["x", "x"])
+    assert [g._read(row).model_dump_json() for g in (like, exact)] == [row, row]
+
+
+class Pair(BaseModel):
+    """A list of which a validator wants two items."""
+
+    names: list[str]
+
+    @field_validator("names")
+    @classmethod
+    def _two(cls, names: list[str]) -> list[str]:
+        assert len(names) == 2
+        return names
+
+
+def test_a_validator_that_counts(random_model: LocalModel) -> None:
+    """Where a row is not valid without its repeats it keeps them, and one that is neither fails."""
+    text = '{"names":["a","a"]}'
+    extractor = Extractor(Pair, random_model, grounded=False)
+    found = extractor._check(Decoded(Ticket(0), f"[{text}]", 1, 1, None), "a")
+
+    assert TabularGenerator(Pair, random_model)._read(text) == Pair(names=["a", "a"])
+    assert getattr(found, "value", None) == [Pair(names=["a", "a"])]
+    with pytest.raises(ValueError, match="names"):
+        TabularGenerator(Pair, random_model)._read('{"names":["a","a","a"]}')
+
+
+def test_answers_have_no_repeats(random_model: LocalModel) -> None:
+    """Structured answers and alternatives lose what their lists repeat; other texts stay."""
+    rows = compile_schema(RowSchema.of(Actor))
+    either = TextGrammar.of_any([TextGrammar.of_literal("none"), TextGrammar.of_rows(rows)])
+    text = '{"films":["Big","Big"],"roles":["x","x","x"]}'
+    tidy = '{"films":["Big"],"roles":["x","x"]}'
+
+    for grammar in (rows, either, TextGrammar.of_rows(rows)):
+        checked = Chat(random_model, grammar=grammar)._check(Decoded(Ticket(0), text, 1, 1, None))
+        assert checked == Accepted(tidy)
+    assert either.tidy("none") == "none"
+    with pytest.raises(ValueError, match="none of the alternatives"):
+        either.tidy("other")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ class Chat:
     Free text ends where the model ends it, at one of `stop`, or after `max_tokens`. With
     `grammar` each answer is one record of its schema, whole; or a text of a grammar that is no
     record's, of which a prompt says nothing by itself. If that has no longest text, `max_tokens`
-    limits it.
+    limits it. Lists of an answer do not repeat free strings and records, except in a stream, whose
+    pieces cannot be taken back.
 
     Example: `Chat(model).answers([[Message("user", "Hello")]])[0].text`
     """
@@ -89,7 +90,12 @@ class Chat:
             )
         ) as outcomes:  # fmt: skip
             return [
-                self._answer(outcome.decoded, prompts[outcome.row], begun[outcome.row])
+                self._answer(
+                    outcome.decoded,
+                    outcome.decoded.text if outcome.value is None else outcome.value,
+                    prompts[outcome.row],
+                    begun[outcome.row],
+                )
                 for outcome in outcomes
             ]
 
@@ -124,7 +130,7 @@ class Chat:
         finally:
             reader.left.set()
             thread.join()
-        return self._answer(decoded[0], prompts[0], begun[0])
+        return self._answer(decoded[0], decoded[0].text, prompts[0], begun[0])
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
@@ -187,19 +193,21 @@ class Chat:
 
     def _check(self, decoded: Decoded) -> Accepted[str] | Rejected:
         try:
-            if isinstance(self.grammar, RowGrammar):
-                self.grammar.schema.parse(decoded.text)
-            elif self.grammar is not None:
+            if isinstance(self.grammar, TextGrammar):
                 self.grammar.parse(decoded.text)
+            return Accepted(
+                decoded.text if self.grammar is None else self.grammar.tidy(decoded.text)
+            )
         except ValueError as error:
             return Rejected(str(error))
-        return Accepted(decoded.text)
 
-    def _answer(self, decoded: Decoded, prompt: Sequence[int], constraint: Constraint) -> Answer:
+    def _answer(
+        self, decoded: Decoded, text: str, prompt: Sequence[int], constraint: Constraint
+    ) -> Answer:
         cut = isinstance(constraint, FreeText | Limited) and constraint.cut
         stop = constraint.stopped_by if isinstance(constraint, FreeText) else None
         finish: Finish = "length" if cut else "stop"
-        return Answer(decoded.text, finish, len(prompt), decoded.drawn, stop)
+        return Answer(text, finish, len(prompt), decoded.drawn, stop)
 
 
 def _form(grammar: RowGrammar) -> str:

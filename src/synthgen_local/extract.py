@@ -315,10 +315,16 @@ class Extractor:
         try:
             found = json.loads(decoded.text)
             form = Array(self.grammar.shape, self._least, max(self._most, len(found)))
-            records = without_repeats(found, form, most)
-            return Accepted([self.schema.accept(write_value(record)) for record in records])
+            kept = without_repeats(found, form, most)
+            try:
+                return Accepted(self._instances(kept))
+            except ValueError:  # of a validator that counts, perhaps
+                return Accepted(self._instances(found))
         except ValueError as error:
             return Rejected(str(error))
+
+    def _instances(self, records: Sequence[Any]) -> list[Any]:
+        return [self.schema.accept(write_value(record)) for record in records]
 
 
 def _lengths(value: Any, path: str) -> Iterator[tuple[str, int]]:

@@ -45,9 +45,9 @@ class FewShotPrompt:
     Prefix and suffix are the question; examples that are records begin the answer, as if the model
     had written them, and examples that are other text stand between prefix and suffix.
     `prefix` and `suffix` may name `{subject}` and `{extra}`; a sentence that names a
-    variable that is not given is left out. Write `{{` for a brace. `examples` are
-    instances, mappings, text, or `{"example": text}`; or a table of pandas, polars or pyarrow,
-    whose rows they are.
+    variable that is not given is left out. An `extra` that neither names is a sentence at the end.
+    Write `{{` for a brace. `examples` are instances, mappings, text, or `{"example": text}`; or a
+    table of pandas, polars or pyarrow, whose rows they are.
 
     Example: `FewShotPrompt(examples=[{"name": "Ada", "age": 36}])`
     """
@@ -76,12 +76,14 @@ class FewShotPrompt:
         Example: `FewShotPrompt(prefix="About {subject}.").render([], subject="cats")`
         """
         variables = {"subject": subject, "extra": extra}
+        named = {*_names(self.prefix), *_names(self.suffix)}
         described = "\n".join(f"- {path}: {text}" for path, text in fields)
         parts = [
             fill(self.prefix, variables),
             f"Fields:\n{described}" if described else "",
             "\n".join(examples),
             fill(self.suffix, variables),
+            fill(SUFFIX, variables) if extra and "extra" not in named else "",
         ]
         return "\n".join(part for part in parts if part)
 

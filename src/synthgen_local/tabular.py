@@ -38,10 +38,10 @@ from .schema import (
     compile_within,
 )
 from .schema.descriptions import describe
-from .schema.grammar import widest_path, write_value
+from .schema.grammar import widest_path
 from .schema.lines import Lines
 from .schema.nulls import NullPlace, has_nulls
-from .schema.repeats import once, without_repeats
+from .schema.repeats import once, read_without_repeats, without_repeats
 
 _LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
@@ -320,7 +320,7 @@ class TabularGenerator:
             nonlocal accepted
             try:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
-                value = self.grammar.schema.accept(self._without_repeats(text))
+                value = self._read(text)
                 if exact and not _accepts(job.seed, decoded):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
@@ -343,13 +343,12 @@ class TabularGenerator:
         with closing(outcomes):
             yield from map(_row, outcomes)
 
-    def _without_repeats(self, text: str) -> str:
-        """A row in JSON; lists lose what they repeat, unless sampling or an example says so."""
+    def _read(self, text: str) -> Any:
+        """The instance of a row; lists lose repeats, unless sampling or an example has them."""
+        accept = self.grammar.schema.accept
         if not self._drops_repeats:
-            return text
-        row = json.loads(text)
-        kept = without_repeats(row, self.grammar.shape, once)
-        return text if kept == row else write_value(kept)
+            return accept(text)
+        return read_without_repeats(text, self.grammar.shape, accept)
 
     @cached_property
     def _drops_repeats(self) -> bool:

@@ -29,7 +29,7 @@ from .data_generators import (
     create_data_generator,
     create_openai_data_generator,
 )
-from .models import ChatLocal, LocalLLM
+from .models import ChatLocal, LocalLLM, create_structured_output_runnable
 from .prompts import (
     OPENAI_TEMPLATE,
     SYNTHETIC_FEW_SHOT_PREFIX,
@@ -53,4 +53,5 @@ __all__ = [
     "create_extraction_chain",
     "create_extraction_chain_pydantic",
     "create_openai_data_generator",
+    "create_structured_output_runnable",
 ]

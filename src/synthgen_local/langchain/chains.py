@@ -21,7 +21,7 @@ from ..extract import Extractor
 from ..schema import RowSchema
 from ..text import TextGenerator
 from .data_generators import Llm, settings_of
-from .options import settle
+from .options import check_config, settle
 from .settings import LocalSettings
 
 
@@ -148,6 +148,11 @@ class _Chain(Runnable[Any, dict[str, Any]]):
         """Return this chain with options for all of its calls; what is none is an error."""
         self._called({k: v for k, v in options.items() if k != "return_only_outputs"})
         return super().bind(**options)
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return this chain with a config for all of its calls; a key that is none is an error."""
+        check_config(config, kwargs, of=type(self).__name__)
+        return super().with_config(config, **kwargs)
 
     def _called(self, options: Mapping[str, Any]) -> LocalSettings:
         known = settle(options, self.options, of=type(self).__name__)

@@ -18,7 +18,7 @@ from ..local_model import LocalModel
 from ..schema import RowSchema
 from ..tabular import TabularGenerator
 from ..text import TEMPERATURE
-from .prompts import few_shot_prompt
+from .prompts import few_shot_prompt, with_extra
 from .settings import LocalSettings
 
 Llm: TypeAlias = LocalSettings | LocalModel
@@ -51,7 +51,8 @@ class SyntheticDataGenerator:
     ) -> list[Any]:
         """Return `runs` new instances in row order.
 
-        `extra` and other `variables` fill the template; one that it does not name is an error.
+        `extra` and other `variables` fill the template; one that it does not name is an error,
+        except `extra`, which is then a sentence at its end.
         Each call draws other rows than the one before it, with a seed in the model the same in the
         next program; with `seed`, the same at every call. `seeds` has what was taken.
 
@@ -90,8 +91,11 @@ class SyntheticDataGenerator:
         self, subject: str, extra: str, variables: Mapping[str, Any]
     ) -> TabularGenerator:
         settings = settings_of(self.llm)
-        _check_variables(self.template, variables)
+        named = _variables(self.template)
+        _check_variables(named, variables)
         prompt = few_shot_prompt(self.template, {"subject": subject, "extra": extra, **variables})
+        if extra and "extra" not in named:
+            prompt = with_extra(prompt, extra)
         return TabularGenerator(
             self._schema,
             settings.local,
@@ -144,12 +148,15 @@ def settings_of(llm: Any) -> LocalSettings:
     )
 
 
-def _check_variables(template: BasePromptTemplate[Any] | str, variables: Mapping[str, Any]) -> None:
-    """Refuse variables that a template does not name: nothing would come of them."""
+def _variables(template: BasePromptTemplate[Any] | str) -> set[str]:
+    """The variables that a template names."""
     if isinstance(template, str):
-        named = set(PromptTemplate.from_template(template).input_variables)
-    else:
-        named = {*template.input_variables, *template.partial_variables}
+        return set(PromptTemplate.from_template(template).input_variables)
+    return {*template.input_variables, *template.partial_variables}
+
+
+def _check_variables(named: set[str], variables: Mapping[str, Any]) -> None:
+    """Refuse variables that a template does not name: nothing would come of them."""
     if unused := sorted(variables.keys() - named):
         raise UsageError(
             f"The template does not name {', '.join(unused)}.",

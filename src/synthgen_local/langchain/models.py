@@ -30,6 +30,7 @@ from langchain_core.tools import BaseTool
 
 from ..errors import UsageError
 from ..prompts import Message
+from .options import check_config
 from .replies import Request, read_options
 from .settings import LocalSettings
 from .structured import Structure, check_method
@@ -135,6 +136,14 @@ class ChatLocal(LocalSettings, BaseChatModel):
         """
         self.called(read_options(self, kwargs)[1], None)
         return super().bind(**kwargs)
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return this model with a config for all of its calls; a key that is none is an error.
+
+        Example: `ChatLocal().with_config(tags=["colours"]).invoke("Name a colour.")`
+        """
+        check_config(config, kwargs, of="ChatLocal")
+        return super().with_config(config, **kwargs)
 
     def bind_tools(
         self,
@@ -275,3 +284,25 @@ class LocalLLM(LocalSettings, BaseLLM):
         """
         self.called(kwargs, None)
         return super().bind(**kwargs)
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return this model with a config for all of its calls; a key that is none is an error.
+
+        Example: `LocalLLM().with_config(tags=["colours"]).invoke("Name a colour.")`
+        """
+        check_config(config, kwargs, of="LocalLLM")
+        return super().with_config(config, **kwargs)
+
+
+def create_structured_output_runnable(
+    output_schema: Any, llm: ChatLocal, prompt: Any = None, **options: Any
+) -> Runnable[Any, Any]:
+    """Return a runnable whose answers are instances of `output_schema`.
+
+    With a `prompt` its input are the prompt's variables. `options` are those of
+    `ChatLocal.with_structured_output`.
+
+    Example: `create_structured_output_runnable(Joke, ChatLocal()).invoke("One about cats.")`
+    """
+    answer = llm.with_structured_output(output_schema, **options)
+    return answer if prompt is None else prompt | answer

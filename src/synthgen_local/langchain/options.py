@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from langchain_core.runnables.config import CONFIG_KEYS
+
 from ..errors import UsageError
 
 ALIASES = {
@@ -95,6 +97,18 @@ def settle(given: Mapping[str, Any], known: Collection[str], *, of: str) -> dict
     return taken
 
 
+def check_config(config: Mapping[str, Any] | None, more: Mapping[str, Any], *, of: str) -> None:
+    """Raise UsageError for a key that no config has: LangChain would drop it.
+
+    Example: `check_config({"tags": ["a"]}, {"run_name": "b"}, of="ChatLocal")`
+    """
+    if unknown := sorted({*(config or ()), *more} - {*CONFIG_KEYS}):
+        raise UsageError(
+            f"A config of {of} has no {', '.join(unknown)}.",
+            hint="Options of the model are given to bind() or to the call.",
+        )
+
+
 def _asks_for_nothing(name: str, value: Any) -> bool:
     if name not in _REFUSED:
         return False
@@ -107,6 +121,7 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
 def _hint(name: str, known: Collection[str]) -> str:
     if name in _REFUSED:
         return _REFUSED[name][1]
-    if near := get_close_matches(name, [*known, *ALIASES], n=1, cutoff=0.7):
+    names = [*known, *(alias for alias, meant in ALIASES.items() if meant in known)]
+    if near := get_close_matches(name, names, n=1, cutoff=0.7):
         return f"Did you mean {near[0]}?"
     return f"It takes {', '.join(sorted(known))}." if known else "Leave it out."

@@ -6,6 +6,7 @@ Knows text, not models.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -72,6 +73,15 @@ def few_shot_prompt(
         prefix=_filled(prompt.prefix, prompt.template_format, known),
         suffix=_filled(prompt.suffix, prompt.template_format, known),
     )
+
+
+def with_extra(prompt: FewShotPrompt, extra: str) -> FewShotPrompt:
+    """Return a prompt that ends with the sentence that asks for `extra`.
+
+    Example: `with_extra(FewShotPrompt(suffix=""), "short names").suffix`
+    """
+    sentence = _filled(SUFFIX, "f-string", {"extra": extra})
+    return replace(prompt, suffix="\n".join(filter(None, (prompt.suffix, sentence))))
 
 
 def _known(prompt: BasePromptTemplate[Any], variables: Mapping[str, Any]) -> dict[str, Any]:

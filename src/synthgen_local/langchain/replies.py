@@ -50,7 +50,8 @@ class Request:
     ) -> Request:
         """Read the options of a call; `together` limits how many rows are decoded at once.
 
-        Raises UsageError for an option that is none, or for options that contradict each other.
+        Raises UsageError for an option that is none, or for options that contradict each other. A
+        stop of the settings is one of free text: under a schema it has no effect.
         """
         asked, own = read_options(settings, options)
         if together is not None:
@@ -70,6 +71,10 @@ class Request:
         if tools is not None and structure is not None:
             raise UsageError(
                 "A call has either tools or a response_format.", hint="Leave one of them out."
+            )
+        if stop and (structure is not None or (tools is not None and tools.choice != "auto")):
+            raise UsageError(
+                "An answer under a schema ends by itself: it takes no stop.", hint="Leave it out."
             )
         return cls(called, tools, structure)
 

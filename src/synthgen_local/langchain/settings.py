@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -54,9 +54,9 @@ class LocalSettings(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: str = ""
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     max_tokens: int = Field(default=256, ge=1)
-    stop: list[str] | None = None
+    stop: list[Annotated[str, Field(min_length=1)]] | None = None
     seed: int | None = Field(default=None, ge=0)
     grounded: bool | None = None
     batch_size: int | None = Field(default=None, ge=1)
@@ -110,13 +110,13 @@ class LocalSettings(BaseModel):
         own = {name: getattr(self, name) for name in LocalSettings.model_fields}
         try:
             made = LocalSettings.model_validate({**own, **changes})
+            stops = LocalSettings(stop=stop).stop  # type: ignore[arg-type] # read as they are
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise UsageError(f"{where}: {first['msg']}.", hint="Give it another value.") from None
-        stops = [stop] if isinstance(stop, str) else stop or ()
         return made.model_copy(
-            update={"stop": [*(made.stop or ()), *stops], "seed": made.seed_of_call()}
+            update={"stop": [*(made.stop or ()), *(stops or ())], "seed": made.seed_of_call()}
         )
 
     def seed_of_call(self) -> int:

@@ -23,6 +23,7 @@ from ..schema import RowGrammar, RowSchema, compile_within
 from ..schema.descriptions import describe
 from ..schema.grammar import write_value
 from ..schema.outline import outline
+from ..schema.repeats import once, without_repeats
 from ..schema.text_grammar import TextGrammar
 from .messages import CALL, call_text
 
@@ -155,11 +156,11 @@ class Tools:
         calls = [TextGrammar(tool.lark, tool.longest, self.parse) for tool in self.tools]
         one = TextGrammar.of_any(calls)
         if not self.parallel:
-            return TextGrammar(one.lark, one.longest, self.parse)
+            return TextGrammar(one.lark, one.longest, self.parse, self.tidy)
         more = f'("," call){{0,{MOST_CALLS - 1}}}'
         lark = f'start: "[" call {more} "]"\ncall: %lark {{\n{one.lark}\n}}\n'
         longest = None if one.longest is None else (one.longest + 1) * MOST_CALLS + 2
-        return TextGrammar(lark, longest, self.parse)
+        return TextGrammar(lark, longest, self.parse, self.tidy)
 
     @cached_property
     def prompt(self) -> str:
@@ -193,6 +194,29 @@ class Tools:
         if len(calls) > 1 and not self.parallel:
             raise ValueError("it has several calls")
         return calls
+
+    def tidy(self, text: str) -> str:
+        """Return an answer without what lists of its arguments repeat.
+
+        Raises ValueError as `parse` does.
+
+        Example: `tools.tidy('{"name":"add","arguments":{"a":1}}')`
+        """
+        shapes = {tool.name: tool.arguments.shape for tool in self.tools}
+        said = self.parse(text)
+        kept = [
+            {**call, "args": without_repeats(call["args"], shapes[call["name"]], once)}
+            for call in said
+        ]
+        if kept == said:
+            return text
+        calls = [call_text(call["name"], call["args"]) for call in kept]
+        written = f"[{','.join(calls)}]" if self.parallel else calls[0]
+        try:
+            self.parse(written)
+        except ValueError:  # what only a check of all items says
+            return text
+        return written
 
     def _check(self, name: Any, arguments: Any) -> None:
         """Raise ValueError if no tool of this name takes the arguments."""

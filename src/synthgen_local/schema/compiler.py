@@ -13,6 +13,7 @@ from llguidance import LLMatcher
 from ..errors import SchemaError
 from .certificate import Certificate
 from .grammar import longest_text, refusal, write_grammar
+from .repeats import read_without_repeats
 from .shapes import Bounds, Shape
 from .source import RowSchema
 from .tighten import tighten
@@ -28,6 +29,20 @@ class RowGrammar:
     serialised: str
     longest: int
     certificate: Certificate
+
+    def tidy(self, text: str) -> str:
+        """Return a row in JSON without what its lists repeat, where it is valid without that.
+
+        Raises ValueError if the row is not valid.
+
+        Example: `compile_schema(RowSchema.of("name")).tidy('{"name":"Ada"}')`
+        """
+
+        def checked(row: str) -> str:
+            self.schema.parse(row)
+            return row
+
+        return read_without_repeats(text, self.shape, checked)
 
 
 _TIGHTER: Sequence[AnyMapping[str, Any]] = (

@@ -5,12 +5,32 @@ Knows shapes and JSON values.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .grammar import fits, write_value
 from .shapes import Array, Excerpt, Mapping, Record, Shape, Text, Union
+
+Read = TypeVar("Read")
+
+
+def read_without_repeats(text: str, shape: Shape, read: Callable[[str], Read]) -> Read:
+    """Return what `read` makes of a row in JSON without repeats, or, if it refuses, of all of it.
+
+    Validators may count items. Raises ValueError if `read` refuses both.
+
+    Example: `read_without_repeats('["a","a"]', Array(Text(0, 9), 0, 8), str) == '["a"]'`
+    """
+    row = json.loads(text)
+    kept = without_repeats(row, shape, once)
+    if kept != row:
+        try:
+            return read(write_value(kept))
+        except ValueError:
+            pass
+    return read(text)
 
 
 def without_repeats(value: Any, shape: Shape, most: Callable[[Any, Shape], int | None]) -> Any:

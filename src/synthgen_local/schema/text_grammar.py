@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ _SHORT = (8, 32, 64)  # characters that one with an end may have at most
 class TextGrammar:
     """The Lark text, a bound in bytes, and a check that raises ValueError for other texts.
 
-    A `longest` of None is no bound: whoever decodes has to end the text.
+    A `longest` of None is no bound: whoever decodes has to end the text. `tidy` returns a text of
+    the grammar without what its lists repeat; ValueError if it is none.
 
     Example: `TextGrammar.of_pattern("[a-z]{3}").parse("abc") == "abc"`
     """
@@ -35,6 +37,7 @@ class TextGrammar:
     lark: str
     longest: int | None
     parse: Callable[[str], Any]
+    tidy: Callable[[str], str] = str
 
     @property
     def serialised(self) -> str:
@@ -102,7 +105,7 @@ class TextGrammar:
 
         Example: `TextGrammar.of_rows(compile_schema(RowSchema.of("name")))`
         """
-        return cls(grammar.lark, grammar.longest, grammar.schema.parse)
+        return cls(grammar.lark, grammar.longest, grammar.schema.parse, grammar.tidy)
 
     @classmethod
     def of_unquoted(cls, grammar: RowGrammar) -> TextGrammar:
@@ -143,8 +146,15 @@ class TextGrammar:
                     refusals.append(str(error))
             raise ValueError("; ".join(dict.fromkeys(refusals)))
 
+        def tidy(text: str) -> str:
+            for option in options:
+                with suppress(ValueError):
+                    option.parse(text)
+                    return option.tidy(text)
+            raise ValueError("the text is none of the alternatives")
+
         longest = None if None in bounds else max(bound or 0 for bound in bounds)
-        return cls(lark, longest, parse)
+        return cls(lark, longest, parse, tidy)
 
 
 def _lark(regexes: Sequence[str], never: Sequence[str]) -> str:
