@@ -577,7 +577,7 @@ def test_an_extra_that_no_template_names(chat: ChatLocal) -> None:
     generator = create_data_generator(Weather, chat, "Weather of {subject}.")
     asked = generator._generator("towns", "use {short} names", {}).prompt_text()
 
-    assert "Weather of towns.\nMake sure of this: use {short} names.\n" in asked
+    assert "\nMake sure of this: use {short} names.\n" in asked
     assert len(generator.generate("towns", 1, extra="use {short} names")) == 1
 
 
