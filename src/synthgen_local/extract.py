@@ -81,9 +81,9 @@ class Extractor:
 
     `schema` is a pydantic model, a JSON Schema as a dict, or a list such as "name, age int".
     `grounded` takes every free string word for word from the passage; optional values that the
-    passage lacks are None. A passage has `least` to `most` records (0 to 8 where nobody says), or as many
-    as the model's context has room for. A warning says where a limit that the caller did not set
-    was reached. `temperature` 0 takes what the model finds likeliest.
+    passage lacks are None. A passage has `least` to `most` records (0 to 8 where nobody says), or
+    as many as the model's context has room for. A warning says where a limit that the caller did
+    not set was reached. `temperature` 0 takes what the model finds likeliest.
 
     Raises SchemaError for a schema that cannot be used.
 
