@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NotRequired, Optional
 
 import pyarrow.parquet
@@ -490,6 +492,56 @@ def test_a_formula_as_a_name(tmp_path: Path) -> None:
 
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "'=a,b"
     assert list(read_table(tmp_path / "a.csv", schema, csv_safe=True)[1]) == ['{"=a":1,"b":2}']
+
+
+FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
+PARTS = st.text(st.sampled_from("=+-@\uff1d\t\r\n,;|'\" x1"), max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(PARTS, st.lists(PARTS, max_size=2)), min_size=1, max_size=3))
+def test_csv_safe_holds_by_any_separator(rows: list[tuple[str, list[str]]]) -> None:
+    """No part of a cell begins as a formula, by whichever separator it is read; it comes back."""
+    schema = RowSchema.of({
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer"},
+            "text": {"type": "string"},
+            "list": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["n", "text", "list"],
+    })  # fmt: skip
+    lines = [row_line({"n": -5, "text": text, "list": items}, schema) for text, items in rows]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.csv")
+        write_table(path, lines, schema, csv_safe=True)
+        written = path.read_bytes().decode()
+        assert list(read_table(path, schema, csv_safe=True)[1]) == lines
+
+    for separator in ",;|\t":
+        for row in csv.reader(io.StringIO(written, newline=""), delimiter=separator):
+            cells = [cell.lstrip("\"' ") if cell[:1] != "'" else "" for cell in row]
+            found = [cell for cell in cells if cell.startswith(FORMULAS)]
+            assert not [cell for cell in found if not cell.startswith("-5")]
+
+
+def test_csv_safe_examples(tmp_path: Path) -> None:
+    """Separators of other programs, and what may stand between one and a sign."""
+    schema = RowSchema.of("a, b")
+    for text, safe in (
+        ("x;=HYPERLINK(1)", "x;'=HYPERLINK(1)"),
+        ("x\t=1+1", "x\t'=1+1"),
+        ("x|@SUM(1)", "x|'@SUM(1)"),
+        ('x; "=1', "x;' \"=1"),
+        ("x\n\uff1d1", "x\n'\uff1d1"),
+        (" =1", "' =1"),
+        ("1; 2 - 3 = 4", "1; 2 - 3 = 4"),
+    ):
+        line = row_line({"a": "5", "b": text}, schema)
+        write_table(tmp_path / "a.csv", [line], schema, csv_safe=True)
+        with (tmp_path / "a.csv").open(newline="") as file:
+            assert list(csv.reader(file))[1] == ["5", safe]
+        assert list(read_table(tmp_path / "a.csv", schema, csv_safe=True)[1]) == [line]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a/"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,13 @@ _GROUP_ROWS = 100_000
 _GROUP_BYTES = 1 << 24
 _SHARD_BYTES = 1 << 28  # the hub asks for files well below a gigabyte
 _READ_ROWS = 1000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = "[=+\\-@\\t\\r\uff1d\uff0b\uff0d\uff20]"  # begins a cell that a spreadsheet calculates
+_PART = r"(?:\A|(?<=[,;|\t\r\n]))"  # where a cell may begin, by whichever separator
+_BEFORE_FORMULA = re.compile(rf"{_PART}(?=['\" ]*{_FORMULA})|\A(?='*\n)")
+_APOSTROPHE = re.compile(rf"{_PART}'(?=['\" ]*{_FORMULA})|\A'(?='*\n)")
+_IN_JSON = re.compile(
+    r"""([;|]['\\" ]*(?=-)|[,;|]['\\" ]*(?!-))([=+\-@\uff1d\uff0b\uff0d\uff20])"""
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,9 @@ def write_table(
 
     .jsonl holds a row a line. .csv follows RFC 4180: nested values as JSON text, null as nothing,
     an empty string as `""`; `csv_safe` puts an apostrophe before text that a spreadsheet would
-    take for a formula (https://owasp.org/www-community/attacks/CSV_Injection). .parquet has the
-    types of `columns_of`, and under "synthgen_local" in its metadata JSON: the schema, which
+    take for a formula (https://owasp.org/www-community/attacks/CSV_Injection), also within a cell
+    behind a separator or a line break: not every program separates cells by commas. .parquet has
+    the types of `columns_of`, and under "synthgen_local" in its metadata JSON: the schema, which
     columns are JSON text, and the provenance. A path that ends in "/" is a folder with such files
     and a card, which `datasets.load_dataset` reads. A pipe without a suffix gets JSON lines.
 
@@ -278,19 +286,27 @@ def _cell(value: Any, kind: ColumnType, *, safe: bool) -> str:
     if value is None:
         return ""
     text = value if is_string(kind) else write_value(value)
-    if safe and is_string(kind) and not isinstance(kind, Decimals):
-        text = _safe(text)
+    if safe and not isinstance(kind, Decimals):
+        text = _safe(text) if is_string(kind) else _safe_json(text)
     return _quoted(text) if not text or any(mark in text for mark in ',"\r\n') else text
 
 
 def _safe(text: str) -> str:
-    """An apostrophe before what a spreadsheet would calculate; one more if there is one already."""
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+    """An apostrophe before each part that a spreadsheet would calculate, whatever separates cells.
+
+    A quote may stand between: from the second column on it is a letter, by another separator.
+    """
+    return _BEFORE_FORMULA.sub("'", text)
+
+
+def _safe_json(text: str) -> str:
+    """JSON text in which such a sign is written by its number: it can stand in strings only."""
+    return _IN_JSON.sub(lambda match: f"{match[1]}\\u{ord(match[2]):04x}", text)
 
 
 def _plain(text: str) -> str:
     """What `_safe` was given."""
-    return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_FORMULA) else text
+    return _APOSTROPHE.sub("", text)
 
 
 def _quoted(text: str) -> str:
