@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import SynthgenError
 from ..offline import silence
 from ..processes import leave_no_core
 from . import console, doctor, extract, generate, models, schema, signals, text, verify
+from .unexpected import explained
 
 EPILOG = (
     "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "
@@ -57,21 +57,31 @@ def _options(
 
 def main() -> None:
     """Run the program and leave with its documented exit code."""
+    console.open_streams()
     silence()
     leave_no_core()
     signals.install()
-    console.speak_utf8()
     try:
-        app(prog_name="synthgen-local")
-        console.flush()
-    except SynthgenError as error:
-        if {"-v", "--verbose"} & set(sys.argv):
-            console.note(traceback.format_exc().rstrip())
-        console.report(error)
-        sys.exit(error.exit_code)
+        _command()
     except KeyboardInterrupt:
         console.note("Interrupted.")
         sys.exit(signals.EXIT_CODE)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         console.drop_stdout()
         sys.exit(0)
+    except Exception as error:
+        console.drop_stdout()
+        if {"-v", "--verbose"} & set(sys.argv):
+            console.note(traceback.format_exc().rstrip())
+        known = explained(error)
+        console.report(known)
+        sys.exit(known.exit_code)
+
+
+def _command() -> None:
+    """Carry out what the arguments say; whatever is printed reaches stdout before the exit."""
+    try:
+        app(prog_name="synthgen-local")
+    except SystemExit:
+        console.flush()
+        raise

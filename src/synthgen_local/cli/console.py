@@ -10,12 +10,14 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from ..errors import OutputError, SynthgenError
@@ -43,10 +45,15 @@ def data(line: str) -> None:
     out = _data[-1] if _data else sys.stdout
     if out is not None and out.isatty():
         line = _CONTROLS.sub(_escaped, line)
+    _write(f"{line}\n")
+
+
+def _write(text: str) -> None:
+    out = _data[-1] if _data else sys.stdout
     with _writing_stdout():
         if out is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        out.write(f"{line}\n")
+        out.write(text)
         out.flush()
 
 
@@ -62,11 +69,20 @@ def flush() -> None:
             sys.stdout.flush()
 
 
-def speak_utf8() -> None:
+def open_streams() -> None:
     """Let both streams write UTF-8, as files do, whatever the locale says.
 
-    Bytes of file names that are no UTF-8 are shown by their numbers.
+    Bytes of file names that are no UTF-8 are shown by their numbers. A standard descriptor that is
+    closed is opened on /dev/null: otherwise the next file would get its number, and messages of
+    libraries. What is sent to a closed stdout stays an error.
     """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -76,8 +92,9 @@ def speak_utf8() -> None:
 def _writing_stdout() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise  # the reader has had enough
+    except BrokenPipeError:  # the reader has had enough, as `head` has
+        drop_stdout()
+        sys.exit(0)
     except OSError as error:
         drop_stdout()
         raise OutputError(
@@ -151,7 +168,11 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     grid = Table(*columns, box=box.SIMPLE, pad_edge=False)
     for row in rows:
         grid.add_row(*(Text(shown(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(grid)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    written = io.StringIO()
+    width = shutil.get_terminal_size().columns if terminal else 160
+    Console(file=written, force_terminal=terminal, width=width).print(grid)
+    _write(written.getvalue())
 
 
 @contextmanager

@@ -82,7 +82,9 @@ def compiled_hash() -> str:
     if not _compiler():
         return ""
     command, macros = _command()
-    digest = hashlib.blake2b(" ".join([*command, *_SHARED, library_hash()]).encode(), digest_size=8)
+    digest = hashlib.blake2b(
+        os.fsencode(" ".join([*command, *_SHARED, library_hash()])), digest_size=8
+    )
     digest.update(macros)
     for source in _sources():
         digest.update(source.read_bytes())
@@ -172,7 +174,11 @@ def _command() -> tuple[list[str], bytes]:
 
 
 def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CC", "cc"))
+    """The words of `CC`. Raises DecodingError if a quote in it is not closed."""
+    try:
+        return shlex.split(os.environ.get("CC", "cc"))
+    except ValueError as error:
+        raise _failed(f"CC is no command line: {error}") from error
 
 
 def _sources() -> list[Traversable]:

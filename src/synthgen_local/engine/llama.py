@@ -519,7 +519,7 @@ def _backend(library: str) -> Any:
     with _loading:
         if library not in _loaded:
             _log.clear()
-            if not load(library.encode()):
+            if not load(os.fsencode(library)):
                 raise DecodingError(
                     f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
                 )
@@ -563,7 +563,7 @@ def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> Non
     params.nthread = threads
     _log.clear()
     status = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), ctypes.byref(params)
+        os.fsencode(source), os.fsencode(target), ctypes.byref(params)
     )
     if status != 0:
         raise ModelError(
@@ -581,7 +581,7 @@ def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
     params.use_extra_bufts = kernels.repack
     _log.clear()
     with _offered(kernels, _WEIGHTS[kernels.weights] if kernels.weights else _ATTENTION):
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
         raise ModelError(
             f"{path} cannot be loaded: {_reason()}",

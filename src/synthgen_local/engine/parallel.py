@@ -250,9 +250,7 @@ def decode_shards(
     threads = [
         threading.Thread(target=work, daemon=True) for _ in range(min(layout.contexts, len(shards)))
     ]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
+    running = started = _start(threads)
     try:
         while running:
             item = outcomes.get()
@@ -266,8 +264,31 @@ def decode_shards(
         stop.set()
         while running:  # a thread may be waiting for room in the queue
             running -= outcomes.get() is None
-        for thread in threads:
+        for thread in threads[:started]:
             thread.join()
+
+
+def _start(threads: Sequence[threading.Thread]) -> int:
+    """Start as many threads as the system allows, and return how many; one does all work, too."""
+    for started, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if started == 0:
+                raise no_threads() from error
+            return started
+    return len(threads)
+
+
+def no_threads() -> DecodingError:
+    """Return the error for a limit of processes that is reached.
+
+    Example: `raise no_threads()`
+    """
+    return DecodingError(
+        "No more threads can be started.",
+        hint="Raise the limit of processes (ulimit -u, the container's), or lower --threads.",
+    )
 
 
 def _outcomes(

@@ -92,11 +92,23 @@ class Installed(BaseModel):
 
 
 def cache_folder() -> Path:
-    """Return where models are kept: `$SYNTHGEN_LOCAL_CACHE`, else in the user's cache."""
+    """Return where models are kept: `$SYNTHGEN_LOCAL_CACHE`, else in the user's cache.
+
+    Raises UsageError if neither is known: no variable is set and the user has no home.
+
+    Example: `cache_folder() / "models"`
+    """
     if chosen := os.environ.get("SYNTHGEN_LOCAL_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "synthgen-local"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "synthgen-local"
+    try:
+        return Path.home() / ".cache" / "synthgen-local"
+    except RuntimeError:
+        raise UsageError(
+            "There is no place for models: HOME is not set, and this user has no home.",
+            hint="Set SYNTHGEN_LOCAL_CACHE to a folder that holds them.",
+        ) from None
 
 
 def models_folder() -> Path:
@@ -137,7 +149,7 @@ def _optimised(path: Path, key: str, suffix: str) -> Path:
     """A name of the model's file as it is now: what was made of other bytes is not found."""
     status = path.stat()
     origin = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    of = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
+    of = hashlib.blake2b(os.fsencode(origin), digest_size=8).hexdigest()
     return cache_folder() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
 
 
@@ -154,6 +166,8 @@ def look_up(name: str) -> Installed | None:
 
     Raises ModelError if its record cannot be read.
     """
+    if not name.isascii():  # no record has such a name
+        return None
     entry = catalog().get(name)
     if entry and entry.sha256:
         return of_entry(entry)

@@ -7,6 +7,7 @@ its size and sha256 were found right.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ def find(name: str) -> Path:
     """
     if name in catalog() or inventory.look_up(name):
         return inventory.find(name).path
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 Path's raises where there is no home
     if path.suffix == ".gguf" or path.exists():
         return _find_file(path)
     if match := _HUB_NAME.fullmatch(name):

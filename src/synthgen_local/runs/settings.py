@@ -100,6 +100,15 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0)
 
+    def model_post_init(self, _context: Any) -> None:
+        """Raise UsageError for text that is no UTF-8: neither prompts nor manifests can hold it."""
+        for name, value in self:
+            if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+                raise UsageError(
+                    f"The argument for '{name}' is no UTF-8.",
+                    hint="Write it as UTF-8; rename the file if it is one.",
+                )
+
     def load(self) -> LocalModel:
         """Open the model. Raises ModelNotFoundError if it is not on this machine."""
         return LocalModel.load(
