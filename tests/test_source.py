@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from queue import Queue
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -383,6 +383,13 @@ def test_a_validator_may_change_a_row_that_stays_valid() -> None:
         ("host: www.example.com", {"host": str}),
         ("path: such as C:/x", {"path": str}),
         ("born: date of birth", {"born": str}),
+        ("name: str, age: int = 3", {"name": str, "age": int}),
+        ("name: str = Bob, ok bool = true", {"name": str, "ok": bool}),
+        ("sum: a = b", {"sum": str}),
+        ("d: float, in euros, e", {"d": float, "e": str}),
+        ("id: uuid.UUID, age: int (in years)", {"id": UUID, "age": int}),
+        ("x: int | str | None, d: dict[str, int]", {"x": int | str | None, "d": dict[str, int]}),
+        ('x: Literal["a", "b, c"], y: set[int]', {"x": Literal["a", "b, c"], "y": set[int]}),
     ],
 )
 def test_a_description_that_names_a_type_is_one(fields: str, expected: dict[str, Any]) -> None:
@@ -401,6 +408,9 @@ def test_a_description_that_names_a_type_is_one(fields: str, expected: dict[str,
     [
         ("age: int, a whole number", "a whole number"),
         ("age: int: in years", "in years"),
+        ("age: int (in years)", "in years"),
+        ("age: int - in years", "in years"),
+        ("price: float, in euros", "in euros"),
         ("city: a town, or a village", "a town, or a village"),
         ("born: date of birth", "date of birth"),
     ],
@@ -410,6 +420,17 @@ def test_what_is_no_type_is_a_description(fields: str, said: str) -> None:
     (field,) = load_schema(fields).json_schema["properties"].values()
 
     assert field["description"] == said
+
+
+def test_a_default_of_a_field() -> None:
+    """It is a value of the field's type, or the error names the field."""
+    properties = load_schema("age: int = 3, name str = 'Bo', ok: bool | None = none").json_schema[
+        "properties"
+    ]
+
+    assert [field["default"] for field in properties.values()] == [3, "Bo", None]
+    with pytest.raises(SchemaError, match="default of field 'age'"):
+        load_schema("age: int = young")
 
 
 @pytest.mark.parametrize("source", ["models/people", "./people.py", "C:/x/people.py"])

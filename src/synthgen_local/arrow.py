@@ -85,6 +85,14 @@ def lines_of(table: Iterable[pa.RecordBatch], columns: Columns) -> Iterator[str]
             yield write_value(row_of(columns, map(_applied, changes, row)))
 
 
+def through_columns(lines: Iterable[str], columns: Columns) -> Iterator[str]:
+    """Yield rows as columns give them back: without the zeros at the end of a decimal, in UTC.
+
+    Example: `list(through_columns(['{"price":"1.50"}'], columns))`
+    """
+    return lines_of(batches(lines, columns, arrow_schema(columns, {})), columns)
+
+
 def cells(row: Any, columns: Columns, number: int) -> list[Any]:
     """Return the JSON values of a row, column by column; None for what it lacks.
 

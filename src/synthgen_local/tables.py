@@ -19,7 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from .arrow import about_rows, arrow_schema, batches, cells, lines_of, row_of
+from .arrow import about_rows, arrow_schema, batches, cells, lines_of, row_of, through_columns
 from .card import DATA, is_card, write_card
 from .errors import OutputError, UsageError
 from .schema import RowSchema
@@ -169,6 +169,16 @@ def read_table(
         if kind == ".csv":
             return schema, _guarded(path, _csv_lines(where, schema, safe=csv_safe))
         return schema, _guarded(path, _json_lines(where))
+
+
+def lines_as_kept(path: Destination, lines: Iterable[str], schema: RowSchema) -> Iterator[str]:
+    """Yield lines as `read_table` gives them back after they were written to `path`.
+
+    Example: `list(lines_as_kept("people.parquet", lines, schema))`
+    """
+    if _kind(path) in (".parquet", _FOLDER):
+        return through_columns(lines, columns_of(schema.json_schema))
+    return iter(lines)
 
 
 def plain_schema(*columns: str, **schemas: Mapping[str, Any]) -> RowSchema:

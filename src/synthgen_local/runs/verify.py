@@ -5,7 +5,7 @@ Knows manifests, tables and settings; says what it finds, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..local_model import LocalModel, Part
 from ..models.inventory import optimised_file
 from ..models.sources import find
 from ..schema import RowSchema, load_schema
-from ..tables import read_table, row_line
+from ..tables import lines_as_kept, read_table, row_line
 from .ledger import shard_hash
 from .manifest import Manifest, file_hash, layout, model_facts, read_manifest, versions
 from .settings import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
@@ -69,14 +69,14 @@ def replay(
         work = settings.work(loaded, settings.read())
         _check_inputs(output, manifest, work, loaded, note)
         chosen = _spread(len(manifest.shards), shards)
+        rows_schema = RowSchema.of(manifest.json_schema)
         found = _rows_of(output, manifest, chosen)
         again = _made_again(work, chosen)
         for number, lines in zip(chosen, found, strict=True):
             rows, known = work.shards[number], manifest.shards[number]
             made = again[number]
-            same = [_normal(line, work.schema) for line in made if line is not None] == [
-                _normal(line, work.schema) for line in lines
-            ]
+            kept = lines_as_kept(output, (line for line in made if line is not None), rows_schema)
+            same = _normal(kept, work.schema) == _normal(lines, work.schema)
             if shard_hash(made) != known.sha256 or not same:
                 raise RunError(
                     f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
@@ -142,9 +142,9 @@ def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterato
             yield rows
 
 
-def _normal(line: str, schema: RowSchema) -> str:
-    """A row as text that does not depend on what it was kept in."""
-    return row_line(schema.parse(line), schema)
+def _normal(lines: Iterable[str], schema: RowSchema) -> list[str]:
+    """Rows as text that does not depend on what they were kept in."""
+    return [row_line(schema.parse(line), schema) for line in lines]
 
 
 def _spread(shards: int, wanted: int) -> Sequence[int]:

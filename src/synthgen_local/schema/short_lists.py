@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
-from types import GenericAlias
-from typing import Any
+from types import GenericAlias, NoneType
+from typing import Any, Literal, Union
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from ..errors import SchemaError
 from .refusals import SCHEMA_HINT
@@ -29,31 +31,53 @@ FIELD_TYPES: dict[str, type[Any]] = {
 """The type names of a short list of fields."""
 
 
-_OTHER_NAMES = {"string": str, "integer": int, "number": float, "boolean": bool}
-"""JSON Schema's names of types, which a colon may stand before."""
+_OTHER_NAMES = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "list": list[str],
+    "array": list[str],
+}
+"""Other names of types, which a colon may stand before."""
 
-_TYPE = re.compile(r"(list|optional)\[(.*)\]|(.*?)\s*(?:\|\s*none|\?)", re.IGNORECASE)
+_TYPE = re.compile(r"[\w.\[\], |'\"-]+\??")
 _COMMA = re.compile(r",(?![^\[\]]*\])")  # none between the brackets of a type
+_ENDS = (",", ":", "(", " - ", " \N{EN DASH} ", "")
+"""What stands between a type and a description of its field."""
+
+_CONSTANTS = {"none": None, "null": None, "true": True, "false": False}
+
+_GOES_ON = frozenset({
+    "a", "an", "and", "as", "at", "between", "by", "each", "for", "from", "if", "in", "of", "on",
+    "or", "per", "such", "than", "that", "the", "to", "when", "where", "which", "with", "without",
+})  # fmt: skip
+"""Words that no field is called: what begins with one goes on with a description."""
 
 
 def model_of_fields(text: str) -> type[BaseModel]:
     """Read `name, age int, city: a town in Peru`: name, type (str if left out), description.
 
     `age: int` has a type, too: a description that is the name of a type is one. A type is one of
-    `FIELD_TYPES`, `list[int]` or `int | None`. Fields are separated by commas, or by lines where a
-    description holds commas; three words after a comma go on with a description.
+    `FIELD_TYPES`, `list[int]`, `int | None`, `Literal["a", "b"]` or the like; a default may follow
+    it (`age: int = 3`). Fields are separated by commas, or by lines where a description holds
+    commas; three words after a comma go on with a description.
     Raises SchemaError for what is no field.
 
     Example: `model_of_fields("name, age: int")(name="Ada", age=36)`
     """
     fields: dict[str, Any] = {}
     for part in _parts(text):
-        name, kind, description = _field(part)
+        left, equals, default = part.partition("=")
+        name, kind, description = _field(left if _is_typed(left) else part)
         if name in fields:
             raise SchemaError(
                 f"Field '{name}' is there twice.", hint="Give each field its own name."
             )
-        fields[name] = (kind, Field(description=description or None))
+        said = Field(description=description or None)
+        if equals and _is_typed(left):
+            said = Field(default=_default(name, kind, default), description=description or None)
+        fields[name] = (kind, said)
     if not fields:
         raise SchemaError("The schema has no fields.", hint=SCHEMA_HINT)
     return create_model("Row", __config__=ConfigDict(protected_namespaces=()), **fields)
@@ -74,7 +98,8 @@ def _parts(text: str) -> list[str]:
     parts: list[str] = []
     for part in filter(None, (part.strip() for part in _COMMA.split(text))):
         words = part.split()
-        goes_on = len(words) > 2 and _type_named(" ".join(words[1:])) is None
+        least = 1 if words[0].lower() in _GOES_ON else 2
+        goes_on = len(words) > least and not _is_typed(part.partition("=")[0])
         if goes_on and ":" not in part and parts and ":" in parts[-1]:
             parts[-1] += f", {part}"
         else:
@@ -97,20 +122,84 @@ def _field(part: str) -> tuple[str, Any, str]:
                 hint=f"Types: {', '.join(FIELD_TYPES)}.",
             )
         return name, found, description
-    for end in (",", ":", ""):  # `age: int, a whole number`; `age: int: how old`; `age: int`
+    for end in _ENDS:  # `age: int, a whole number`; `age: int: how old`; `age: int`
         said, _, rest = description.partition(end) if end else (description, "", "")
         if (found := _type_named(said, _OTHER_NAMES)) is not None:
-            return name, found, rest.strip()
+            return name, found, rest.strip().removesuffix(")" if end == "(" else "")
     return name, str, description
+
+
+def _is_typed(left: str) -> bool:
+    """Whether what stands before an equals sign is a field with a type, without a description."""
+    match = re.fullmatch(r"\s*(\w+)\s*(:|\s)(.*)", left)
+    names = _OTHER_NAMES if match and match[2] == ":" else None
+    return match is not None and _type_named(match[3], names) is not None
+
+
+def _default(name: str, kind: Any, text: str) -> Any:
+    """The value of a default, as Python or as text writes it."""
+    value: Any = _CONSTANTS.get(text.strip().lower(), text.strip())
+    with suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(value)
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        raise SchemaError(
+            f"The default of field '{name}' is not of its type.",
+            hint="Correct it, or leave it out.",
+        ) from None
 
 
 def _type_named(text: str, others: Mapping[str, Any] | None = None) -> Any:
     """The type of a name such as `int`, `list[int]` or `int | None`; None if it names none."""
-    known = {**FIELD_TYPES, **(others or {})}
-    if (found := known.get(text.strip().lower())) is not None:
-        return found
-    match = _TYPE.fullmatch(text.strip())
-    inner: Any = _type_named(match[2] or match[3], others) if match else None
-    if match is None or inner is None:
+    text = text.strip()
+    if _TYPE.fullmatch(text) is None:
         return None
-    return GenericAlias(list, inner) if (match[1] or "").lower() == "list" else inner | None
+    nullable = text.endswith("?")
+    try:
+        tree = ast.parse(text.rstrip("? "), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    kind = _kind(tree, {**FIELD_TYPES, **(others or {})})
+    if kind in (None, NoneType):
+        return None
+    return kind | None if nullable else kind
+
+
+def _kind(tree: ast.expr, known: Mapping[str, Any]) -> Any:
+    """The type that an annotation is, NoneType for None; None if it is not one of the known."""
+    match tree:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return NoneType if name.lower() == "none" else known.get(name.lower())
+        case ast.Constant(value=None):
+            return NoneType
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            parts = [_kind(part, known) for part in (left, right)]
+            return None if None in parts else Union[tuple(parts)]
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
+            return _generic(name.lower(), inner, known)
+    return None
+
+
+def _generic(name: str, inner: ast.expr, known: Mapping[str, Any]) -> Any:
+    """The type of a name with brackets."""
+    if name == "literal":
+        try:
+            return Literal[ast.literal_eval(inner)]
+        except ValueError:
+            return None
+    parts = [
+        _kind(part, known) for part in (inner.elts if isinstance(inner, ast.Tuple) else [inner])
+    ]
+    if None in parts:
+        return None
+    match name, parts:
+        case "list" | "set", [item]:
+            return GenericAlias({"list": list, "set": set}[name], item)
+        case "dict", [key, value]:
+            return GenericAlias(dict, (key, value))
+        case "optional", [item]:
+            return item | None
+        case "union", [_, *_]:
+            return Union[tuple(parts)]
+    return None
