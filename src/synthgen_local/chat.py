@@ -140,8 +140,14 @@ class Chat:
         messages = list(messages)
         if isinstance(self.grammar, RowGrammar) and messages:
             last = messages[-1]
-            messages[-1] = replace(last, content=f"{last.content}\n\n{_form(self.grammar)}")
+            messages[-1] = replace(last, content=f"{last.content}\n\n{self._form(self.grammar)}")
         return Prompt.of(self.model.engine, messages)
+
+    def _form(self, grammar: RowGrammar) -> str:
+        room = self.model.engine.context_length
+        described = describe(grammar.schema.json_schema, grammar.shape, room)
+        fields = "".join(f"\n- {path}: {text}" for path, text in described)
+        return f"Answer as JSON in this form: {write_value(outline(grammar.shape))}{fields}"
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         if not all(conversations):
@@ -208,11 +214,6 @@ class Chat:
         stop = constraint.stopped_by if isinstance(constraint, FreeText) else None
         finish: Finish = "length" if cut else "stop"
         return Answer(text, finish, len(prompt), decoded.drawn, stop)
-
-
-def _form(grammar: RowGrammar) -> str:
-    fields = "".join(f"\n- {p}: {text}" for p, text in describe(grammar.schema.json_schema))
-    return f"Answer as JSON in this form: {write_value(outline(grammar.shape))}{fields}"
 
 
 class _Reader:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 from llguidance import LLMatcher
@@ -216,10 +217,14 @@ class Extractor:
 
     def _prompt(self, text: str) -> Prompt:
         shots = ((_question(shot.format, [], shot.text), shot.answer) for shot in _SHOTS)
-        described = list(describe(self.schema.json_schema))
         form = write_value([outline(self.grammar.shape)])
-        messages = few_shot(_TASK, shots, _question(form, described, text))
+        messages = few_shot(_TASK, shots, _question(form, self._described, text))
         return Prompt.of(self._model.engine, messages)
+
+    @cached_property
+    def _described(self) -> list[tuple[str, str]]:
+        room = self._model.engine.context_length
+        return describe(self.schema.json_schema, self.grammar.shape, room)
 
     def _fit(self, schema: RowSchema, bounds: Bounds | None) -> RowGrammar:
         """The grammar of one record; strings nobody limits shrink until two fit the context."""

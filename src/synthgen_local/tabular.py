@@ -297,13 +297,19 @@ class TabularGenerator:
             [] if self._are_records else self._examples,
             subject=subject,
             extra=extra,
-            fields=describe(self.grammar.schema.json_schema),
+            fields=self._described,
         )
         asked = [Message("system", SYSTEM), Message("user", content or "Synthetic data.")]
         begun = [] if self._lines is None else [self._lines.header]
         if self._are_records:
             begun += self._shown
         return Prompt.of(self._model.engine, asked, "".join(f"{line}\n" for line in begun))
+
+    @cached_property
+    def _described(self) -> list[tuple[str, str]]:
+        """What the schema says about its fields, as much as a quarter of the context holds."""
+        room = self._model.engine.context_length
+        return describe(self.grammar.schema.json_schema, self.grammar.shape, room)
 
     @cached_property
     def _are_records(self) -> bool:

@@ -138,8 +138,8 @@ class LocalSettings(BaseModel):
         )
 
     def rows(self, schema: RowSchema) -> RowGrammar:
-        """Return the grammar of a schema's records, as long as the model's context allows."""
-        return compile_within(schema, self.local.engine.context_length)
+        """Return the grammar of a schema's records, which leave a quarter of the context free."""
+        return compile_within(schema, self.local.engine.context_length * 3 // 4)
 
     def answers(self, conversations: Sequence[Sequence[Message]]) -> list[Answer]:
         """Answer conversations together, in their order; `seed` must be set."""

@@ -94,6 +94,7 @@ class _Tool:
     name: str
     description: str
     arguments: RowGrammar
+    room: int  # bytes for what the fields mean
 
     @property
     def lark(self) -> str:
@@ -111,7 +112,7 @@ class _Tool:
     def prompt(self) -> str:
         """What a prompt says of it."""
         form = write_value(outline(self.arguments.shape))
-        described = describe(self.arguments.schema.json_schema)
+        described = describe(self.arguments.schema.json_schema, self.arguments.shape, self.room)
         fields = "".join(f"\n  - {path}: {text}" for path, text in described)
         about = f": {' '.join(self.description.split())}" if self.description else ""
         return f"- {self.name}{about} Arguments: {form}{fields}"
@@ -281,4 +282,4 @@ def _tool(function: Mapping[str, Any], room: int) -> _Tool:
         arguments = compile_within(RowSchema.of({**parameters, "title": name}), room)
     except SchemaError as error:
         raise SchemaError(f"The tool {name}: {error}", hint=error.hint) from error
-    return _Tool(name, str(function.get("description") or ""), arguments)
+    return _Tool(name, str(function.get("description") or ""), arguments, 2 * room)

@@ -511,9 +511,15 @@ def _distinct(parts: Iterable[Part]) -> Parts:
     return found
 
 
-def too_much(path: str) -> SchemaError:
+class TooManyAlternativesError(SchemaError):
+    """A schema's alternatives would take for ever."""
+
+
+def too_much(path: str) -> TooManyAlternativesError:
     """What to raise where a schema's alternatives would take for ever."""
-    return SchemaError(f"{path}: its alternatives multiply beyond all use.", hint="Simplify it.")
+    return TooManyAlternativesError(
+        f"{path}: its alternatives multiply beyond all use.", hint="Simplify it."
+    )
 
 
 def _said(part: Part) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 from llguidance import LLMatcher
 
 from ..errors import SchemaError
+from .alternatives import TooManyAlternativesError
 from .certificate import Certificate
 from .grammar import longest_text, refusal, write_grammar
+from .references import References
 from .repeats import read_without_repeats
+from .selection import select
 from .shapes import Bounds, Shape
 from .source import RowSchema
 from .tighten import tighten
@@ -58,16 +61,33 @@ _TIGHTER: Sequence[AnyMapping[str, Any]] = (
 """Limits for rows that would not fit, from the first on."""
 
 
+_RECURSIVE = 5  # of them, before rows of a recursive schema have chosen properties instead; but
+# one is enough where large circles of references multiply
+_CHOSEN: Sequence[AnyMapping[str, Any]] = (
+    {"max_length": 20, "max_items": 1},
+    {"max_length": 12, "max_items": 1, "over": True},
+)
+"""Limits for rows whose optional properties are chosen."""
+_MANY = 2000  # shapes of a schema with large circles, from which on properties are chosen
+_USUAL_ROOM = 4096  # bytes for rows of chosen properties, where nobody says how long they may be
+_MOST_ROOM = 16_384  # bytes that are filled with chosen properties
+
+_Made: TypeAlias = tuple[Shape, Certificate, int]
+
+
 def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGrammar:
     """Derive the grammar of a schema's rows.
 
-    Raises SchemaError if the schema asks for what cannot be honoured or has no valid row.
+    Where optional properties multiply beyond all use, rows have those nearest to the root, and
+    the certificate names what they do not have. Raises SchemaError if the schema asks for what
+    cannot be honoured or has no valid row.
 
     Example: `compile_schema(RowSchema.of("name, age int")).lark`
     """
     with _shallow(schema):
-        shape, certificate = tighten(schema.json_schema, bounds or Bounds())
-        return _compiled(schema, shape, certificate, longest_text(shape))
+        fitting = _Fitting(schema.json_schema, None, {})
+        changes = {} if bounds is None else asdict(bounds)
+        return _compiled(schema, *fitting.of_bounds(changes))
 
 
 def compile_within(
@@ -76,19 +96,78 @@ def compile_within(
     """Derive a grammar whose longest row takes at most `room` tokens, if any bounds allow it.
 
     What the schema leaves open is limited as `Bounds` says, and more and more tightly where that
-    is too long; `lengths` are limits of strings by path. The certificate shows them all.
+    is too long; `lengths` are limits of strings by path. Where that is not enough, or nothing would
+    be left of what is recursive, rows have as many optional properties as there is room for. The
+    certificate shows all of this.
 
     Example: `compile_within(RowSchema.of("name, age int"), room=4096).longest <= 4096`
     """
     with _shallow(schema):
-        for changes in _TIGHTER:
-            bounds = replace(Bounds(), **changes)
-            shorter = {path: min(bounds.max_length, n) for path, n in (lengths or {}).items()}
-            shape, certificate = tighten(schema.json_schema, replace(bounds, lengths=shorter))
-            longest = longest_text(shape)
-            if longest <= room:
-                break
-        return _compiled(schema, shape, certificate, longest)
+        return _compiled(schema, *_Fitting(schema.json_schema, room, lengths or {}).within())
+
+
+class _Fitting:
+    """One schema, worked out under one limit after the other until its rows fit."""
+
+    def __init__(
+        self, schema: AnyMapping[str, Any], room: int | None, lengths: AnyMapping[str, int]
+    ) -> None:
+        self._schema = schema
+        self._room = room
+        self._lengths = lengths
+        self._references = References(schema)
+
+    def of_bounds(self, changes: AnyMapping[str, Any]) -> _Made:
+        """Return all properties within some bounds; those that fit if they are too many."""
+        try:
+            return self._whole(changes)
+        except TooManyAlternativesError:
+            chosen = self._chosen(_CHOSEN if self._room or not changes else [changes])
+            if chosen is None:
+                raise
+            return chosen
+
+    def within(self) -> _Made:
+        """Return what fits; or else what is shortest, which does not."""
+        choose_at = 1 if self._references.hubs else _RECURSIVE
+        for index, changes in enumerate(_TIGHTER):
+            choosing = index == choose_at and self._references.recursive
+            if choosing and (chosen := self._chosen(_CHOSEN)) is not None:
+                return chosen
+            made = self.of_bounds(changes)
+            if self._fits(made):
+                return made
+        return self._chosen(_CHOSEN) or made
+
+    def _fits(self, made: _Made) -> bool:
+        return made[2] <= (_USUAL_ROOM if self._room is None else self._room)
+
+    def _whole(self, changes: AnyMapping[str, Any]) -> _Made:
+        most = _MANY if self._references.hubs else None
+        bounds = self._bounds(changes)
+        shape, certificate = tighten(
+            self._schema, bounds, references=self._references, most_shapes=most
+        )
+        return shape, certificate, longest_text(shape)
+
+    def _chosen(self, limits: Sequence[AnyMapping[str, Any]]) -> _Made | None:
+        """What rows of chosen properties are, None if not even the required ones fit."""
+        room = _USUAL_ROOM if self._room is None else min(self._room, _MOST_ROOM)
+        for changes in limits:
+            bounds = self._bounds(changes)
+            with suppress(SchemaError):
+                shape, certificate = select(
+                    self._schema, bounds, room, self._lengths, self._references
+                )
+                made = shape, certificate, longest_text(shape)
+                if self._fits(made):
+                    return made
+        return None
+
+    def _bounds(self, changes: AnyMapping[str, Any]) -> Bounds:
+        bounds = replace(Bounds(), **changes)
+        shorter = {path: min(bounds.max_length, n) for path, n in self._lengths.items()}
+        return replace(bounds, lengths={**bounds.lengths, **shorter})
 
 
 @contextmanager

@@ -6,7 +6,8 @@ no socket. Knows nothing of what schemas mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
@@ -29,6 +30,7 @@ _LATER = {
 }
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _REFERENCES = ("$ref", *_DYNAMIC)
+_LARGE = 100  # ways in, times ways out
 
 
 @contextmanager
@@ -69,7 +71,8 @@ class References:
             *(words for name, words in _LATER.items() if isinstance(draft, str) and name in draft)
         )
         self._found: dict[str, Any] = {}
-        self._reach: dict[str, frozenset[str]] = {}
+        self._edges: dict[str, frozenset[str]] = {}
+        self._circles: dict[str, frozenset[str]] = {}
 
     def resolve(self, reference: str, path: str = "$") -> Any:
         """Return the schema that a reference leads to.
@@ -85,9 +88,45 @@ class References:
 
         None of them for a reference that does not recur.
         """
-        return frozenset(
-            other for other in self._reachable(reference) if reference in self._reachable(other)
-        )
+        if reference not in self._circles:
+            reached = self._closure([reference], self._references_in)
+            sources: dict[str, set[str]] = {}
+            for name in reached:
+                for target in self._references_in(name):
+                    sources.setdefault(target, set()).add(name)
+            found = self._closure([reference], lambda name: sources.get(name, ())) & reached
+            self._circles.update(dict.fromkeys(found or {reference}, frozenset(found)))
+        return self._circles[reference]
+
+    @cached_property
+    def recursive(self) -> bool:
+        """Whether any reference of the document leads back to itself."""
+        return bool(_on_circles(self._graph))
+
+    @cached_property
+    def hubs(self) -> frozenset[str]:
+        """The references through which large circles go: without them, only small ones are left.
+
+        A reference counts by how many others lead to it and how many it leads to.
+        """
+        graph, found = _on_circles(self._graph), set[str]()
+        while graph:
+            sources = Counter(target for targets in graph.values() for target in targets)
+            name = max(sorted(graph), key=lambda n: sources[n] * len(graph[n]))
+            if sources[name] * len(graph[name]) < _LARGE:
+                break
+            found.add(name)
+            graph.pop(name)
+            graph = _on_circles({n: targets - {name} for n, targets in graph.items()})
+        return frozenset(found)
+
+    @cached_property
+    def _graph(self) -> dict[str, frozenset[str]]:
+        """The references of the document's root and all that they lead to."""
+        entered = {k: v for k, v in self._root.items() if k not in ("definitions", "$defs")}
+        first = list(references_in(entered))
+        names = {*first, *self._closure(first, self._references_in)}
+        return {name: self._references_in(name) for name in names}
 
     def _look_up(self, reference: str, path: str) -> Any:
         where, _, fragment = reference.partition("#")
@@ -122,29 +161,50 @@ class References:
                     names.setdefault(f"#{name}", schema)
         return names
 
-    def _reachable(self, reference: str) -> frozenset[str]:
-        """References that can be reached through this one, itself if it recurs."""
-        if reference not in self._reach:
-            found: set[str] = set()
-            waiting = [reference]
-            while waiting:
-                for name in self._references_in(waiting.pop()):
-                    if name not in found:
-                        found.add(name)
-                        waiting.append(name)
-            self._reach[reference] = frozenset(found)
-        return self._reach[reference]
-
-    def _references_in(self, reference: str) -> Iterator[str]:
+    def _references_in(self, reference: str) -> frozenset[str]:
         """What looks like a reference where this one leads; one in an example may lead nowhere."""
-        try:
-            schema = self.resolve(reference)
-        except SchemaError:
-            return
-        for mapping in _mappings(schema):
-            for keyword in _REFERENCES:
-                if isinstance(name := mapping.get(keyword), str):
-                    yield name
+        if reference not in self._edges:
+            try:
+                found = frozenset(references_in(self.resolve(reference)))
+            except SchemaError:
+                found = frozenset()
+            self._edges[reference] = found
+        return self._edges[reference]
+
+    @staticmethod
+    def _closure(first: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+        """What can be reached from `first` in one step or more."""
+        found: set[str] = set()
+        waiting = list(first)
+        while waiting:
+            for name in following(waiting.pop()):
+                if name not in found:
+                    found.add(name)
+                    waiting.append(name)
+        return found
+
+
+def references_in(schema: Any) -> Iterator[str]:
+    """Yield what looks like a reference within a schema, which is not followed.
+
+    Example: `list(references_in({"items": {"$ref": "#/$defs/a"}})) == ["#/$defs/a"]`
+    """
+    for mapping in _mappings(schema):
+        for keyword in _REFERENCES:
+            if isinstance(name := mapping.get(keyword), str):
+                yield name
+
+
+def _on_circles(graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """The part of a graph that has circles, without what leads to none or comes from none."""
+    left = dict(graph)
+    while left:
+        targeted = frozenset[str]().union(*left.values())
+        kept = {n: t & left.keys() for n, t in left.items() if n in targeted and t & left.keys()}
+        if kept == left:
+            break
+        left = kept
+    return left
 
 
 def part_of(schema: Any, place: str) -> Any:

@@ -10,12 +10,14 @@ Keywords: JSON Schema, drafts 4 to 2020-12, and those of `pydantic_schema.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as AnyMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ..errors import SchemaError
 from .alternatives import (
@@ -63,14 +65,51 @@ Schemas: TypeAlias = tuple[Schema, ...]
 _Depth: TypeAlias = frozenset[tuple[str, int]]  # levels of each circle of references
 
 
-def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certificate]:
+@dataclass(frozen=True)
+class Place:
+    """An object of the schema: how often it may stand in a row, by which references it was met."""
+
+    path: str
+    times: int
+    trail: Sequence[str]
+
+
+class Selector(Protocol):
+    """Decides which of the optional properties are part of the shape."""
+
+    def keeps(
+        self, place: Place, name: str, schemas: Schemas, bare: Callable[[], Shape | None]
+    ) -> bool:
+        """Return whether the object at a place has a property.
+
+        `bare` works the property out without optional ones of its own.
+        """
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether properties that can only be empty objects or lists are left out."""
+        ...
+
+
+def tighten(
+    schema: AnyMapping[str, Any],
+    bounds: Bounds,
+    selector: Selector | None = None,
+    *,
+    references: References | None = None,
+    most_shapes: int | None = None,
+) -> tuple[Shape, Certificate]:
     """Return the shape of a schema's rows and who enforces each constraint.
 
+    Without a `selector` all optional properties are part of it. `most_shapes` is where to give up.
     Raises SchemaError, naming keyword and path, for what cannot be honoured or satisfied.
 
     Example: `tighten({"type": "integer", "minimum": 0}, Bounds())[0]`
     """
-    work = _Tightening(schema, bounds)
+    work = _Tightening(
+        schema, bounds, selector, references or References(schema), most_shapes or _MOST_SHAPES
+    )
     try:
         shape = work.shape((dict(schema),), "$", frozenset())
     except SearchError:
@@ -88,11 +127,23 @@ def tighten(schema: AnyMapping[str, Any], bounds: Bounds) -> tuple[Shape, Certif
 class _Tightening:
     """One walk over one schema. None stands for a schema without a value of finite length."""
 
-    def __init__(self, root: AnyMapping[str, Any], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        root: AnyMapping[str, Any],
+        bounds: Bounds,
+        selector: Selector | None,
+        references: References,
+        most_shapes: int,
+    ) -> None:
         self._root = root
         self._bounds = bounds
+        self._selector = selector
+        self._most_shapes = most_shapes
+        self._bare = False  # whether a property is measured, without optional ones of its own
+        self._times = 1  # how often what is worked on may stand in a row
+        self._trail: list[str] = []
         self.notes = Notes()
-        self._references = References(root)
+        self._references = references
         self._alternatives = Alternatives(self._references)
         self._known: dict[tuple[tuple[int, ...], _Depth], tuple[Schemas, Shape | None]] = {}
         self._made = 0
@@ -106,10 +157,10 @@ class _Tightening:
         if not schemas:
             return self._anything(depth)
         key = (tuple(map(id, schemas)), depth)
-        if key in self._known and (depth or self._made > _MANY):
+        if key in self._known and (depth or self._made > _MANY) and self._selector is None:
             return self._known[key][1]
         self._made += 1
-        if self._made > _MOST_SHAPES:
+        if self._made > self._most_shapes:
             raise too_much(path)
         shape = self._shape(schemas, path, depth)
         self._known[key] = schemas, shape  # held, so that no other schema gets their identities
@@ -139,10 +190,24 @@ class _Tightening:
                 self.notes.add(path, "validator", name, "check")
             if part.values is None:
                 deeper = self._deeper(part, depth)
-                options += self._of_kinds(part, path, deeper) if deeper is not None else []
+                options += self._followed(part, path, deeper) if deeper is not None else []
         if len(options) <= 1:
             return options[0] if options else None
         return Union(tuple(options), rate)
+
+    def _followed(self, part: Part, path: str, depth: _Depth) -> list[Shape]:
+        length = len(self._trail)
+        self._trail += part.references
+        shapes = self._of_kinds(part, path, depth)
+        del self._trail[length:]
+        return shapes
+
+    @contextmanager
+    def _repeated(self, times: int) -> Iterator[None]:
+        """Work out what may stand several times where this stands once."""
+        before, self._times = self._times, self._times * max(times, 1)
+        yield
+        self._times = before
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
@@ -280,7 +345,8 @@ class _Tightening:
                 most = index
                 break
             heads.append(head)
-        items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
+        with self._repeated(most - len(heads)):
+            items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
         if keywords.get("uniqueItems"):
             self.notes.add(path, "uniqueItems", True, "check")
             most = most if heads else min(most, _count(items, most))
@@ -346,21 +412,45 @@ class _Tightening:
     ) -> list[tuple[str, Shape]] | None:
         """The named properties that can be; None if one that must be there cannot."""
         fields: list[tuple[str, Shape]] = []
+        needed = part.keywords.get("minProperties", 0) - len(part.required)
         for name in names:
             schemas = _property(part, name)
             forbidden = name in part.forbidden or any(schema is False for schema in schemas)
             shape = None
             if not forbidden and self._may_be_key(name, part):
-                shape = self.shape(schemas, join_path(path, name), depth)
+                if name in part.required or needed > 0:
+                    shape = self.shape(schemas, join_path(path, name), depth)
+                else:
+                    shape = self._optional(name, schemas, path, depth)
             elif name in part.required:
                 raise unsatisfiable("required", path, f"'{name}' is forbidden")
             if shape is not None:
                 fields.append((name, shape))
+                needed -= name not in part.required
             elif name in part.required:
                 return None
             elif not forbidden:
                 self.notes.add(join_path(path, name), "properties", False, "bound")
         return fields
+
+    def _optional(self, name: str, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+        """An optional property, None if rows do not have it."""
+        where = join_path(path, name)
+        if self._selector is None:
+            return self.shape(schemas, where, depth)
+
+        def bare() -> Shape | None:
+            self._bare = True
+            shape = self.shape(schemas, where, depth)
+            self._bare = False
+            return shape
+
+        place = Place(path, self._times, tuple(self._trail))
+        if self._bare or not self._selector.keeps(place, name, schemas, bare):
+            return None
+        shape = self.shape(schemas, where, depth)
+        empty = shape is not None and self._selector.closed and _is_empty(shape)
+        return None if empty else shape
 
     def _may_be_key(self, name: str, part: Part) -> bool:
         names = part.keywords.get("propertyNames", ())
@@ -395,7 +485,8 @@ class _Tightening:
                 continue
             keys = self._keys(part, chosen, patterns, names, path)
             values = tuple(schema for rule in part.fields for schema in _values(rule, chosen))
-            value = self.shape(values, f"{path}.*", depth) if keys is not None else None
+            with self._repeated(self._bounds.max_items):
+                value = self.shape(values, f"{path}.*", depth) if keys is not None else None
             if keys is not None and value is not None:
                 found.append((keys, value))
             elif not chosen:
@@ -434,6 +525,18 @@ def _key(shape: Shape, path: str) -> Shape:
         case Quoted():
             raise refused("propertyNames", path, "of what is neither text, number nor flag")
     return shape
+
+
+def _is_empty(shape: Shape) -> bool:
+    """Whether a shape has nothing but objects without properties, or lists of these."""
+    match shape:
+        case Record(fields, _, extra):
+            return not fields and not extra
+        case Array(items, _, _, prefix):
+            return not prefix and (items is None or _is_empty(items))
+        case Union(options):
+            return all(map(_is_empty, options))
+    return False
 
 
 def _count(shape: Shape | None, otherwise: int) -> int:
