@@ -64,7 +64,7 @@ _TIGHTER: Sequence[AnyMapping[str, Any]] = (
 _RECURSIVE = 5  # of them, before rows of a recursive schema have chosen properties instead; but
 # one is enough where large circles of references multiply
 _CHOSEN: Sequence[AnyMapping[str, Any]] = (
-    {"max_length": 20, "max_items": 1},
+    {"max_length": 16, "max_items": 1},
     {"max_length": 12, "max_items": 1, "over": True},
 )
 """Limits for rows whose optional properties are chosen."""

@@ -17,9 +17,11 @@ from .nulls import NullPlace
 from .shapes import Shape
 
 Schema: TypeAlias = Mapping[str, Any]
+_Visit: TypeAlias = tuple[Schema, NullPlace, str, tuple[int, ...]]
 
 _MOST_EXAMPLES = 5  # of one field
 _MOST_CHARACTERS = 80  # of one example or default
+_MOST_VISITS = 20_000
 _SHORTER = (300, 150, 80, 40)  # characters of one field's text where all do not fit
 
 
@@ -60,8 +62,11 @@ def _fields(root: Schema, shape: Shape) -> Iterator[_Field]:
     """All described fields, those nearest to the root first."""
     definitions = root.get("$defs", root.get("definitions", {}))
     followed: set[str] = set()
-    waiting = deque([(root, NullPlace([shape], None), "", (0,))])
-    while waiting:
+    start: _Visit = (root, NullPlace([shape], None), "", ())
+    waiting = deque([start])
+    for _ in range(_MOST_VISITS):
+        if not waiting:
+            return
         schema, at, path, place = waiting.popleft()
         inner: list[tuple[Any, NullPlace | None, str]] = []
         target = schema.get("$ref")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .refusals import SCHEMA_HINT
 from .strangers import refuse_list, refuse_strangers
 
 _MOST_BYTES = 1 << 23
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _MOST_LEVELS = 128  # of lists and objects: what follows goes down them by recursion
 
 _DRAFTS = {f"http://json-schema.org/draft-{number}/schema" for number in ("04", "06", "07")} | {
@@ -109,7 +111,7 @@ def refuse_surrogates(schema: Any, path: str = "$") -> None:
     inner: Iterable[tuple[Any, str]] = ()
     match schema:
         case str():
-            if any("\ud800" <= character <= "\udfff" for character in schema):
+            if not schema.isascii() and _SURROGATES.search(schema):
                 raise SchemaError(
                     f"{path}: a text has half of a surrogate pair, which no file can hold.",
                     hint="Write the character itself, or both halves.",

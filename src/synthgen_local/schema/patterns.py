@@ -81,6 +81,7 @@ def as_python(pattern: str) -> Regex:
     return Regex(pattern, "python")
 
 
+@lru_cache(maxsize=1024)
 def plain_pattern(regex: Regex) -> str:
     r"""Return a pattern as Rust's regex searches for it, empty if that cannot be said.
 

@@ -30,7 +30,7 @@ _LATER = {
 }
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _REFERENCES = ("$ref", *_DYNAMIC)
-_LARGE = 100  # ways in, times ways out
+_LARGE = 30  # ways in, times ways out
 
 
 @contextmanager

@@ -113,14 +113,17 @@ class Selection:
             self._met[place.path] += 1
             late = self._is_common(name, schemas) or not targets.isdisjoint(place.trail)
             order = (not wanted, self._met[place.path])
-            tier = int(late and not wanted)
+            tier = 2 if late and not wanted else 0
             self.offers[where] = Offer(self._owner(place.path), cost, _opens(shape), tier, order)
         elif cost > self.offers[where].cost:  # several alternatives have it
             self.offers[where] = replace(self.offers[where], cost=cost)
         return False
 
     def take(self) -> None:
-        """Decide on the offers of the lowest tier."""
+        """Decide on the offers of the lowest tier.
+
+        What is too much for its object's share waits, and gets what the others leave.
+        """
         tier = min(offer.tier for offer in self.offers.values())
         groups: dict[str, list[tuple[str, Offer]]] = {}
         for path, offer in self.offers.items():
@@ -128,8 +131,12 @@ class Selection:
                 groups.setdefault("" if tier else offer.owner, []).append((path, offer))
         for owner, group in groups.items():
             self._divide(min(self._shares.get(owner, self.room), self.room), group)
-            for path, _ in group:
+            for path, offer in group:
                 del self.offers[path]
+                if path not in self.kept and tier == 0:
+                    self.offers[path] = replace(offer, tier=1)
+                elif path not in self.kept:
+                    self._out.add(path)
 
     def _divide(self, budget: int, group: list[tuple[str, Offer]]) -> None:
         """Keep what a budget allows; those with properties of their own share the rest."""
@@ -137,15 +144,14 @@ class Selection:
         opened: list[str] = []
         for path, offer in ordered:
             least = max(offer.cost, _LEAST_SHARE) if offer.opens else offer.cost
-            if (
-                least > budget - _LEAST_SHARE * len(opened) and (not offer.opens or opened)
-            ) or offer.cost > budget:
-                self._out.add(path)
-            else:
-                self.kept.add(path)
-                self.room -= offer.cost
-                budget -= offer.cost
-                opened += [path] if offer.opens else []
+            shared = _LEAST_SHARE * len(opened)
+            alone = offer.opens and not opened
+            if offer.cost > budget or (least > budget - shared and not alone):
+                continue
+            self.kept.add(path)
+            self.room -= offer.cost
+            budget -= offer.cost
+            opened += [path] if offer.opens else []
         for path in opened:
             self._shares[path] = budget // len(opened)
 
