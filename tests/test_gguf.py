@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tiny_gguf import ARRAY, FLOAT32, INT32, LAYERS, STRING, TOKENS, UINT32, UIN
 from synthgen_local import DecodingError, LocalModel, ModelError, TabularGenerator, local_model
 from synthgen_local.engine import apart
 from synthgen_local.engine.kernels import Kernels
+from synthgen_local.engine.llama import _load_hint
 from synthgen_local.engine.trial import Trial, hold
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
 
@@ -132,6 +134,39 @@ def test_keys_that_make_no_model(name: str, tmp_path: Path) -> None:
         read_header(tiny(tmp_path / "tiny.gguf", change))
     assert str(caught.value).isprintable()
     assert caught.value.hint
+
+
+USELESS: dict[str, dict[str, tuple[int, Any]]] = {
+    "adapter": {"general.type": (STRING, "adapter")},
+    "projector": {"general.type": (STRING, "mmproj")},
+    "embeddings": {"general.architecture": (STRING, "nomic-bert")},
+    "images": {"general.architecture": (STRING, "clip")},
+    "charsmap": WRONG_KEYS["charsmap"][0],
+    "no vocabulary": WRONG_KEYS["no vocabulary"][0],
+}
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_a_model_of_a_kind_that_cannot_work_is_not_to_be_fetched_again(
+    name: str, tmp_path: Path
+) -> None:
+    """The hint names another way out."""
+    with pytest.raises(ModelError) as caught:
+        read_header(tiny(tmp_path / "tiny.gguf", USELESS[name]))
+    assert "models list" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("unknown model architecture: 'new'", "does not know such models"),
+        ("unable to allocate CPU buffer", "smaller model|Memory is limited"),
+        ("tensor data is not within the file bounds", "cut short"),
+    ],
+)
+def test_what_llama_cpp_says_decides_the_hint(said: str, hint: str) -> None:
+    """A kind that it does not know, a lack of memory, or damage."""
+    assert re.search(hint, _load_hint(said))
 
 
 def number(at: int, code: str, value: int) -> Callable[[bytearray], None]:

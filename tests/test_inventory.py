@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tiny_gguf import STRING, Tiny
 
 from synthgen_local import LocalModel, ModelError, ModelNotFoundError, UsageError
 from synthgen_local.models import inventory, sources
+from synthgen_local.models.gguf import read_header
 from synthgen_local.models.inventory import Installed
 
 Run = Callable[..., Any]
@@ -105,6 +107,54 @@ def test_files_that_cannot_be(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no GGUF file"):
         inventory.add(tmp_path / "page.gguf")
     assert list((cache / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [(["a.gguf", "b.gguf"], "a.gguf, b.gguf"), (["config.json"], "Convert"), ([], "none in it")],
+)
+def test_a_folder_is_called_one(files: list[str], hint: str, cache: Path, tmp_path: Path) -> None:
+    """The hint says what is in it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in files:
+        (folder / name).touch()
+    for use in (lambda: inventory.add(folder), lambda: sources.find(str(folder))):
+        with pytest.raises(ModelNotFoundError, match="is a folder") as caught:
+            use()
+        assert hint in caught.value.hint
+
+
+def test_a_licence_is_read_out_of_the_file(cache: Path, tmp_path: Path) -> None:
+    """What a file says of its own licence holds, unless another is given."""
+    model = Tiny()
+    model.keys["general.license"] = (STRING, "other")
+    model.keys["general.license.name"] = (STRING, "Tiny\x1b[2J Terms")
+    model.keys["general.license.link"] = (STRING, "https://example.org/terms")
+    file = model.write(tmp_path / "tiny.gguf")
+
+    added, _ = inventory.add(file, "tiny")
+    assert added.licence == "Tiny[2J Terms"
+    assert "https://example.org/terms" in added.licence_text
+    assert inventory.add(file, "other", "MIT")[0].licence == "MIT"
+
+
+def test_what_came_of_trying_a_model_is_removed_with_it(cache: Path, tmp_path: Path) -> None:
+    """And nothing of another model."""
+    file = Tiny().write(tmp_path / "tiny.gguf")
+    other = Tiny()
+    other.keys["general.name"] = (STRING, "other")
+    marks = [
+        inventory.trial_record(read_header(path), "conditions")
+        for path in (file, other.write(tmp_path / "other.gguf"))
+    ]
+    inventory.add(file, "tiny")
+    marks[0].parent.mkdir()
+    for mark in marks:
+        mark.write_text("{}")
+    inventory.remove("tiny")
+
+    assert [mark.exists() for mark in marks] == [False, True]
 
 
 def test_one_changed_byte_is_found(cache: Path, weights: Path) -> None:

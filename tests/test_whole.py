@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from synthgen_local.whole import whole_file, whole_folder
+from synthgen_local.whole import is_pinned, whole_file, whole_folder, write_hint
 
 
 def anything(path: Path) -> None:
@@ -56,7 +58,7 @@ def test_the_old_folder_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 KILLED = """
 import os, sys
 from pathlib import Path
-from synthgen_local.whole import whole_file, whole_folder
+from synthgen_local.whole import is_pinned, whole_file, whole_folder, write_hint
 with whole_file(Path("file")) as file, whole_folder(Path("folder"), print) as folder:
     file.write(b"new")
     (folder / "a").write_text("new")
@@ -75,3 +77,35 @@ def test_a_killed_process_leaves_what_was_there(tmp_path: Path) -> None:
     left = {path.name for path in tmp_path.iterdir()} - {"file", "folder"}
     assert len(left) == 2
     assert all(name.startswith(".") and name.endswith(".partial") for name in left)
+
+
+def test_the_hint_is_that_of_the_error() -> None:
+    """A full disk, a place that may not be written, a limit, and anything else."""
+    words = {
+        errno.ENOSPC: "Make room",
+        errno.EPERM: "may not",
+        errno.EFBIG: "ulimit -f",
+        errno.EIO: "Check",
+    }
+    for code, word in words.items():
+        assert word in write_hint(OSError(code, os.strerror(code)))
+
+
+def test_a_file_that_may_not_be_replaced_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked as immutable, or another user's in a folder such as /tmp."""
+    file = tmp_path / "people.csv"
+    assert not is_pinned(file)
+    file.touch()
+    assert not is_pinned(file)
+    tmp_path.chmod(0o1777)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert is_pinned(file)
+    tmp_path.chmod(0o755)
+
+    def immutable(*_: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "open", immutable)
+    assert is_pinned(file)

@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from .errors import PromptError
+from .memory import memory_hint, memory_limit
 from .processes import leave_no_core, python
 
 SECONDS = 2.0
@@ -56,7 +57,7 @@ def render(
     if answer is None:
         raise PromptError(
             f"The model's chat template takes more than {SECONDS:.0f} s or {_MEMORY >> 20} MB.",
-            hint=_HINT,
+            hint=_HINT if memory_limit() is None else memory_hint(),
         )
     text, reason = answer
     if reason:
@@ -122,7 +123,9 @@ def _serve() -> None:
 
     leave_no_core()
     if sys.platform == "linux":  # macOS refuses the limit
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     environment = _environment()
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)

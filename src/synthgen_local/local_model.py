@@ -5,7 +5,6 @@ Knows names and files, not prompts or schemas.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -43,7 +42,7 @@ from .engine.trial import Trial, hold
 from .errors import DecodingError, UsageError
 from .models.catalog import default_model
 from .models.gguf import read_header
-from .models.inventory import cache_folder
+from .models.inventory import cache_folder, trial_record
 from .models.sources import find
 from .prefixes import PrefixKey, load_prefix, save_prefix
 from .private import exposed, is_private, make_private
@@ -328,8 +327,7 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     wanted = Kernels(compiled=_compiled())
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
     tried = " ".join(map(str, (*parts, gpu_layers, wanted.compiled and compiled_hash())))
-    key = hashlib.blake2b(tried.encode(), digest_size=16).hexdigest()
-    mark = cache_folder() / "tried" / f"{key}.json"
+    mark = trial_record(header, tried)
     kernels = _marked(mark, wanted)
     if kernels is None:
         kernels = hold(Trial(str(path), gpu_layers, wanted))

@@ -25,7 +25,7 @@ from .errors import OutputError, UsageError
 from .schema import RowSchema
 from .schema.columns import Columns, ColumnType, Decimals, columns_of, is_string
 from .schema.grammar import write_value
-from .whole import sync, whole_file, whole_folder
+from .whole import is_pinned, sync, whole_file, whole_folder, write_hint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,6 +100,8 @@ def check_destination(path: Destination, *, csv_safe: bool = False) -> None:
         _check_replaceable(where)
     elif where.is_dir():
         raise OutputError(f"{path} is a folder.", hint="Name a file, or end it with a /.")
+    elif not is_stream(where) and is_pinned(where):
+        raise OutputError(f"{path} may not be replaced by you.", hint="Choose another place.")
 
 
 def write_table(
@@ -145,7 +147,7 @@ def write_table(
         raise  # the reader has had enough
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written: {error.strerror}.", hint="Is the disk full?"
+            f"{path} cannot be written: {error.strerror}.", hint=write_hint(error)
         ) from error
 
 

@@ -6,8 +6,10 @@ is in them.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +41,8 @@ def whole_file(
             partial = file.name
             yield file
             sync(file)
-        Path(partial).chmod(mode & ~_umask())
+        with suppress(PermissionError):  # not every file system has modes
+            Path(partial).chmod(mode & ~_umask())
         ready(Path(partial))
         Path(partial).replace(path)
         sync_path(path.parent)
@@ -82,6 +85,44 @@ def sync(file: IO[Any]) -> None:
     """Let what was written reach the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def write_hint(error: OSError) -> str:
+    """Return one line on what to do where a file could not be written.
+
+    Example: `write_hint(OSError(errno.ENOSPC, "No space left on device"))`
+    """
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "Make room on the disk, or choose another place."
+        case errno.EPERM | errno.EACCES | errno.EROFS:
+            return "You may not write there, or not replace what is there: choose another place."
+        case errno.EFBIG:
+            return "The file system, or ulimit -f, allows no larger file: choose another place."
+    return "Check the disk, or choose another place."
+
+
+def is_pinned(path: Path) -> bool:
+    """Return whether a file is there that may not be replaced, though its folder can be written.
+
+    It is another user's in a folder with the sticky bit, or marked as immutable.
+
+    Example: `is_pinned(Path("/tmp/people.csv"))`
+    """
+    try:
+        file, folder = path.lstat(), path.parent.stat()
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return True
+    return _sticks(file, folder)
+
+
+def _sticks(file: os.stat_result, folder: os.stat_result) -> bool:
+    mine = os.geteuid() in {0, file.st_uid, folder.st_uid}
+    return bool(folder.st_mode & stat.S_ISVTX) and not mine
 
 
 def _replace_folder(path: Path, new: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, SynthgenError
+from ..memory import memory_hint, memory_limit
 from ..processes import leave_no_core, python
 
 _LEAST_SECONDS = 60
@@ -56,7 +57,16 @@ def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float =
         if done.returncode == _REFUSED:
             message, hint = said
             raise ModelError(message, hint=hint)
-    raise DiedError(f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_HINT)
+    raise DiedError(
+        f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_hint(done.returncode)
+    )
+
+
+def _hint(code: int) -> str:
+    """What may help: where memory is limited, that is likely why the process died."""
+    if memory_limit() is None and code != -signal.SIGKILL:  # by which the system frees memory
+        return _HINT
+    return f"{memory_hint()} Else the file may be damaged: fetch it again."
 
 
 def answer(work: Callable[..., Any]) -> int:

@@ -37,6 +37,7 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ..errors import DecodingError, ModelError
+from ..memory import memory_hint
 from .compiled_draw import CompiledDraw
 from .kernels import PLAIN, Kernels
 from .mask import Mask
@@ -273,7 +274,7 @@ class LlamaContext:
         if self._context is None:
             raise DecodingError(
                 f"llama.cpp cannot allocate a context of {size.cells} tokens: {_reason()}",
-                hint="Choose a smaller --batch, or free memory.",
+                hint=f"Choose a smaller --batch. {memory_hint()}",
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = batch
@@ -583,11 +584,17 @@ def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
     with _offered(kernels, _WEIGHTS[kernels.weights] if kernels.weights else _ATTENTION):
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
-        raise ModelError(
-            f"{path} cannot be loaded: {_reason()}",
-            hint="The file may be cut short or made for another version; fetch it again.",
-        )
+        raise ModelError(f"{path} cannot be loaded: {_reason()}", hint=_load_hint(_reason()))
     return model
+
+
+def _load_hint(reason: str) -> str:
+    """What to do about what llama.cpp says of a file."""
+    if "alloc" in reason or "memory" in reason:
+        return memory_hint()
+    if "unknown" in reason or "unsupported" in reason or "not supported" in reason:
+        return "This llama-cpp-python does not know such models: update it, or use another model."
+    return "The file may be cut short or made for another version; fetch it again."
 
 
 def _tokenizer(vocab: Any) -> LLTokenizer:

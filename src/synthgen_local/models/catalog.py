@@ -90,12 +90,27 @@ def default_model() -> str:
     return next(entry.name for entry in catalog().values() if entry.default)
 
 
+def standard_licence(name: str) -> str:
+    """Return the text of a licence that is the same for all who use it; empty if not known.
+
+    Example: `standard_licence("Apache-2.0").startswith("Apache License")`
+    """
+    if name.lower() != "apache-2.0":
+        return ""
+    return (_shipped("Apache-2.0.txt", "LICENSE") or "").strip()
+
+
 def _catalog_text() -> str:
-    """The catalog lies in the wheel, or at the top of a checkout."""
-    shipped = files(__package__) / "catalog.toml"
-    if shipped.is_file():
-        return shipped.read_text(encoding="utf-8")
-    checkout = Path(__file__).parents[3] / "models" / "catalog.toml"
-    if checkout.is_file():
-        return checkout.read_text(encoding="utf-8")
-    raise ModelError("The model catalog is missing.", hint="Install synthgen-local again.")
+    text = _shipped("catalog.toml", "models/catalog.toml")
+    if text is None:
+        raise ModelError("The model catalog is missing.", hint="Install synthgen-local again.")
+    return text
+
+
+def _shipped(name: str, in_checkout: str) -> str | None:
+    """A text that lies in the wheel, or elsewhere in a checkout."""
+    checkout = Path(__file__).parents[3] / in_checkout
+    for place in (files(__package__) / name, checkout):
+        if place.is_file():
+            return place.read_text(encoding="utf-8")
+    return None

@@ -10,6 +10,7 @@ every token as an array of its own, which takes seconds. Knows files, not llama.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import mmap
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ModelError
+from ..memory import memory_hint
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -40,6 +42,17 @@ _MOST_TEMPLATE = 1 << 20  # bytes; templates with tools have some ten thousand
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 5, 6, 7, 8, 9
 _TOKENS = "tokenizer.ggml.tokens"
+_DAMAGED = "The file may be cut short or made for another version; fetch it again."
+_NO_WRITER = (
+    "Fetching it again does not help: use a model that writes text, such as one of "
+    "`synthgen-local models list`."
+)
+_PARTS = ("adapter", "imatrix", "mmproj", "vocab")  # values of general.type
+_NOT_WRITING = (
+    "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3",
+    "neo-bert", "eurobert", "gemma-embedding", "clip", "t5", "t5encoder", "wavtokenizer-dec",
+)  # fmt: skip
+"""Architectures whose models do not go on with a text: they embed, encode or speak."""
 
 # The types of tensors: values and bytes of a block, by number (ggml.h and ggml-common.h).
 BLOCKS = {
@@ -92,22 +105,22 @@ def read_header(path: Path) -> Header:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _header(data)
     except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check the path."
-        ) from error
+        hint = memory_hint() if error.errno == errno.ENOMEM else "Check the path."
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", hint=hint) from error
     except _RefusedError as refused:
-        raise ModelError(
-            f"{path} cannot be loaded: {refused}.",
-            hint="The file may be cut short or made for another version; fetch it again.",
-        ) from None
+        raise ModelError(f"{path} cannot be loaded: {refused}.", hint=refused.hint) from None
 
 
 class _RefusedError(Exception):
-    """What is wrong, in words that quote at most a name."""
+    """What is wrong, in words that quote at most a name, and what to do about it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
-def _refuse(reason: str) -> NoReturn:
-    raise _RefusedError(reason)
+def _refuse(reason: str, hint: str = _DAMAGED) -> NoReturn:
+    raise _RefusedError(reason, hint)
 
 
 class _Reader:
@@ -156,7 +169,11 @@ class _Reader:
 def _header(data: mmap.mmap) -> Header:
     reader = _Reader(data)
     if (version := reader.number("I")) not in _VERSIONS:
-        _refuse(f"it is of version {version} of GGUF, and {_VERSIONS} can be read")
+        newer = isinstance(version, int) and max(_VERSIONS) < version < 100
+        _refuse(
+            f"it is of version {version} of GGUF, and {_VERSIONS} can be read",
+            "Use another file of this model, or update synthgen-local." if newer else _DAMAGED,
+        )
     tensors, keys = reader.number("Q"), reader.number("Q")
     if not 0 < tensors <= _MOST_TENSORS:
         _refuse(f"it has {tensors} tensors")
@@ -213,8 +230,9 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     if not isinstance(name, bytes):
         _refuse("it names no architecture")
     architecture = _text(name)
+    _check_kind(metadata, architecture)
     if metadata.get("split.count", 0) not in (0, 1):
-        _refuse("it is a part of several; join them with llama-gguf-split --merge")
+        _refuse("it is a part of several", "Join them: llama-gguf-split --merge")
     if metadata.get("general.alignment", 32) not in _ALIGNMENTS:
         _refuse("its alignment is none that llama.cpp can use")
     for key in ("block_count", "context_length", "embedding_length"):
@@ -229,6 +247,15 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     _check_vocabulary(metadata)
 
 
+def _check_kind(metadata: Mapping[str, Any], architecture: str) -> None:
+    """Refuse what is no model that writes text, however often it is fetched."""
+    kind = metadata.get("general.type")
+    if isinstance(kind, bytes) and _text(kind) in _PARTS:
+        _refuse(f"it is no model, it is of type {_quoted(_text(kind))}", _NO_WRITER)
+    if architecture in _NOT_WRITING:
+        _refuse(f"models of architecture {_quoted(architecture)} write no text", _NO_WRITER)
+
+
 def _check_size(metadata: Mapping[str, Any], key: str) -> None:
     value = metadata.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST_INTEGER:
@@ -238,7 +265,7 @@ def _check_size(metadata: Mapping[str, Any], key: str) -> None:
 def _check_vocabulary(metadata: Mapping[str, Any]) -> None:
     tokens = metadata.get(_TOKENS)
     if not isinstance(tokens, Array) or tokens.kind != _STRING:
-        _refuse("it has no vocabulary")
+        _refuse("it has no vocabulary", _NO_WRITER)
     if not 0 < tokens.count <= _MOST_TOKENS:
         _refuse(f"it has a vocabulary of {tokens.count}")
     for name, kind in (("scores", _FLOAT32), ("token_type", _INT32)):
@@ -249,7 +276,7 @@ def _check_vocabulary(metadata: Mapping[str, Any]) -> None:
     if merges is not None and not (isinstance(merges, Array) and merges.kind == _STRING):
         _refuse("its merges are not strings")
     if "tokenizer.ggml.precompiled_charsmap" in metadata:
-        _refuse("its tokenizer has a precompiled character map, which is not supported")
+        _refuse("its tokenizer has a precompiled character map, which is not supported", _NO_WRITER)
 
 
 def _tensors(reader: _Reader, count: int, alignment: int) -> int:

@@ -30,13 +30,15 @@ from pydantic import (
 
 from ..errors import ModelError, ModelNotFoundError, UsageError
 from ..private import exposed, is_private, make_folders
-from ..whole import sync_path
+from ..whole import sync_path, whole_file
 from .catalog import CatalogEntry, catalog
+from .gguf import Header, read_header
 
 NOT_STATED = "not stated"
 _MAGIC = b"GGUF"
 _ADDED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = {"random"}
+_SHOWN = 5  # files of a folder that a hint names
 _LONGEST = 255  # bytes of a file's name
 _ABANDONED = 86_400  # seconds after which a scratch folder is what a killed process has left
 
@@ -153,6 +155,24 @@ def _optimised(path: Path, key: str, suffix: str) -> Path:
     return cache_folder() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
 
 
+def trial_record(header: Header, key: str) -> Path:
+    """Return where it lies what came of trying a file with that header under some conditions.
+
+    Example: `trial_record(read_header(path), "llama.cpp 1.0")`
+    """
+    conditions = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_folder() / "tried" / f"{header.sha256[:32]}.{conditions}.json"
+
+
+def _trials(path: Path) -> list[Path]:
+    """What came of trying a model's file; nothing of one whose header cannot be read."""
+    try:
+        header = read_header(path)
+    except ModelError:
+        return []
+    return sorted((cache_folder() / "tried").glob(f"{header.sha256[:32]}.*"))
+
+
 def file_name(name: str, suffix: str = ".gguf") -> str:
     """Return a file name that stands for a model's name and for no other.
 
@@ -186,11 +206,33 @@ def of_entry(entry: CatalogEntry) -> Installed:
         title=entry.title,
         quantisation=entry.quantisation,
         licence=entry.licence,
+        licence_text=_kept_licence(entry.name),
         origin="wheel",
         file=f"../{entry.file}",
         size=entry.size,
         sha256=entry.sha256,
     )
+
+
+def keep_licence(model: Installed, text: str) -> None:
+    """Keep the licence that came with a model of the catalog, which has no record.
+
+    Raises ModelError if the cache cannot be written.
+    """
+    if text and model.origin == "wheel":
+        with writing(models_folder()), whole_file(_licence_file(model.name)) as file:
+            file.write(text.encode())
+
+
+def _kept_licence(name: str) -> str:
+    try:
+        return _licence_file(name).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _licence_file(name: str) -> Path:
+    return models_folder() / file_name(name, ".licence.txt")
 
 
 def find(name: str) -> Installed:
@@ -255,8 +297,7 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
 
     Example: `add(Path("weights.gguf"), "mine")`
     """
-    if not file.is_file():
-        raise ModelNotFoundError(f"There is no model file {file}.", hint="Check the path.")
+    check_file(file)
     name = name or file.stem
     _check_name(name)
     licence = "".join(filter(str.isprintable, " ".join(licence.split())))[:300]
@@ -264,10 +305,12 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
         held = scratch / "weights"
         how = _link_or_copy(file.resolve(), held)
         check_magic(held, str(file))
+        told, link = _licence_in(held)
         model = Installed(
             name=name,
             title="".join(filter(str.isprintable, file.name)),
-            licence=licence,
+            licence=told if told and licence == NOT_STATED else licence,
+            licence_text=f"The file names {link} for its licence.\n" if link else "",
             origin="file",
             file=file_name(name),
             size=held.stat().st_size,
@@ -275,6 +318,22 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
         )
         place(model, held)
     return model, how
+
+
+def _licence_in(path: Path) -> tuple[str, str]:
+    """The name of the licence that a file says it has, and the address of its text."""
+    try:
+        said = read_header(path).metadata
+    except ModelError:
+        return "", ""
+    names = "license.name", "license", "license.link"
+    name, short, link = (said.get(f"general.{key}", b"") for key in names)
+    return _line(name if short in (b"", b"other") else short), _line(link)
+
+
+def _line(value: object) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else ""
+    return "".join(filter(str.isprintable, " ".join(text.split())))[:300]
 
 
 def place(model: Installed, held: Path) -> None:
@@ -347,8 +406,10 @@ def remove(name: str) -> Installed:
             hint=f"Delete {known}, and that file if it is the model's.",
         )
     try:
-        for made in optimised_files(model.path) if model.path.is_file() else []:
-            made.unlink(missing_ok=True)
+        if model.path.is_file():
+            for made in (*optimised_files(model.path), *_trials(model.path)):
+                made.unlink(missing_ok=True)
+        _licence_file(name).unlink(missing_ok=True)
         _unlink(model.path)
         known.unlink(missing_ok=True)
     except OSError as error:
@@ -362,6 +423,25 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path) -> None:
+    """Raise ModelNotFoundError if there is no file of that name, with what is in a folder.
+
+    Example: `check_file(Path("model.gguf"))`
+    """
+    if path.is_file():
+        return
+    if not path.is_dir():
+        raise ModelNotFoundError(f"There is no model file {path}.", hint="Check the path.")
+    inside = sorted(file.name for file in path.glob("*.gguf"))[:_SHOWN]
+    if inside:
+        hint = f"Name a file in it: {', '.join(inside)}"
+    elif (path / "config.json").is_file() or any(path.glob("*.safetensors")):
+        hint = "Convert what is in it to GGUF, with llama.cpp's convert_hf_to_gguf.py."
+    else:
+        hint = "Name a .gguf file; there is none in it."
+    raise ModelNotFoundError(f"{path} is a folder, and no model file.", hint=hint)
 
 
 def check_magic(path: Path, named: str) -> None:

