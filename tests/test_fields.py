@@ -7,6 +7,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from synthgen_local import PromptError
 from synthgen_local.engine.line import places
-from synthgen_local.fields import Leaf, Span, json_fields, leaves, spans
+from synthgen_local.fields import Leaf, Span, json_fields, leaves, shown, spans
 
 WORDS = st.lists(st.sampled_from(["a", "b", "a b", "b a", "a b a", "5"]), min_size=1, max_size=5)
 
@@ -109,7 +111,7 @@ def test_numbers_that_json_has_not_are_refused(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "character", ["\n", "\t", "\r", "\0", "\x7f", "\x85", "\xa0", "\u2028", "\ud800"]
+    "character", ["\n", "\t", "\r", "\0", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"]
 )
 def test_what_no_line_holds_is_refused(character: str) -> None:
     """The error names path and character, and never the value: it may be a patient's."""
@@ -118,6 +120,29 @@ def test_what_no_line_holds_is_refused(character: str) -> None:
 
     assert f"U+{ord(character):04X}" in str(caught.value)
     assert not any(part in f"{caught.value}{caught.value.hint}" for part in ("Jane", "Roe"))
+
+
+def test_what_is_missing_is_null() -> None:
+    """NaN, NaT and NA of a table are no values; numbers of numpy are."""
+    row = {"a": math.nan, "b": pd.NaT, "c": pd.NA, "d": np.int64(5), "e": np.datetime64("NaT")}
+
+    assert json_fields(row) == {"a": None, "b": None, "c": None, "d": 5, "e": None}
+
+
+def test_errors_show_the_first_key_only() -> None:
+    """Keys below it may be names of people; numbers of items say where to look."""
+    assert shown("$.scores.Ada[0]") == "$.scores.*[0]"
+    assert shown("$[1]['first name']['it\\'s']") == "$[1].*.*"
+    assert shown("$['a b'][\"Ada's\"]") == "$['a b'].*"
+    with pytest.raises(PromptError, match=r"\$\.scores\.\*\[0\]") as caught:
+        leaves({"scores": {"Ada Secret": ["a\n"]}})
+    assert "Secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("space", "\xa0\u1680\u2000\u2009\u202f\u205f\u3000")
+def test_any_space_may_stand_in_a_value(space: str) -> None:
+    """Values have the spaces that people write between a number and its unit."""
+    assert leaves({"way": f"10{space}km"}) == [Leaf("$.way", f"10{space}km")]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from synthgen_local import FewShotPrompt
+from synthgen_local import FewShotPrompt, LocalModel, TextGenerator
 from synthgen_local.examples import example_texts
-from synthgen_local.frames import records_of
+from synthgen_local.frames import column_of, records_of
 from synthgen_local.schema import RowSchema, compile_schema
 
 
@@ -79,6 +79,25 @@ def test_a_table_follows_a_json_schema() -> None:
         '{"name":"Ada","day":"2020-01-02","age":36}',
         '{"name":null}',
     ]
+
+
+def test_texts_are_written_about_the_rows_of_a_table(random_model: LocalModel) -> None:
+    """A table given as inputs is its rows, not the names of its columns."""
+    frame = pd.DataFrame({"actor": ["Ada", "Bob"], "age": [36.5, np.nan]})
+    found = [text.as_dict() for text in TextGenerator(random_model).texts(frame)]
+
+    assert [text["fields"] for text in found] == [
+        {"actor": "Ada", "age": 36.5},
+        {"actor": "Bob", "age": None},
+    ]
+
+
+def test_passages_are_the_texts_of_a_table() -> None:
+    """What is not a table, and a table without that column, stays as it is."""
+    assert column_of(pd.DataFrame({"id": [1], "text": ["a"]}), "text") == ["a"]
+    assert column_of(["a"], "text") == ["a"]
+    frame = pd.DataFrame({"id": [1]})
+    assert column_of(frame, "text") is frame
 
 
 def test_what_is_no_table_stays_as_it_is() -> None:

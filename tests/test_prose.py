@@ -12,7 +12,7 @@ from masks import allowed_by
 
 from synthgen_local.engine import prose
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
-from synthgen_local.engine.line import ends_sentence, fits_a_line, places
+from synthgen_local.engine.line import ends_sentence, fits_a_line, fits_a_value, places
 from synthgen_local.engine.model import ContextSize, Logits
 from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
 from synthgen_local.engine.pieces import Pieces
@@ -25,7 +25,7 @@ END = PIECES.end_tokens[0]
 FREE = Length(Range(0, 300))
 BLUE = ["blue", "caldo verde", "5"]
 VALUES = st.lists(
-    st.text("abcdeT 5.,-éß京😀!?Mr\"'", min_size=1, max_size=15).filter(
+    st.text("abcdeT 5.,-éß京😀!?Mr\"'\xa0\u202f\u3000", min_size=1, max_size=15).filter(
         lambda value: any(map(str.isalnum, value))
     ),
     max_size=7,
@@ -82,7 +82,7 @@ def assert_kept(text: str, values: Sequence[str], length: Length) -> None:
     assert [value for value in values if not places(value, text)] == []
     assert length.holds(text, values), (text, length)
     assert ends_sentence(text)
-    assert all(map(fits_a_line, text))
+    assert all(map(fits_a_value, text))
 
 
 @st.composite
@@ -165,6 +165,16 @@ def finish(prose: Prose, letter: str) -> str:
         token = ord(letter) if ord(letter) in allowed else allowed[0]
         prose.take(token, np.random.default_rng(0))
     return prose.text()
+
+
+@pytest.mark.parametrize(
+    "value", ["10\xa0km", "1\u202f234,50\xa0€", "\u2009x", "x\u3000", "a\u2003b"]
+)
+def test_spaces_of_a_value_stand_in_the_text(value: str) -> None:
+    """A value is written with the spaces that it has, and other spaces stand nowhere else."""
+    for text in write(["Ada", value], Length(Range(0, 80), Range(3, 12)), rows=10):
+        assert value in text
+        assert all(map(fits_a_line, text.replace(value, "")))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

@@ -494,7 +494,7 @@ def test_a_formula_as_a_name(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "a.csv", schema, csv_safe=True)[1]) == ['{"=a":1,"b":2}']
 
 
-FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
+SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 PARTS = st.text(st.sampled_from("=+-@\uff1d\t\r\n,;|'\" x1"), max_size=8)
 
 
@@ -521,7 +521,7 @@ def test_csv_safe_holds_by_any_separator(rows: list[tuple[str, list[str]]]) -> N
     for separator in ",;|\t":
         for row in csv.reader(io.StringIO(written, newline=""), delimiter=separator):
             cells = [cell.lstrip("\"' ") if cell[:1] != "'" else "" for cell in row]
-            found = [cell for cell in cells if cell.startswith(FORMULAS)]
+            found = [cell for cell in cells if cell.startswith(SIGNS)]
             assert not [cell for cell in found if not cell.startswith("-5")]
 
 

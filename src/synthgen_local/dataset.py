@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from .errors import PromptError, UsageError
 from .extract import Extractor
 from .fields import json_fields
+from .frames import records_of
 from .local_model import LocalModel
 from .schema import RowSchema
 from .text import TEMPERATURE, Mentions, Text, TextGenerator
@@ -90,7 +91,7 @@ class DatasetGenerator:
         if self._extractor is None:
             with closing(self._texts.texts(inputs, self._preferences, seed=seed)) as texts:
                 return [text.as_dict() for text in texts]
-        kept = self._verified(list(inputs), self._extractor, seed)
+        kept = self._verified(list(records_of(inputs)), self._extractor, seed)
         dump = self._extractor.schema.dump
         return [
             {

@@ -24,6 +24,7 @@ from .engine.line import places
 from .engine.parallel import Accepted, Outcome, Rejected
 from .engine.reading import Reading
 from .errors import DecodingError, PromptError, SynthgenError, TooFewRowsError, UsageError
+from .frames import column_of
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import Prompt, few_shot, share
@@ -142,7 +143,7 @@ class Extractor:
 
         Example: `for records in extractor.extract(open("notes.txt")): print(records)`
         """
-        passages = list(texts)
+        passages = list(column_of(texts, "text"))
         job, refused = self._job(passages, seed)
         if refused:
             raise next(iter(refused.values()))
@@ -156,7 +157,7 @@ class Extractor:
         Records that were turned down too often are not accepted, nor is a passage that cannot be
         read, such as one too long for the model: a warning names it, and the others are read.
         """
-        passages = list(texts)
+        passages = list(column_of(texts, "text"))
         job, refused = self._job(passages, seed)
         for error in refused.values():
             warnings.warn(f"{error} It is left out. {error.hint}", stacklevel=3)

@@ -7,6 +7,7 @@ error quotes a value.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,14 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .engine.line import fits_a_line, places
+from .engine.line import fits_a_value, places
 from .errors import PromptError
+from .frames import without_missing
 from .schema.certificate import join_path
 from .schema.grammar import write_value
+
+_KEY = re.compile(r"""\.\w+|\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]""")
+_TYPE_ALONE = ("Unable to serialize unknown type", "Circular reference")
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,29 @@ class Span:
 def json_fields(fields: Any) -> Any:
     """Return fields as JSON values; instances, dates and the like become what JSON has for them.
 
-    Raises PromptError for what JSON cannot say.
+    A value of a dict that is NaN, NaT or NA is missing: it becomes null. Raises PromptError for
+    what JSON cannot say.
 
     Example: `json_fields({"born": date(1956, 7, 9)}) == {"born": "1956-07-09"}`
     """
     try:
-        return to_jsonable_python(fields, by_alias=True)
+        return to_jsonable_python(without_missing(fields), by_alias=True)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        said = str(error).partition("\n")[0]
+        reason = said if said.startswith(_TYPE_ALONE) else type(error).__name__
         raise PromptError(
             f"The fields are not JSON: {reason}", hint="Use lists, dicts, text and numbers."
         ) from None
+
+
+def shown(path: str) -> str:
+    """Return a path for an error: keys below the first may be values, and are not shown.
+
+    Example: `shown("$.scores.Ada[0]") == "$.scores.*[0]"`
+    """
+    first = _KEY.match(path, 1)
+    end = first.end() if first else 1
+    return path[:end] + _KEY.sub(".*", path[end:])
 
 
 def leaves(fields: Any) -> list[Leaf]:
@@ -73,12 +90,12 @@ def leaves(fields: Any) -> list[Leaf]:
     if not found:
         raise PromptError("The fields hold no value.", hint="Give at least one.")
     for leaf in found:
-        misfit = next((c for c in leaf.text if not fits_a_line(c)), None)
+        misfit = next((c for c in leaf.text if not fits_a_value(c)), None)
         if misfit is not None:
             unnamed = "a control character" if ord(misfit) < 0xD800 else "half of a character"
             name = unicodedata.name(misfit, unnamed).lower()
             raise PromptError(
-                f"The value at {leaf.path} cannot stand in a line of text: "
+                f"The value at {shown(leaf.path)} cannot stand in a line of text: "
                 f"it has U+{ord(misfit):04X}, {name}.",
                 hint="Take line breaks, tabs and the like out of it.",
             )
@@ -119,7 +136,9 @@ def _leaves(value: Any, path: str) -> Iterator[Leaf]:
             for index, item in enumerate(value):
                 yield from _leaves(item, f"{path}[{index}]")
         case float() if not math.isfinite(value):
-            raise PromptError(f"The value at {path} is not a number of JSON.", hint="Correct it.")
+            raise PromptError(
+                f"The value at {shown(path)} is not a number of JSON.", hint="Correct it."
+            )
         case None | "":
             return
         case str():

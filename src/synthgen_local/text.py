@@ -18,7 +18,8 @@ from .engine.line import ends_sentence, places
 from .engine.parallel import Accepted, Outcome, Rejected, values
 from .engine.prose import Entry, Length, Prose, most_tokens
 from .errors import DecodingError, PromptError, UsageError
-from .fields import Leaf, Span, json_fields, leaves, spans
+from .fields import Leaf, Span, json_fields, leaves, shown, spans
+from .frames import records_of, without_missing
 from .lengths import Preferences, check_room, limits, read_preferences
 from .local_model import LocalModel, Part, check_draw
 from .prompts import Prompt, few_shot, share
@@ -143,7 +144,7 @@ class TextGenerator:
         *,
         seed: int = 0,
     ) -> Generator[Text]:
-        """Yield a text for each of `inputs`, in their order.
+        """Yield a text for each of `inputs`, in their order: of a table, for each row.
 
         Everything is checked before the first text is begun: PromptError names the input.
 
@@ -166,7 +167,7 @@ class TextGenerator:
                 f"'{key}' is not a length that can be enforced; it goes into the prompt.",
                 stacklevel=4,
             )
-        originals = list(inputs)
+        originals = [without_missing(item) for item in records_of(inputs)]
         plans = [self._plan(item, wanted, index) for index, item in enumerate(originals)]
         if not plans:
             return (_ for _ in ())
@@ -181,10 +182,8 @@ class TextGenerator:
             entries = [Entry.of(leaf.text, pieces) for leaf in found]
             due = list(dict.fromkeys(entries)) if self._mentions == "exact" else []
             length = limits(wanted.wishes, due)
-            check_room(
-                length,
-                list(zip((leaf.path for leaf in found), entries, strict=True)) if due else [],
-            )
+            paths = [shown(leaf.path) for leaf in found]
+            check_room(length, list(zip(paths, entries, strict=True)) if due else [])
         except PromptError as error:
             if index == 0:
                 raise

@@ -1,8 +1,9 @@
 """A line of text: its characters, words and sentences, and where values stand in it.
 
-A line has no control characters, and no white space but the plain space. Words are what
-stands between spaces. A sentence ends where one of `STOPS` stands, perhaps closed by quotes
-or brackets, before a space or the end. Knows Unicode, not tokens.
+A line has no control characters, and no white space but the plain space; within a value other
+spaces may stand, such as the one that does not break. Words are what stands between spaces. A
+sentence ends where one of `STOPS` stands, perhaps closed by quotes or brackets, before a
+space or the end. Knows Unicode, not tokens.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ def fits_a_line(character: str) -> bool:
     if character == " ":
         return True
     return not character.isspace() and unicodedata.category(character) not in {"Cc", "Cs"}
+
+
+def fits_a_value(character: str) -> bool:
+    """Return whether a character may stand in a value of a line: any space may, no line break.
+
+    Example: `fits_a_value(chr(0xA0)) and not fits_a_value(chr(0x2028))`
+    """
+    return fits_a_line(character) or unicodedata.category(character) == "Zs"
 
 
 def joins(character: str) -> bool:

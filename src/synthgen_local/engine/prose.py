@@ -21,6 +21,7 @@ from ..errors import DecodingError
 from .line import (
     STOPS,
     ends_sentence,
+    fits_a_line,
     hides_stops,
     joins,
     places,
@@ -109,7 +110,12 @@ class Entry:
     @cached_property
     def words(self) -> int:
         """Words that it adds, and one more if it leaves a space for the next."""
-        return len(self.value.split()) + self.value.endswith(" ")
+        return len(self.value.split()) + self.value[-1:].isspace()
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether its characters are those of a line anywhere: no other space than the usual."""
+        return all(map(fits_a_line, self.value))
 
 
 def most_tokens(values: Sequence[Entry], length: Length) -> int:
@@ -138,7 +144,7 @@ class _Tail:
     @property
     def spaced(self) -> bool:
         """Whether a word may begin without a space before it."""
-        return not self.text or self.text[-1] in _OPENERS
+        return not self.text or self.text[-1].isspace() or self.text[-1] in _OPENERS
 
 
 @dataclass
@@ -187,6 +193,7 @@ class Prose:
         self._entering: list[tuple[int, ...]] = []  # ways to go on with a value that has begun
         self._candidates: dict[int, list[tuple[int, ...]]] = {}
         self._bonuses: dict[int, float] = {}
+        self._only_in_values: set[int] = set()  # candidates that no other text may have
         self._whole = 0  # characters up to the last place where the text could have ended
         self._listed = False  # values have followed as a list: nothing but the end comes after
         self._tired = False  # the model would have ended the text
@@ -214,6 +221,7 @@ class Prose:
     def _allowed(self) -> NDArray[np.bool_]:
         """Which tokens may come next where neither a value nor a character has been begun."""
         pieces, mask = self._pieces, self._fitting()
+        mask[list(self._only_in_values)] = True
         if self._due and self._tight(_LIST):
             self._listed = True
             mask &= pieces.joins & (self._tail.in_word and not self._unsure)
@@ -276,7 +284,7 @@ class Prose:
         return forced
 
     def _commits(self, token: int, stream: np.random.Generator) -> bool:
-        if self._tight(_LIST) or self._certain:
+        if self._tight(_LIST) or self._certain or token in self._only_in_values:
             return True
         return bool(stream.random() < -np.expm1(-self._bonuses[token]))
 
@@ -295,7 +303,7 @@ class Prose:
             self._tail.text = text[: self._whole]
             self.finished = True
             return
-        self._candidates, self._bonuses = {}, {}
+        self._candidates, self._bonuses, self._only_in_values = {}, {}, set()
         if not self._entering and not tail.unfinished:
             self._offer()
 
@@ -321,7 +329,7 @@ class Prose:
         return _Tail(
             text=text,
             unfinished=unfinished,
-            words=len(text.split()) + bool(unfinished and (not text or text.endswith(" "))),
+            words=len(text.split()) + bool(unfinished and (not text or text[-1].isspace())),
             ended=sentences(bare) - after_stop,
             after_stop=after_stop,
         )
@@ -368,7 +376,7 @@ class Prose:
         if self._unsure and not self._at_ease():
             mask &= ~pieces.joins
         words = pieces.words
-        if tail.words and tail.text[-1:] != " ":
+        if tail.words and not tail.text[-1:].isspace():
             words = words - pieces.opens.astype(np.int32)
         if room.words is not None:
             mask &= words + pieces.closes <= room.words
@@ -458,6 +466,8 @@ class Prose:
                 if keep and self._pieces.joins[way[0]]:
                     continue
                 self._candidates.setdefault(way[0], []).append(way)
+                if not entry.is_plain and not self._pieces.line[way[0]]:
+                    self._only_in_values.add(way[0])
                 self._bonuses.setdefault(way[0], max(0.0, bonus - _BONUS_FOR_ORDER * rank))
 
     def _due_bonus(self) -> float:
