@@ -671,6 +671,7 @@ def test_a_passage_that_is_too_long_is_left_out(run: Run) -> None:
     assert done.code == 4
     assert [row["text"] for row in done.rows] == ["Ada", "Bob"]
     assert "Passage 2 is read in" in done.err
+    assert "Cut what is too long" in done.err
 
 
 def test_limits_of_an_extraction(run: Run, tmp_path: Path) -> None:

@@ -410,6 +410,10 @@ def _line(lines: Lines, text: str) -> str | None:
     return None if record is None else lines.write(record)
 
 
+_SHORT = {"passages": "Cut what is too long, loosen that check, or raise the temperature."}
+"""Hints for what is not rows."""
+
+
 class Tally:
     """What the rows of a run were turned down by, try by try."""
 
@@ -452,7 +456,7 @@ class Tally:
             raise TooFewRowsError(
                 f"{self.made} of {self._runs} {self._word}: {self._lost} turned down at every "
                 f"try, most often ({times} times) by: {self._examples[blamed]}",
-                hint="Loosen that check, or give examples that pass it.",
+                hint=_SHORT.get(self._word, "Loosen that check, or give examples that pass it."),
             )
 
 
