@@ -159,3 +159,48 @@ def test_keys_with_quotes_keep_their_rates(random_model: LocalModel) -> None:
     made = TabularGenerator(schema, random_model).generate(runs=20)
 
     assert made == [{key: None, "c": None}] * 20
+
+
+class Contact(BaseModel):
+    """Fields of which examples have few or many."""
+
+    fax: int | None
+    mail: int | None
+    stated: int | None = Field(json_schema_extra={"nullRate": 0.5})
+    sizes: list[int | None] = Field(max_length=2)
+
+
+def contacts(number: int) -> list[dict[str, Any]]:
+    """Examples of which nine tenths have no fax, all have mail, and none has what is stated."""
+    return [
+        {"fax": 5 if n % 10 == 0 else None, "mail": n, "stated": None, "sizes": [None, None]}
+        for n in range(number)
+    ]
+
+
+def test_examples_say_how_often_a_field_is_null(random_model: LocalModel) -> None:
+    """Ten or more examples have the rate of rows, which stands in the certificate."""
+    generator = TabularGenerator(Contact, random_model, examples=contacts(20))
+    made = list(generator.generate(runs=ROWS, seed=1))
+
+    assert share([row.fax is None for row in made]) == pytest.approx(0.9, abs=0.06)
+    assert not any(row.mail is None for row in made)
+    assert share([row.stated is None for row in made]) == pytest.approx(0.5, abs=0.09)
+    assert all(size is None for row in made for size in row.sizes)
+    rates = {
+        c.path: c.value for c in generator.grammar.certificate.bounds if c.keyword == "nullRate"
+    }
+    assert rates == {"$.fax": 0.9, "$.mail": 0.0, "$.sizes[*]": 1.0}
+
+
+@pytest.mark.parametrize(("number", "options"), [(9, {}), (20, {"null_rate": 0.5})])
+def test_few_examples_and_given_rates(
+    number: int, options: dict[str, Any], random_model: LocalModel
+) -> None:
+    """Nine examples are too few, and a rate that is given goes before that of examples."""
+    generator = TabularGenerator(Contact, random_model, examples=contacts(number), **options)
+    made = list(generator.generate(runs=ROWS, seed=1))
+
+    assert share([row.mail is None for row in made]) == pytest.approx(0.5, abs=0.09)
+    bounds = generator.grammar.certificate.bounds
+    assert "$.mail" not in {c.path for c in bounds if c.keyword == "nullRate"}

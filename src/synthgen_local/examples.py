@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
@@ -31,6 +32,8 @@ Example: TypeAlias = str | Mapping[str, Any] | BaseModel
 
 _MOST_CHARACTERS = 1 << 21  # of all examples: far beyond what a context holds
 _HEAD = 1000  # rows of a file that tell how its columns are written
+ENOUGH_EXAMPLES = 10
+"""Values of a field, from which on their rate of null is that of rows."""
 _MONEY = re.compile(r"[$€£¥]\s*(?=[\d.])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 
@@ -80,6 +83,33 @@ def longest_strings(texts: Iterable[str]) -> dict[str, int]:
         for path, text in _strings(record, "$"):
             longest[path] = max(longest.get(path, 0), len(text))
     return longest
+
+
+def null_rates(texts: Iterable[str]) -> dict[str, float]:
+    """Return how often the value at each path of some records is null.
+
+    Paths are those of `longest_strings`; one with fewer than `ENOUGH_EXAMPLES` values has no rate.
+
+    Example: `null_rates(['{"name":null}'] * 10) == {"$": 0.0, "$.name": 1.0, "$.*": 1.0}`
+    """
+    nulls, values = Counter[str](), Counter[str]()
+    for record in filter(None, map(json_record, texts)):
+        for path, value in _values(record, "$"):
+            values[path] += 1
+            nulls[path] += value is None
+    return {p: nulls[p] / n for p, n in values.items() if n >= ENOUGH_EXAMPLES}
+
+
+def _values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, value
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _values(item, join_path(path, key))
+                yield from _values(item, f"{path}.*")
+        case list():
+            for item in value:
+                yield from _values(item, f"{path}[*]")
 
 
 def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -24,7 +24,7 @@ from .engine.nulls import NullRates
 from .engine.parallel import MOST_ROWS, Accepted, Outcome, Rejected
 from .engine.sampling import accepts
 from .errors import DecodingError, SchemaError, TooFewRowsError, UsageError
-from .examples import Example, example_texts, json_record, longest_strings
+from .examples import Example, example_texts, json_record, longest_strings, null_rates
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
 from .prompts import SYSTEM, FewShotPrompt, Message, Prompt
@@ -37,6 +37,7 @@ from .schema import (
     compile_schema,
     compile_within,
 )
+from .schema.certificate import Constraint
 from .schema.descriptions import describe
 from .schema.grammar import widest_path
 from .schema.lines import Lines
@@ -48,6 +49,7 @@ _HOPELESS = 500  # tries turned down before any was not, after which a run ends
 _UNREADABLE = 30  # such tries for one reason, none of which could be read again
 _ROOM = 4  # times the longest example
 _ROOM_OF_ROWS = 1.25  # the same, for the cells that a row in flight is expected to take
+_USUAL_NULL_RATE = 0.5
 _USUAL = 64  # tokens, where there is no example
 _UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
 
@@ -96,7 +98,8 @@ class TabularGenerator:
     "name, age int"; rows are instances of the model, or dicts for a JSON Schema. `batch` is
     the number of rows decoded together; None lets the machine decide. `temperature` 1 is
     the model's own distribution. `null_rate` is how often an Optional is null where its field does
-    not say so by `json_schema_extra={"nullRate": 0.1}`; None leaves that to the language model.
+    not say so by `json_schema_extra={"nullRate": 0.1}`: "examples" is the rate of the examples for
+    each field of which there are at least 10, and 0.5 for others; None leaves that to the model.
 
     `sampling` "fast" masks each draw and forces what must follow: valid rows, but not quite with
     the model's own odds among them. "exact" keeps a row with the probability that the mask left
@@ -125,12 +128,12 @@ class TabularGenerator:
         bounds: Bounds | None = None,
         temperature: float = 1.0,
         batch: int | None = None,
-        null_rate: float | None = 0.5,
+        null_rate: float | Literal["examples"] | None = "examples",
         sampling: Sampling = "fast",
         layout: RowLayout = "auto",
     ) -> None:
         check_draw(temperature, batch, of="rows")
-        if null_rate is not None:
+        if not (null_rate is None or null_rate == "examples"):
             check_null_rate(null_rate)
         if prompt is not None and examples is not None:
             raise UsageError("examples are given beside a prompt.", hint="Give them to the prompt.")
@@ -141,7 +144,7 @@ class TabularGenerator:
         self._model = model
         self._temperature = temperature
         self._batch = batch
-        self._null_rate = null_rate
+        self._nulls = self._null_place(null_rate)
         if sampling not in SAMPLINGS:
             raise UsageError(f"Sampling cannot be {sampling!r}.", hint="fast, exact or weighted.")
         self._sampling = sampling
@@ -280,9 +283,24 @@ class TabularGenerator:
         grammar = Grammar(tokenizer, self.serialised, forcing=fast)
         if not fast or not has_nulls(self.grammar.shape):
             return grammar
-        root = NullPlace([self.grammar.shape], self._null_rate)
         columns = [] if self._lines is None else [name for name, _ in self._lines.columns]
-        return NullRates(grammar, root, self._temperature, columns)
+        return NullRates(grammar, self._nulls, self._temperature, columns)
+
+    def _null_place(self, rate: float | Literal["examples"] | None) -> NullPlace:
+        """How often values are null; the certificate names rates that are those of examples."""
+        if rate != "examples":
+            return NullPlace([self.grammar.shape], rate)
+        root = NullPlace([self.grammar.shape], _USUAL_NULL_RATE, null_rates(self._examples))
+        learned = {
+            path: round(found, 3)
+            for text in self._examples
+            for path, found in root.learned_rates(json_record(text))
+        }
+        certificate = self.grammar.certificate
+        rates = [Constraint(path, "nullRate", found, "bound") for path, found in learned.items()]
+        certificate = replace(certificate, constraints=(*certificate.constraints, *rates))
+        self.grammar = replace(self.grammar, certificate=certificate)
+        return root
 
     def prompt_text(self, subject: str = "", extra: str = "") -> str:
         """Return the whole prompt as the model sees it, chat template included.

@@ -56,8 +56,12 @@ def generate(
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="1 is the model's own distribution.")] = 1.0,
     null_rate: Annotated[
-        float, typer.Option(help="How often an Optional is null where its field does not say.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="How often an Optional is null where its field does not say; "
+            "else as often as in the examples, of 10 or more, or 0.5."
+        ),
+    ] = None,
     sampling: Annotated[
         Literal["fast", "exact", "weighted"],
         typer.Option(

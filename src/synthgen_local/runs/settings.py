@@ -129,7 +129,7 @@ class GenerateSettings(Settings):
     subject: str = ""
     extra: str = ""
     examples: str | None = None
-    null_rate: float = 0.5
+    null_rate: float | None = None  # of fields that say none: the examples' own
     max_length: int | None = Field(None, ge=1)
     max_items: int | None = Field(None, ge=1)
     sampling: Sampling = "fast"
@@ -137,7 +137,8 @@ class GenerateSettings(Settings):
 
     def read(self) -> Sources:
         """Read what can be read without a model: an error comes before the weights do."""
-        check_null_rate(self.null_rate)
+        if self.null_rate is not None:
+            check_null_rate(self.null_rate)
         schema = load_schema(self.source)
         if self.examples is None:
             return Sources(schema)
@@ -156,7 +157,7 @@ class GenerateSettings(Settings):
             bounds=Bounds.given(self.max_length, self.max_items),
             temperature=self.temperature,
             batch=self.batch,
-            null_rate=self.null_rate,
+            null_rate="examples" if self.null_rate is None else self.null_rate,
             sampling=self.sampling,
             layout=self.layout,
         )
