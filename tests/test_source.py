@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     RootModel,
+    SerializeAsAny,
     TypeAdapter,
     computed_field,
     field_serializer,
@@ -420,6 +421,34 @@ def test_what_is_no_type_is_a_description(fields: str, said: str) -> None:
     (field,) = load_schema(fields).json_schema["properties"].values()
 
     assert field["description"] == said
+
+
+def test_settings_for_output_are_in_the_certificate() -> None:
+    """Rows follow neither serialisers nor the like, and the certificate says so by field."""
+
+    class Inner(BaseModel):
+        when: Annotated[int, PlainSerializer(str)]
+
+    class Outer(BaseModel):
+        hidden: int = Field(exclude=True)
+        named: int = Field(serialization_alias="other")
+        items: list[Inner]
+        alike: SerializeAsAny[Inner]
+
+        @computed_field
+        def twice(self) -> int:
+            return 2
+
+    compiled = compile_schema(RowSchema.of(Outer))
+
+    assert set(compiled.certificate.annotations) >= {
+        ("$.hidden", "exclude"),
+        ("$.named", "serialization_alias"),
+        ("$.items[*].when", "serializer"),
+        ("$.twice", "computed_field"),
+    }
+    row = '{"hidden":1,"named":2,"items":[{"when":3}],"alike":{"when":4}}'
+    assert compiled.schema.dump(compiled.schema.accept(row)) == json.loads(row)
 
 
 def test_a_default_of_a_field() -> None:

@@ -41,7 +41,8 @@ def join_path(path: str, name: str) -> str:
 class Certificate:
     """All constraints of a schema, in the order of its fields.
 
-    `annotations` are pairs of path and keyword that allow and forbid nothing.
+    `annotations` are pairs of path and keyword that allow and forbid nothing, settings of a type
+    for its output among them.
     """
 
     constraints: Sequence[Constraint]

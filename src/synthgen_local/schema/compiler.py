@@ -190,4 +190,6 @@ def _compiled(
             f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it."
         )
     serialised = LLMatcher.grammar_from_lark(lark)
+    annotations = tuple(dict.fromkeys((*certificate.annotations, *schema.unused)))
+    certificate = replace(certificate, annotations=annotations)
     return RowGrammar(schema, shape, lark, serialised, longest, certificate)

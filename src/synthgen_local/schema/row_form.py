@@ -6,7 +6,7 @@ aliases for serialization and excluded fields the type has. Knows pydantic's cor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,7 +16,10 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, SkipJsonSchema
 from pydantic_core import PydanticSerializationError, SchemaSerializer
 
+from .certificate import join_path
+
 _FIELDS = ("model-field", "dataclass-field", "typed-dict-field")
+_OBJECTS = ("model", "dataclass", "typed-dict")
 _VALIDATED = ("function-after", "function-before", "function-wrap")
 _OPAQUE = ("any", "callable", "custom-error", "function-plain", "is-instance", "is-subclass",
            "json-or-python", "lax-or-strict")  # fmt: skip
@@ -47,6 +50,72 @@ def row_writer(adapter: TypeAdapter[Any]) -> Callable[..., Any]:
     if without == with_some:
         return partial(plain.to_python, warnings=False)
     return write
+
+
+def unused_settings(adapter: TypeAdapter[Any]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the name of all that a type says of output and that rows do not follow.
+
+    Example: `list(unused_settings(TypeAdapter(Person))) == [("$.age", "exclude")]`
+    """
+    return _unused(with_hidden_fields(adapter.core_schema), "$", {}, {})
+
+
+def _unused(
+    schema: Any, path: str, config: Mapping[str, Any], references: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    kind = schema.get("type")
+    if "serialization" in schema and _is_added(schema):
+        always = _is_replaceable(schema)
+        yield path, "serializer" if always else "serializer (unless its value has another type)"
+    if kind == "definitions":
+        references = {part["ref"]: part for part in schema["definitions"]}
+    elif kind == "definition-ref":
+        name = schema["schema_ref"]
+        if name in references:  # once on a path, as types may hold themselves
+            rest = {key: value for key, value in references.items() if key != name}
+            yield from _unused(references[name], path, config, rest)
+        return
+    if kind in _OBJECTS:
+        config = schema.get("config") or {}
+        yield from ((path, key) for key in config if config[key] != _as_read(config).get(key))
+    for computed in schema.get("computed_fields", ()):
+        yield join_path(path, computed["property_name"]), "computed_field"
+    fields = schema.get("fields", ()) if kind != "dataclass" else ()  # names alone
+    named = fields.items() if isinstance(fields, dict) else ((f.get("name"), f) for f in fields)
+    for name, field in named:
+        yield from _unused_of_field(name, field, path, config, references)
+    for key, suffix in (
+        ("schema", ""),
+        ("choices", ""),
+        ("items_schema", "[*]"),
+        ("values_schema", ".*"),
+    ):
+        for part in _parts(schema.get(key)):
+            yield from _unused(part, path + suffix, config, references)
+
+
+def _unused_of_field(
+    name: str, field: Any, path: str, config: Mapping[str, Any], references: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    if _HIDDEN in field.get("metadata", {}):
+        yield join_path(path, name), "SkipJsonSchema"
+        return
+    key = row_key(field, name, by_alias=config.get("validate_by_alias", True))
+    where = join_path(path, key)
+    if field.get("serialization_alias", key) != key:
+        yield where, "serialization_alias"
+    for setting in ("exclude", "exclude_if"):
+        if field.get(f"serialization_{setting}"):
+            yield where, setting
+    yield from _unused(field["schema"], where, config, references)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """The core schemas of one part of another: one, some, or some with labels."""
+    if isinstance(value, dict):
+        yield from [value] if isinstance(value.get("type"), str) else value.values()
+    elif isinstance(value, list):
+        yield from (part[0] if isinstance(part, tuple) else part for part in value)
 
 
 def _serializer(adapter: TypeAdapter[Any], schema: Any) -> SchemaSerializer:
@@ -123,7 +192,7 @@ def _by_row_keys(
     if not isinstance(schema, dict):
         return schema
     kind = schema.get("type")
-    if kind in ("model", "dataclass", "typed-dict"):
+    if kind in _OBJECTS:
         config = schema.get("config") or {}
     changed = {
         key: value if key in _KEPT else _by_row_keys(value, config, removed, key)
@@ -172,8 +241,9 @@ def _as_read(config: Mapping[str, Any]) -> dict[str, Any]:
 def _is_added(schema: Mapping[str, Any]) -> bool:
     """Whether a serialiser is neither pydantic's own nor one of a type that needs it."""
     serialization = schema["serialization"]
-    if not str(serialization.get("type")).startswith("function-") or _is_opaque(schema):
-        return False
+    kind = str(serialization.get("type"))
+    if _is_opaque(schema) or not kind.startswith("function-"):
+        return kind == "any" and not _is_opaque(schema)  # SerializeAsAny
     function = serialization["function"]
     module = getattr(getattr(function, "func", function), "__module__", None)
     return str(module).partition(".")[0] not in _LIBRARY
@@ -188,7 +258,7 @@ def _is_opaque(schema: Any) -> bool:
     if schema.get("type") in _OPAQUE:
         return True
     inner = [schema.get("schema"), *schema.get("choices", ())]
-    if schema.get("type") in ("model", "dataclass", "typed-dict"):
+    if schema.get("type") in _OBJECTS:
         return False
     options = [part[0] if isinstance(part, tuple) else part for part in inner]
     return any(isinstance(part, dict) and _is_opaque(part) for part in options)

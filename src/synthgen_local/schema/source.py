@@ -10,7 +10,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from .documents import check_of, read_document, readable, refuse_surrogates
 from .pydantic_schema import type_json_schema
 from .python_files import class_in
 from .reasons import UnreadableRowError, declared_names, difference, field_in_trace, one_line
-from .row_form import row_writer
+from .row_form import row_writer, unused_settings
 from .short_lists import is_type_name, model_of_fields
 from .terms import is_term, row_schema
 
@@ -36,7 +36,8 @@ class RowSchema:
 
     `parse` takes JSON text and raises ValueError with a one-line reason if the row is not
     valid; `read` does the same for a mapping or an instance. `dump` makes JSON values
-    (dict, list, str, int, float, bool, None) of an instance.
+    (dict, list, str, int, float, bool, None) of an instance. `unused` has the path and the name of
+    each setting for output that rows do not follow, such as a serialiser.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RowSchema:
     parse: Callable[[str], Any]
     read: Callable[[Any], Any]
     dump: Callable[[Any], Any]
+    unused: Sequence[tuple[str, str]] = ()
 
     def accept(self, text: str) -> Any:
         """Return the instance of a row if the line that is written for it is a valid row, too.
@@ -148,7 +150,7 @@ def _from_type(kind: Any) -> RowSchema:
         adapter = TypeAdapter(kind)
         schema = type_json_schema(adapter)
         refuse_surrogates(schema)
-        write = row_writer(adapter)
+        write, unused = row_writer(adapter), tuple(unused_settings(adapter))
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
             f"{_field_of(name, error)} has a type that JSON cannot say: {_first_line(error)}",
@@ -180,7 +182,7 @@ def _from_type(kind: Any) -> RowSchema:
             return to_jsonable_python(_reveal(values))
         return write(instance, mode="json", by_alias=True, round_trip=True)
 
-    return RowSchema(name, schema, parse, read, dump)
+    return RowSchema(name, schema, parse, read, dump, unused)
 
 
 def _field_of(name: str, error: Exception) -> str:
