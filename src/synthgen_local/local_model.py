@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from .cores import available_cores
 from .engine.decoder import Decoded, Job, Prefix
 from .engine.kernels import Kernels, compile_kernels, compiled_hash, library_hash
 from .engine.model import Model, closed
@@ -371,10 +372,3 @@ def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows"
         raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")
     if batch is not None and batch < 1:
         raise UsageError(f"A batch of {batch} {of} is none.", hint="Leave it out.")
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

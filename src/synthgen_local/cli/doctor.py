@@ -45,7 +45,7 @@ def doctor(
 
 
 def _machine() -> dict[str, Any]:
-    from ..local_model import available_cores
+    from ..cores import available_cores
     from ..models.sources import cache_folder
 
     folder = cache_folder()

@@ -179,7 +179,8 @@ def optimise(
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
     from .. import tuning
-    from ..local_model import available_cores, try_once
+    from ..cores import available_cores
+    from ..local_model import try_once
     from ..models import sources
 
     path = sources.find(name)
