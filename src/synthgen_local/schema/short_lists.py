@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import copyreg
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from types import GenericAlias, NoneType
-from typing import Any, Literal, Union
+from typing import Any, ClassVar, Literal, Union
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
@@ -55,6 +57,28 @@ _GOES_ON = frozenset({
 """Words that no field is called: what begins with one goes on with a description."""
 
 
+class _Pickled(type(BaseModel)):  # type: ignore[misc] # a metaclass is chosen at run time
+    """The type of classes that pickle makes again from the list of their fields."""
+
+
+class ListedRow(BaseModel, metaclass=_Pickled):
+    """A row of a short list of fields."""
+
+    model_config = ConfigDict(protected_namespaces=())
+    _source: ClassVar[str] = ""
+
+
+def _pickled(kind: type[ListedRow]) -> tuple[Any, ...] | str:
+    """A class by its list of fields; a string is the name of one that this module has."""
+    return (model_of_fields, (kind._source,)) if kind._source else kind.__qualname__
+
+
+copyreg.pickle(_Pickled, _pickled)
+
+_MADE: WeakValueDictionary[str, type[ListedRow]] = WeakValueDictionary()
+"""Classes in use: the rows of one list are of one class, so equal rows are equal."""
+
+
 def model_of_fields(text: str) -> type[BaseModel]:
     """Read `name, age int, city: a town in Peru`: name, type (str if left out), description.
 
@@ -66,6 +90,8 @@ def model_of_fields(text: str) -> type[BaseModel]:
 
     Example: `model_of_fields("name, age: int")(name="Ada", age=36)`
     """
+    if (made := _MADE.get(text)) is not None:
+        return made
     fields: dict[str, Any] = {}
     for part in _parts(text):
         left, equals, default = part.partition("=")
@@ -80,7 +106,10 @@ def model_of_fields(text: str) -> type[BaseModel]:
         fields[name] = (kind, said)
     if not fields:
         raise SchemaError("The schema has no fields.", hint=SCHEMA_HINT)
-    return create_model("Row", __config__=ConfigDict(protected_namespaces=()), **fields)
+    row: type[ListedRow] = create_model("Row", __base__=ListedRow, **fields)
+    row._source = text
+    _MADE[text] = row
+    return row
 
 
 def is_type_name(text: str) -> bool:

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,14 @@ class RowSchema:
     read: Callable[[Any], Any]
     dump: Callable[[Any], Any]
     unused: Sequence[tuple[str, str]] = ()
+    made_by: tuple[Callable[..., RowSchema], tuple[Any, ...]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """The function and its arguments that a copy in another process is made by."""
+
+    def __reduce__(self) -> tuple[Callable[..., RowSchema], tuple[Any, ...]]:
+        plain = self.name, self.json_schema, self.parse, self.read, self.dump, self.unused
+        return self.made_by or (RowSchema, plain)
 
     def accept(self, text: str) -> Any:
         """Return the instance of a row if the line that is written for it is a valid row, too.
@@ -182,7 +190,7 @@ def _from_type(kind: Any) -> RowSchema:
             return to_jsonable_python(_reveal(values))
         return write(instance, mode="json", by_alias=True, round_trip=True)
 
-    return RowSchema(name, schema, parse, read, dump, unused)
+    return RowSchema(name, schema, parse, read, dump, unused, (_from_type, (kind,)))
 
 
 def _field_of(name: str, error: Exception) -> str:
@@ -223,7 +231,8 @@ def _from_document(schema: dict[str, Any], name: str) -> RowSchema:
     def parse(text: str) -> Any:
         return read(json.loads(text))
 
-    return RowSchema(name, schema, parse, read, dump=lambda value: value)
+    made_by = _from_document, (schema, name)
+    return RowSchema(name, schema, parse, read, lambda value: value, made_by=made_by)
 
 
 def _name(value: Any) -> str:
