@@ -50,6 +50,7 @@ from .private import exposed, is_private, make_private
 from .tuning import Opening, opening
 
 Value = TypeVar("Value")
+Note: TypeAlias = Callable[[str], None]
 
 RANDOM = "random"
 _NOT_REPACKED = (
@@ -101,8 +102,10 @@ class LocalModel:
         threads: int | None = None,
         flash_attn: bool = True,
         keep_prefixes: bool = False,
+        note: Note = lambda _: None,
     ) -> None:
         self._engine = engine
+        self._note = note
         self._closed = False
         self._pieces: Pieces | None = None
         self.flash_attn: FlashAttention = "on" if flash_attn else "off"
@@ -122,6 +125,7 @@ class LocalModel:
         weights: Weights = "fast",
         flash_attn: FlashAttention = "auto",
         keep_prefixes: bool | None = None,
+        note: Note = lambda _: None,
     ) -> LocalModel:
         """Open a model that is on this machine; the network is never used.
 
@@ -133,7 +137,8 @@ class LocalModel:
         "as-shipped" opens the file itself. `flash_attn` "auto" is on, unless a batch without it was
         found faster here. `keep_prefixes` leaves evaluated prompts on disk for
         later runs on a CPU, see `prefixes.py`: whoever reads them reads the examples, so None does
-        not, unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1.
+        not, unless the environment says SYNTHGEN_LOCAL_KEEP_PREFIXES=1. `note` is told what begins
+        and may take long, such as `print`.
 
         A file that is new here is first loaded in a process of its own, which takes a second or as
         long as loading it does. Raises ModelNotFoundError if it is not here, ModelError if it is
@@ -141,18 +146,20 @@ class LocalModel:
         """
         threads = threads or available_cores()
         if name == RANDOM:
-            return cls(RandomModel(), threads=threads)
+            return cls(RandomModel(), threads=threads, note=note)
         name = name or default_model()
         if flash_attn not in FLASH_ATTENTIONS:
             raise UsageError(f"flash_attn cannot be {flash_attn!r}.", hint="auto, on or off.")
         path = find(name)
-        kernels = try_once(path, gpu_layers)
+        kernels = try_once(path, gpu_layers, note)
         from .engine.llama import LlamaModel, gpu_offload  # takes a quarter of a second
 
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu
-        opened = opening(path, threads=threads, kernels=kernels) if tuned else Opening(path)
+        asked = partial(opening, path, threads=threads, kernels=kernels, note=note)
+        opened = asked() if tuned else Opening(path)
         kernels = replace(kernels, weights=opened.held)
+        note(f"Loading {name}")
         flash = opened.batch.flash if flash_attn == "auto" else flash_attn == "on"
         engine = LlamaModel(
             opened.path, name=name, gpu_layers=gpu_layers, flash=flash, kernels=kernels
@@ -166,6 +173,7 @@ class LocalModel:
             threads=threads,
             flash_attn=flash,
             keep_prefixes=keep_prefixes,
+            note=note,
         )
 
     @property
@@ -250,6 +258,7 @@ class LocalModel:
 
     def _prefix(self, job: Job) -> Prefix:
         """A job's evaluated prompt: as it was kept, or made by all threads, and kept if wished."""
+        self._note(f"Evaluating the prompt, {len(job.prompt)} tokens")
         if not self._keep_prefixes:
             return Prefix.of(self.engine, job, threads=self.threads)
         assert self.opened is not None
@@ -313,7 +322,7 @@ def _in_order(
             following = next(order, None)
 
 
-def try_once(path: Path, gpu_layers: int | None) -> Kernels:
+def try_once(path: Path, gpu_layers: int | None, note: Note = lambda _: None) -> Kernels:
     """Check a file's header, and load it in another process if such a header was not tried yet.
 
     What llama.cpp does with a file hangs on its header; the weights behind it are numbers. Returns
@@ -325,12 +334,13 @@ def try_once(path: Path, gpu_layers: int | None) -> Kernels:
     header = read_header(path)
     if shared := exposed(cache_folder()):
         warnings.warn(_NOT_TRUSTED.format(shared), stacklevel=3)
-    wanted = Kernels(compiled=_compiled())
+    wanted = Kernels(compiled=_compiled(note))
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
     tried = " ".join(map(str, (*parts, gpu_layers, wanted.compiled and compiled_hash())))
     mark = trial_record(header, tried)
     kernels = _marked(mark, wanted)
     if kernels is None:
+        note(f"Trying {path.name} in a process of its own, once")
         kernels = hold(Trial(str(path), gpu_layers, wanted))
         found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
         if make_private(mark.parent):
@@ -354,10 +364,10 @@ def _marked(mark: Path, wanted: Kernels) -> Kernels | None:
         return None
 
 
-def _compiled() -> str | None:
+def _compiled(note: Note) -> str | None:
     """Our kernels; where they cannot be compiled, a warning says so."""
     try:
-        return compile_kernels(cache_folder() / "compiled")
+        return compile_kernels(cache_folder() / "compiled", note)
     except DecodingError as error:
         warnings.warn(f"{error} {error.hint}", stacklevel=4)
         return None

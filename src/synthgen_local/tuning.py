@@ -122,7 +122,13 @@ class Opening:
     held: str = ""
 
 
-def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening:
+def opening(
+    shipped: Path,
+    *,
+    threads: int,
+    kernels: Kernels = PLAIN,
+    note: Callable[[str], None] = lambda _: None,
+) -> Opening:
     """Return what was chosen for a model on this kind of machine.
 
     Where another user can change the cache, the model is used as shipped. A small model is measured
@@ -139,7 +145,7 @@ def opening(shipped: Path, *, threads: int, kernels: Kernels = PLAIN) -> Opening
         likely = likely_format(kernels)
         names = [likely] if likely in _held(kernels) or _is_quantised(header) else []
         try:
-            tuned = _tune(shipped, names, threads=threads, kernels=kernels, brief=True)
+            tuned = _tune(shipped, names, threads=threads, kernels=kernels, brief=True, note=note)
         except (OSError, ModelError) as error:
             warnings.warn(
                 f"The weights are used as shipped, which is slower: {error}", stacklevel=3
@@ -291,6 +297,7 @@ def _tune(
                 return shipped
             target = scratch / f"{name}.gguf"
             if not target.is_file():
+                note(f"Writing the weights as {name}")
                 for other in scratch.iterdir():
                     other.unlink()
                 weight_formats.write(shipped, target, name, threads=threads)

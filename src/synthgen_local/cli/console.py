@@ -9,13 +9,14 @@ import errno
 import io
 import json
 import os
+import queue
 import re
 import shutil
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -187,30 +188,38 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def waiting(what: str, *, quiet: bool) -> Iterator[None]:
-    """Say what takes long: after a third of a second, and every ten seconds from then on.
+def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Say which step takes long: after a third of a second, and every ten seconds from then on.
 
-    Example: `with waiting("Loading the model", quiet=False): load()`
+    Yields a function that names the next step; after an empty name nothing is said.
+
+    Example: `with waiting("Starting", quiet=False) as step: step("Loading the model"); load()`
     """
     if quiet:
-        yield
+        yield lambda _: None
         return
-    done, start = threading.Event(), time.monotonic()
-
-    def tell() -> None:
-        if done.wait(_UNSAID):
-            return
-        note(f"{what} ...")
-        while not done.wait(_FIRST_LINE):
-            note(f"{what}: {seconds(time.monotonic() - start)} so far")
-
-    teller = threading.Thread(target=tell, daemon=True)
+    steps: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    teller = threading.Thread(target=_tell, args=(what, steps), daemon=True)
     teller.start()
     try:
-        yield
+        yield steps.put
     finally:
-        done.set()
+        steps.put(None)
         teller.join()
+
+
+def _tell(what: str | None, steps: queue.SimpleQueue[str | None]) -> None:
+    """Write lines about steps until one is None."""
+    while what is not None:
+        start, patience = time.monotonic(), _UNSAID
+        while True:
+            try:
+                what = steps.get(timeout=patience if what else None)
+                break
+            except queue.Empty:
+                took = time.monotonic() - start
+                note(f"{what} ..." if patience == _UNSAID else f"{what}: {seconds(took)} so far")
+                patience = _FIRST_LINE
 
 
 def tracked(

@@ -6,20 +6,23 @@ Knows where rows go and how it went, not how they are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import InterruptedRunError, UsageError
 from . import console, signals
 
 if TYPE_CHECKING:
     from ..engine.parallel import Halt
-    from ..local_model import LocalModel
+    from ..local_model import LocalModel, Part
+    from ..runs.ledger import Made
     from ..runs.settings import AnySettings, Work
     from ..tabular import Tally
+
+Step: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,29 @@ class Delivery:
         refuse_replacing(path, force=self.kept.force)
 
 
-def deliver(settings: AnySettings, delivery: Delivery, inputs: Iterable[str] = ()) -> None:
+def deliver(
+    settings: AnySettings, delivery: Delivery, step: Step, inputs: Iterable[str] = ()
+) -> None:
     """Make what is asked for, and say how it went.
 
-    `inputs` are files that were read and that the settings do not name. Raises TooFewRowsError
-    when what was made is safe, InterruptedRunError after a signal.
+    `step` is told what begins until the first row is made. `inputs` are files that were read and
+    that the settings do not name. Raises TooFewRowsError when what was made is safe,
+    InterruptedRunError after a signal.
     """
     delivery.check(settings, inputs)
     with console.warnings_as_notes(quiet=delivery.quiet), console.prints_as_notes():
+        step("Reading the inputs")
         sources = settings.read()
-        what = f"Loading {settings.model or 'the default model'}; first use measures it, once"
-        with console.waiting(what, quiet=delivery.quiet):
-            loaded = settings.load()
-        with loaded as model:
+        with settings.load(step) as model:
             start = time.monotonic()
-            with console.waiting("Preparing the grammar and the prompt", quiet=delivery.quiet):
-                work = settings.work(model, sources)
+            step("Preparing the grammar and the prompt")
+            work = _silent_from_first_row(settings.work(model, sources), step)
             if delivery.streams:
                 tally = _stream(work, delivery)
             else:
+                step("Hashing the weights")
                 tally = _run(settings, work, model, delivery)
+            step("")
     if not delivery.quiet:
         took = time.monotonic() - start
         console.note(
@@ -103,6 +109,19 @@ def deliver(settings: AnySettings, delivery: Delivery, inputs: Iterable[str] = (
         for reason, share in tally.rates():
             console.note(f"Turned down {share:.1%} of the tries: {reason}")
     tally.raise_if_short()
+
+
+def _silent_from_first_row(work: Work, step: Step) -> Work:
+    """Return the same work; the steps end with the first row, as progress is shown then."""
+
+    def make(part: Part) -> Generator[Made]:
+        with closing(work.make(part)) as rows:
+            for number, row in enumerate(rows):
+                if number == 0:
+                    step("")
+                yield row
+
+    return replace(work, make=make)
 
 
 def _stream(work: Work, delivery: Delivery) -> Tally:

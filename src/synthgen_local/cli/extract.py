@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from . import console
 from .delivery import Delivery, Kept, deliver
 from .options import (
     Batch,
@@ -84,34 +85,35 @@ def extract(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""
-    refuse_nonsense(
-        seed=seed,
-        temperature=temperature,
-        batch=batch,
-        threads=threads,
-        least=least,
-        most=most,
-        max_length=max_length,
-        max_items=max_items,
-    )
-    from ..runs.settings import ExtractSettings
+    with console.waiting("Starting", quiet=quiet) as step:
+        refuse_nonsense(
+            seed=seed,
+            temperature=temperature,
+            batch=batch,
+            threads=threads,
+            least=least,
+            most=most,
+            max_length=max_length,
+            max_items=max_items,
+        )
+        from ..runs.settings import ExtractSettings
 
-    settings = ExtractSettings(
-        source=schema,
-        passages=texts,
-        grounded=grounded,
-        least=least,
-        most=most,
-        max_length=max_length,
-        max_items=max_items,
-        model=model,
-        weights=weights,
-        flash_attn=flash_attn,
-        gpu_layers=gpu_layers,
-        threads=threads,
-        batch=batch,
-        seed=seed,
-        temperature=temperature,
-    )
-    kept = Kept(fresh, force, keep_run, manifest_examples)
-    deliver(settings, Delivery(output, csv_safe, kept, quiet))
+        settings = ExtractSettings(
+            source=schema,
+            passages=texts,
+            grounded=grounded,
+            least=least,
+            most=most,
+            max_length=max_length,
+            max_items=max_items,
+            model=model,
+            weights=weights,
+            flash_attn=flash_attn,
+            gpu_layers=gpu_layers,
+            threads=threads,
+            batch=batch,
+            seed=seed,
+            temperature=temperature,
+        )
+        kept = Kept(fresh, force, keep_run, manifest_examples)
+        deliver(settings, Delivery(output, csv_safe, kept, quiet), step)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import console
 from .delivery import Delivery, Kept, deliver
 from .options import (
     Batch,
@@ -88,36 +89,37 @@ def generate(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""
-    refuse_nonsense(
-        rows=rows,
-        seed=seed,
-        temperature=temperature,
-        batch=batch,
-        threads=threads,
-        max_length=max_length,
-        max_items=max_items,
-    )
-    from ..runs.settings import GenerateSettings
+    with console.waiting("Starting", quiet=quiet) as step:
+        refuse_nonsense(
+            rows=rows,
+            seed=seed,
+            temperature=temperature,
+            batch=batch,
+            threads=threads,
+            max_length=max_length,
+            max_items=max_items,
+        )
+        from ..runs.settings import GenerateSettings
 
-    settings = GenerateSettings(
-        source=schema,
-        rows=rows,
-        subject=subject,
-        extra=extra,
-        examples=None if examples is None else str(examples),
-        null_rate=null_rate,
-        sampling=sampling,
-        layout=layout,
-        max_length=max_length,
-        max_items=max_items,
-        model=model,
-        weights=weights,
-        flash_attn=flash_attn,
-        gpu_layers=gpu_layers,
-        threads=threads,
-        batch=batch,
-        seed=seed,
-        temperature=temperature,
-    )
-    kept = Kept(fresh, force, keep_run, manifest_examples)
-    deliver(settings, Delivery(output, csv_safe, kept, quiet))
+        settings = GenerateSettings(
+            source=schema,
+            rows=rows,
+            subject=subject,
+            extra=extra,
+            examples=None if examples is None else str(examples),
+            null_rate=null_rate,
+            sampling=sampling,
+            layout=layout,
+            max_length=max_length,
+            max_items=max_items,
+            model=model,
+            weights=weights,
+            flash_attn=flash_attn,
+            gpu_layers=gpu_layers,
+            threads=threads,
+            batch=batch,
+            seed=seed,
+            temperature=temperature,
+        )
+        kept = Kept(fresh, force, keep_run, manifest_examples)
+        deliver(settings, Delivery(output, csv_safe, kept, quiet), step)

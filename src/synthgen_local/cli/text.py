@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import console
 from .delivery import Delivery, Kept, deliver
 from .options import (
     Batch,
@@ -73,22 +74,23 @@ def text(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Write a text about each record; its values and the length are kept."""
-    refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
-    from ..records import load_preferences
-    from ..runs.settings import TextSettings
+    with console.waiting("Starting", quiet=quiet) as step:
+        refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
+        from ..records import load_preferences
+        from ..runs.settings import TextSettings
 
-    settings = TextSettings(
-        records=records,
-        preferences=load_preferences(preferences) if preferences else None,
-        mentions=mentions,
-        model=model,
-        weights=weights,
-        flash_attn=flash_attn,
-        gpu_layers=gpu_layers,
-        threads=threads,
-        batch=batch,
-        seed=seed,
-        temperature=temperature,
-    )
-    kept = Kept(fresh, force, keep_run, manifest_examples)
-    deliver(settings, Delivery(output, csv_safe, kept, quiet), inputs=[preferences])
+        settings = TextSettings(
+            records=records,
+            preferences=load_preferences(preferences) if preferences else None,
+            mentions=mentions,
+            model=model,
+            weights=weights,
+            flash_attn=flash_attn,
+            gpu_layers=gpu_layers,
+            threads=threads,
+            batch=batch,
+            seed=seed,
+            temperature=temperature,
+        )
+        kept = Kept(fresh, force, keep_run, manifest_examples)
+        deliver(settings, Delivery(output, csv_safe, kept, quiet), step, inputs=[preferences])

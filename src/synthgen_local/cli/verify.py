@@ -45,6 +45,7 @@ def verify(
 
     manifest = checks.verify(file, console.data, model=model, source=schema)
     if replay:
-        checks.replay(
-            file, manifest, replay, console.data, model=model, source=schema, inputs=inputs
-        )
+        with console.waiting(f"Making {replay} shards again", quiet=False):
+            checks.replay(
+                file, manifest, replay, console.data, model=model, source=schema, inputs=inputs
+            )

@@ -14,6 +14,7 @@ import platform
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -96,7 +97,7 @@ def compiled_hash() -> str:
     return digest.hexdigest()
 
 
-def compile_kernels(folder: Path) -> str | None:
+def compile_kernels(folder: Path, note: Callable[[str], None] = lambda _: None) -> str | None:
     """Return a library of the sources in `c/`, compiled into a folder unless it is there.
 
     A library is code: where another user can change the folder, a parent of it or the file (see
@@ -113,6 +114,7 @@ def compile_kernels(folder: Path) -> str | None:
         folder = _usable(folder)
         target = folder / f"kernels-{name}.so"
         if not (target.is_file() and is_private(target)):
+            note("Compiling kernels for this processor, once")
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _compile(Path(scratch), target)
     except OSError as error:

@@ -109,14 +109,15 @@ class Settings(BaseModel):
                     hint="Write it as UTF-8; rename the file if it is one.",
                 )
 
-    def load(self) -> LocalModel:
-        """Open the model. Raises ModelNotFoundError if it is not on this machine."""
+    def load(self, note: Callable[[str], None] = lambda _: None) -> LocalModel:
+        """Open the model; `note` is told each step. Raises ModelNotFoundError if it is not here."""
         return LocalModel.load(
             self.model,
             gpu_layers=self.gpu_layers,
             threads=self.threads,
             weights=self.weights,
             flash_attn=self.flash_attn,
+            note=note,
         )
 
 
