@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from synthgen_local import Dataset, __version__
-from synthgen_local.cli import console
+from synthgen_local.cli import console, delivery
 from synthgen_local.schema import load_schema
 from synthgen_local.text import TEMPERATURE
 
@@ -869,3 +870,40 @@ def test_stdout_is_utf8_in_any_locale(run: Run, tmp_path: Path) -> None:
     done = run("generate", "s.json", "-n", "1", *DRY, PYTHONIOENCODING="ascii")
 
     assert (done.code, done.err) == (0, "")
+
+
+def test_a_first_use_begins_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything slow is imported; later uses, dry runs and what is not here begin silent."""
+    monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
+    with (tmp_path / "large.gguf").open("wb") as file:
+        file.write(GGUF)
+        file.truncate(20_000_000)
+    large = str(tmp_path / "large.gguf")
+
+    assert delivery.starting(large).startswith("Starting")
+    assert not delivery.starting("random")
+    assert not delivery.starting("gone.gguf")
+    (tmp_path / "tried").mkdir()
+    (tmp_path / "tried" / "a.json").write_text("{}")
+    assert not delivery.starting(large)
+
+
+@pytest.mark.model
+def test_each_step_of_loading_is_named(weights: Path, tmp_path: Path) -> None:
+    """Kernels, the trial, the measurement and the prompt: whoever waits knows for what."""
+    code = (
+        "import sys; from synthgen_local import LocalModel, TabularGenerator, tuning\n"
+        "tuning._tune = lambda *a, note, **k: note('Measuring') or tuning.recorded(a[0])\n"
+        "with LocalModel.load(sys.argv[1], note=print) as model:\n"
+        "    TabularGenerator('name', model, batch=1).generate()"
+    )
+    cache = {"SYNTHGEN_LOCAL_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(weights)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **cache},
+    )
+    steps = [line.split()[0] for line in done.stdout.splitlines()]
+    assert steps == ["Compiling", "Trying", "Measuring", "Loading", "Evaluating"]

@@ -25,7 +25,7 @@ from ..errors import OutputError, SynthgenError
 
 Item = TypeVar("Item")
 
-_UNSAID = 0.3  # seconds that need no word
+_UNSAID, _USUAL = 0.3, 2.0  # seconds that need no word: at first use or on a terminal, else
 _FIRST_LINE, _NEXT_LINE = 10.0, 30.0  # seconds between lines of progress off a terminal
 
 
@@ -189,9 +189,10 @@ def warnings_as_notes(*, quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Say which step takes long: after a third of a second, and every ten seconds from then on.
+    """Say which step takes long, and every ten seconds for how long.
 
-    Yields a function that names the next step; after an empty name nothing is said.
+    Yields a function that names the next step; of one without a name nothing is said. Off a
+    terminal nothing is said of what takes less than two seconds, unless the first step has a name.
 
     Example: `with waiting("Starting", quiet=False) as step: step("Loading the model"); load()`
     """
@@ -199,7 +200,8 @@ def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     steps: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    teller = threading.Thread(target=_tell, args=(what, steps), daemon=True)
+    unsaid = _UNSAID if what or sys.stderr.isatty() else _USUAL
+    teller = threading.Thread(target=_tell, args=(what, unsaid, steps), daemon=True)
     teller.start()
     try:
         yield steps.put
@@ -208,17 +210,17 @@ def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         teller.join()
 
 
-def _tell(what: str | None, steps: queue.SimpleQueue[str | None]) -> None:
+def _tell(what: str | None, unsaid: float, steps: queue.SimpleQueue[str | None]) -> None:
     """Write lines about steps until one is None."""
     while what is not None:
-        start, patience = time.monotonic(), _UNSAID
+        start, patience = time.monotonic(), unsaid
         while True:
             try:
                 what = steps.get(timeout=patience if what else None)
                 break
             except queue.Empty:
                 took = time.monotonic() - start
-                note(f"{what} ..." if patience == _UNSAID else f"{what}: {seconds(took)} so far")
+                note(f"{what} ..." if patience == unsaid else f"{what}: {seconds(took)} so far")
                 patience = _FIRST_LINE
 
 

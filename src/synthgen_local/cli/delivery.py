@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..errors import InterruptedRunError, UsageError
+from ..errors import InterruptedRunError, SynthgenError, UsageError
 from . import console, signals
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..runs.ledger import Made
     from ..runs.settings import AnySettings, Work
     from ..tabular import Tally
+
+_SOON_LOADED = 10_000_000  # bytes of weights whose first use takes no time
 
 Step: TypeAlias = Callable[[str], None]
 
@@ -74,6 +76,24 @@ class Delivery:
         path = Path(_behind_link(str(self.output)))
         refuse_inputs(path, settings, inputs)
         refuse_replacing(path, force=self.kept.force)
+
+
+def starting(model: str) -> str:
+    """Return the first step of a command, empty unless it may be the first to use a model here.
+
+    Example: `starting("random") == ""`
+    """
+    if model == "random":
+        return ""
+    from ..models.catalog import default_model
+    from ..models.sources import cache_folder, find
+
+    try:
+        large = find(model or default_model()).stat().st_size > _SOON_LOADED
+        new = large and not any((cache_folder() / "tried").glob("*.json"))
+    except (SynthgenError, OSError, RuntimeError):  # the command says what is wrong
+        return ""
+    return "Starting; a model is tried and measured at its first use" if new else ""
 
 
 def deliver(

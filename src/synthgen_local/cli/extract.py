@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver
+from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -85,7 +85,7 @@ def extract(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Read the records of a schema out of passages; each one is valid."""
-    with console.waiting("Starting", quiet=quiet) as step:
+    with console.waiting(starting(model), quiet=quiet) as step:
         refuse_nonsense(
             seed=seed,
             temperature=temperature,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver
+from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -89,7 +89,7 @@ def generate(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Make rows of a schema with a local model; each one is valid by construction."""
-    with console.waiting("Starting", quiet=quiet) as step:
+    with console.waiting(starting(model), quiet=quiet) as step:
         refuse_nonsense(
             rows=rows,
             seed=seed,

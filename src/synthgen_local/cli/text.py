@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver
+from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -74,7 +74,7 @@ def text(
     verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
 ) -> None:
     """Write a text about each record; its values and the length are kept."""
-    with console.waiting("Starting", quiet=quiet) as step:
+    with console.waiting(starting(model), quiet=quiet) as step:
         refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
         from ..records import load_preferences
         from ..runs.settings import TextSettings
