@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from ..engine.parallel import MOST_ROWS
 from ..errors import OutputError, RunError
+from ..provenance import ShardFacts, shard_hash
 
 _TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -54,15 +52,6 @@ class Made:
     tokens: int
     drawn: int
     log_weight: float | None
-
-
-class ShardFacts(BaseModel):
-    """How many rows of a shard were made, and the SHA-256 of their lines (see `shard_hash`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    made: int = Field(ge=0, le=MOST_ROWS)
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -336,17 +325,6 @@ def _delete(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
-
-
-def shard_hash(lines: Iterable[str | None]) -> str:
-    """Return the SHA-256 of a shard's lines, each with its end; a row that was given up has none.
-
-    Example: `shard_hash(['{"n":1}', None])`
-    """
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(b"" if line is None else f"{line}\n".encode())
-    return digest.hexdigest()
 
 
 def _record(made: Made) -> tuple[Any, ...]:

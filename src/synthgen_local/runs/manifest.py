@@ -6,88 +6,39 @@ it does not hold, the latter unless they are asked for.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import platform
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from ..errors import OutputError, RunError
 from ..local_model import LocalModel
-from ..models.inventory import look_up, sha256_of
-from ..schema import SAYS, Certificate
+from ..provenance import (
+    Facts,
+    Layout,
+    ModelFacts,
+    OutputFacts,
+    RowCounts,
+    ShardFacts,
+    certificate_lines,
+    file_hash,
+    manifest_path,
+    model_facts,
+    versions,
+)
+from ..schema import SAYS
 from ..whole import whole_file
-from .ledger import Ledger, ShardFacts
+from .ledger import Ledger
 from .settings import AnySettings, Work
 
+__all__ = ["Manifest", "file_hash", "manifest_path", "model_facts", "read_manifest", "versions"]
+
 _NAMES = {"source", "examples", "records", "passages"}  # what they hold is hashed
-_PACKAGES = ("synthgen-local", "llama-cpp-python", "llguidance", "numpy", "pyarrow", "pydantic")
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelFacts(_Facts):
-    """The weights: `sha256` and `size` (bytes) are those of the file as shipped.
-
-    `opened_sha256` is that of the file that was loaded, in the format `opened_as`.
-    """
-
-    name: str
-    description: str
-    quantisation: str
-    licence: str | None
-    sha256: str | None
-    size: int | None
-    opened_sha256: str | None
-    opened_as: str | None = None
-    chat_template: str | None
-    device: str
-
-
-class Layout(_Facts):
-    """How rows were decoded together, which their bytes depend on."""
-
-    threads: int = Field(ge=1)
-    shards: int = Field(ge=0)
-    rows_a_shard: int = Field(ge=0)
-
-
-class RowCounts(_Facts):
-    """Rows and tokens, of each row's last attempt.
-
-    `kept` is the (geometric) mean probability that the constraint left to a drawn token, over the
-    `weighed` rows: all of them, or a sample. None stands in manifests of before.
-    """
-
-    rows: int = Field(ge=0)
-    lost: int = Field(ge=0)
-    redraws: dict[str, int]
-    tokens: int
-    drawn: int
-    forced: int
-    kept: float
-    weighed: int | None = None
-
-
-class OutputFacts(_Facts):
-    """The file or the folder: a folder's hash is that of its files' names and hashes."""
-
-    name: str
-    sha256: str
-    csv_safe: bool = False
-
-
-class Manifest(_Facts):
+class Manifest(Facts):
     """All that is known of a run that is complete."""
 
     format: int = 1
@@ -118,14 +69,6 @@ class Manifest(_Facts):
             ) from error
 
 
-def manifest_path(output: Path) -> Path:
-    """Return where the manifest of an output lies.
-
-    Example: `manifest_path(Path("people.csv")) == Path("people.csv.manifest.json")`
-    """
-    return output.with_name(f"{output.name}.manifest.json")
-
-
 def read_manifest(output: Path) -> Manifest:
     """Read the manifest of an output. Raises RunError if there is none, or it is no manifest.
 
@@ -146,35 +89,10 @@ def read_manifest(output: Path) -> Manifest:
         ) from None
 
 
-def model_facts(model: LocalModel) -> ModelFacts:
-    """Return what is known of a model that is loaded. Its file is read."""
-    engine = model.engine
-    template = engine.chat_template
-    known = look_up(model.name)
-    return ModelFacts(
-        name=model.name,
-        description=engine.description,
-        quantisation=engine.description.split()[-1] if known is None else known.quantisation,
-        licence=None if known is None else known.licence,
-        sha256=None if model.path is None else file_hash(model.path),
-        size=None if model.path is None else model.path.stat().st_size,
-        opened_sha256=None if model.opened is None else file_hash(model.opened.path),
-        opened_as=None if model.opened is None else model.opened.format,
-        chat_template=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
-        device="gpu" if engine.on_gpu else "cpu",
-    )
-
-
 def layout(model: LocalModel, work: Work) -> Layout:
     """Return how a model decodes the rows of some work."""
     longest = max(map(len, work.shards), default=0)
     return Layout(threads=model.threads, shards=len(work.shards), rows_a_shard=longest)
-
-
-def versions(model: LocalModel) -> dict[str, str]:
-    """Return what else the bytes of rows depend on: packages, and llama.cpp's build."""
-    packages = {name: version(name) for name in _PACKAGES}
-    return packages | {"python": platform.python_version(), "llama.cpp": model.engine.build}
 
 
 def inputs(
@@ -245,29 +163,8 @@ def describe(
         seconds=round(seconds, 3),
         rows_per_second=round(found.rows / max(seconds, 1e-3), 3),
         guarantee=None if certificate is None else certificate.guarantee,
-        certificate=_certificate_lines(certificate),
+        certificate=certificate_lines(certificate),
         json_schema=work.schema.json_schema,
         shards=ledger.shards(),
         examples=list(work.examples) if examples else None,
     )
-
-
-def _certificate_lines(certificate: Certificate | None) -> list[dict[str, Any]]:
-    found: Sequence[Any] = () if certificate is None else certificate.constraints
-    lines: list[dict[str, Any]] = json.loads(json.dumps([asdict(c) for c in found], default=str))
-    return lines
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and hashes of a folder's files.
-
-    Example: `file_hash(Path("people.csv"))`
-    """
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for inner in sorted(path.rglob("*")):
-            if inner.is_file():
-                name = os.fspath(inner.relative_to(path))
-                digest.update(f"{name} {file_hash(inner)}\n".encode())
-        return digest.hexdigest()
-    return sha256_of(path)
