@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NotRequired, Optional
 from uuid import UUID, uuid4
 
@@ -23,10 +24,15 @@ from synthgen_local import (
     Extractor,
     LocalModel,
     OutputError,
+    RunError,
     SchemaError,
     TabularGenerator,
     UsageError,
 )
+from synthgen_local.progress import shown
+from synthgen_local.provenance import manifest_path
+from synthgen_local.runs.manifest import read_manifest
+from synthgen_local.runs.verify import replay, verify
 
 
 class Person(BaseModel):
@@ -233,3 +239,103 @@ def test_all_formats_hold_the_same_rows(
     for suffix in ("jsonl", "csv", "parquet"):
         rows.save(tmp_path / f"rows.{suffix}")
         assert Dataset.load(tmp_path / f"rows.{suffix}", schema) == rows
+
+
+SECRET = {"name": "Zyxw", "age": 71234}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet", "rows/"])
+def test_what_is_saved_is_verified(random_model: LocalModel, tmp_path: Path, name: str) -> None:
+    """Rows that a generator made have a manifest, as if a command had; examples are not in it."""
+    rows = TabularGenerator("name, age int", random_model, examples=[SECRET]).generate(n=40)
+    rows.save(f"{tmp_path}/{name}")
+
+    found = verify(tmp_path / name, lambda _: None)
+    assert (found.settings.seed, found.settings.model, found.counts.rows) == (0, "random", 40)
+    assert found.certificate
+    written = manifest_path(tmp_path / name).read_text()
+    assert "Zyxw" not in written
+    assert "71234" not in written
+    assert not {"examples", "prompt"} & found.hashes.keys()
+
+
+def test_what_is_saved_comes_out_again(random_model: LocalModel, tmp_path: Path) -> None:
+    """A run from Python is made again by the command line, examples and all."""
+    (tmp_path / "e.jsonl").write_text('{"name": "Zyxw", "age": 71234}\n')
+    TabularGenerator("name, age int", random_model, examples=[SECRET]).generate(
+        "people", 40, seed=3
+    ).save(tmp_path / "rows.jsonl")
+
+    said: list[str] = []
+    output = tmp_path / "rows.jsonl"
+    replay(output, read_manifest(output), 2, said.append, inputs=str(tmp_path / "e.jsonl"))
+    assert len(said) == 2
+
+
+def test_other_rows_have_no_manifest(random_model: LocalModel, tmp_path: Path) -> None:
+    """Part of the rows, changed rows, rows of somebody else: an old manifest is deleted."""
+    output = tmp_path / "rows.jsonl"
+    made = TabularGenerator("name, age int", random_model).generate(n=3)
+    for other in (made[:2], Dataset(made, made.schema), Dataset([], made.schema)):
+        made.save(output)
+        other.save(output)
+        assert not manifest_path(output).exists()
+    made.save(output)
+    made[0].name = "changed"
+    made.save(output)
+    assert not manifest_path(output).exists()
+    with pytest.raises(RunError, match="cannot be read"):
+        verify(output, print)
+
+
+def test_somebodys_file_is_no_manifest(random_model: LocalModel, tmp_path: Path) -> None:
+    """What has the name of a manifest and is none stays, and nothing is written."""
+    beside = tmp_path / "rows.csv.manifest.json"
+    beside.write_text("[]")
+    with pytest.raises(OutputError, match="is no manifest"):
+        TabularGenerator("name", random_model).generate().save(tmp_path / "rows.csv")
+    assert [path.name for path in tmp_path.iterdir()] == [beside.name]
+
+
+@pytest.mark.parametrize("names", [{"n": 3}, {"num_rows": 3}, {"rows": 3}, {"runs": 3, "n": 3}])
+def test_names_of_a_number(random_model: LocalModel, names: dict[str, int]) -> None:
+    """Each way to ask for rows takes the name that other libraries have for it."""
+    generator = TabularGenerator("name", random_model)
+
+    assert len(generator.generate(**names)) == 3
+    assert len(asyncio.run(generator.agenerate(**names))) == 3
+    assert len(list(generator.stream(**names))) == 3
+    assert len(list(generator.rows(**names))) == 3
+
+
+@pytest.mark.parametrize(
+    "names", [{"temperature": 0}, {"runs": 3, "n": 4}, {"runs": 2.5}, {"n": "3"}, {"runs": None}]
+)
+def test_options_that_are_none(random_model: LocalModel, names: dict[str, Any]) -> None:
+    """One line that names `runs`, wherever it is asked."""
+    generator = TabularGenerator("name", random_model)
+    for ask in (
+        lambda: generator.generate(**names),
+        lambda: asyncio.run(generator.agenerate(**names)),
+        lambda: list(generator.stream(**names)),
+        lambda: list(generator.rows(**names)),
+    ):
+        with pytest.raises(UsageError) as failed:
+            ask()
+        assert "runs=" in failed.value.hint
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line on stderr where it is asked for, and in a notebook for what takes long."""
+
+    class Shell:
+        kernel = object()
+
+    assert list(shown(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(shown(range(3), 3, wanted=True)) == [0, 1, 2]
+    assert "3 of 3 rows" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=Shell))
+    monkeypatch.setattr("synthgen_local.progress._FIRST", 0)
+    assert list(shown(range(3), 3)) == [0, 1, 2]
+    assert "3 of 3 rows" in capsys.readouterr().err

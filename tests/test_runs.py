@@ -23,11 +23,12 @@ from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.engine.parallel import Batch, Halt, Layout, cut
 from synthgen_local.engine.random_model import RandomModel
 from synthgen_local.local_model import Part
-from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget, shard_hash
-from synthgen_local.runs.manifest import file_hash, manifest_path, read_manifest
+from synthgen_local.provenance import file_hash, manifest_path, shard_hash
+from synthgen_local.runs.ledger import Ledger, Made, folder_of, forget
+from synthgen_local.runs.manifest import read_manifest
 from synthgen_local.runs.run import Keeping, Report, carry_out
 from synthgen_local.runs.settings import ExtractSettings, GenerateSettings, TextSettings, Work
-from synthgen_local.runs.verify import replay, verify
+from synthgen_local.runs.verify import _moved, replay, verify
 from synthgen_local.tuning import Opening
 
 Run = Callable[..., Ran]
@@ -1059,3 +1060,26 @@ def test_verify_accuses_nobody_where_the_hash_agrees(
     with pytest.raises(RunError, match="row 1 is not valid") as caught:
         verify(output, lambda _: None)
     assert "who changed" not in str(caught.value.hint)
+
+
+def test_the_default_model_is_named(random_model: LocalModel, tmp_path: Path) -> None:
+    """Where no model was asked for, manifest and card name the one that was taken."""
+    settings = SETTINGS.model_copy(update={"model": "", "rows": 3})
+    carry_out(settings, work_of(settings, random_model), random_model, f"{tmp_path}/rows/")
+
+    assert read_manifest(tmp_path / "rows").settings.model == "random"
+    card = (tmp_path / "rows" / "README.md").read_text()
+    assert re.search(r"settings.model\W+random\W", card)
+
+
+def test_weights_held_in_memory_are_replayed_so(tmp_path: Path, random_model: LocalModel) -> None:
+    """The file as shipped may be opened in another format; only as shipped is it asked for so."""
+    output = tmp_path / "rows.jsonl"
+    into(output, random_model, keeping=Keeping())
+    manifest = read_manifest(output)
+    for opened, weights in (("int8", "fast"), ("as-shipped", "as-shipped"), (None, "as-shipped")):
+        facts = manifest.model.model_copy(
+            update={"sha256": "a", "opened_sha256": "a", "opened_as": opened}
+        )
+        known = manifest.model_copy(update={"model": facts})
+        assert _moved(known, "", "", "").weights == weights

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import BaseModel
 
 from .arrow import arrow_schema, batches, cells
 from .errors import OutputError, UsageError
+from .provenance import Origin, refuse_strange_manifest, write_manifest
 from .schema import RowSchema
 from .schema.columns import columns_of
 from .schema.grammar import write_value
-from .tables import Destination, read_table, row_line, write_table
+from .tables import Destination, is_stream, read_table, row_line, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +46,10 @@ class Dataset(Sequence[Any]):
         schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
         *,
         redraws: Mapping[str, int] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self._rows = tuple(rows)
+        self._origin = origin
         self.redraws = dict(redraws or {})
         self.schema = RowSchema.of(schema)
 
@@ -93,11 +97,20 @@ class Dataset(Sequence[Any]):
         """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
 
         It replaces what has that name, as pandas does. See `write_table`; an apostrophe of
-        `csv_safe` stays when the file is loaded. Raises OutputError, and leaves nothing.
+        `csv_safe` stays when the file is loaded. Rows as a TabularGenerator made them, all of them,
+        get a manifest beside them, `PATH.manifest.json`, which `synthgen-local verify` reads; it
+        holds nothing of the examples. Rows that were changed, sliced, loaded or put together have
+        none, and an older one there is deleted. Raises OutputError, and leaves nothing.
 
         Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
         """
+        stream = is_stream(path)
+        if not stream:
+            refuse_strange_manifest(Path(path))
         write_table(path, self._lines(), self.schema, provenance=provenance, csv_safe=csv_safe)
+        if not stream:
+            unchanged = self._origin is not None and self._origin.made(self._lines())
+            write_manifest(Path(path), self._origin if unchanged else None, csv_safe=csv_safe)
 
     def to_arrow(self) -> pa.Table:
         """Return a table with the types that a .parquet file has."""

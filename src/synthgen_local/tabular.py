@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
+import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel
@@ -27,7 +30,9 @@ from .errors import DecodingError, SchemaError, TooFewRowsError, UsageError
 from .examples import Example, example_texts, json_record, longest_strings, null_rates
 from .instances import Dataset
 from .local_model import LocalModel, Part, check_draw
+from .progress import shown
 from .prompts import SYSTEM, FewShotPrompt, Message, Prompt
+from .provenance import Origin, RowCounts, certificate_lines, schema_hashes, text_hash
 from .schema import (
     SAYS,
     Bounds,
@@ -39,7 +44,7 @@ from .schema import (
 )
 from .schema.certificate import Constraint
 from .schema.descriptions import describe
-from .schema.grammar import widest_path
+from .schema.grammar import widest_path, write_value
 from .schema.lines import Lines
 from .schema.nulls import NullPlace, has_nulls
 from .schema.repeats import once, read_without_repeats, without_repeats
@@ -141,6 +146,7 @@ class TabularGenerator:
         self.grammar, self._examples = _fit(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
         )
+        self._source, self._bounds = _source_of(schema), bounds
         self._model = model
         self._temperature = temperature
         self._batch = batch
@@ -159,33 +165,43 @@ class TabularGenerator:
         *,
         extra: str = "",
         seed: int = 0,
-        n: int | None = None,
+        progress: bool | None = None,
+        **names: int,
     ) -> Dataset:
         """Return `runs` instances in row order. The same seed gives the same rows.
 
-        `n` is another name of `runs`. `redraws` and `turned_down` of the result say which checks
-        turned rows down.
+        `n` and `num_rows` are other names of `runs`. `redraws` and `turned_down` of the result say
+        which checks turned rows down, and its `save` writes a manifest. `progress` is shown on
+        stderr; None shows it in a notebook.
 
         Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
 
         Example: `generator.generate(subject="medical_billing", runs=10, seed=0)`
         """
-        runs = runs if n is None else n
-        return self._collect(subject, runs, extra, seed, threading.Event())
+        asked = _Asked(subject, _how_many(runs, names), extra, seed)
+        return self._collect(asked, threading.Event(), progress)
 
     async def agenerate(
-        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        progress: bool | None = None,
+        **names: int,
     ) -> Dataset:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         cancelled = threading.Event()
+        asked = _Asked(subject, _how_many(runs, names), extra, seed)
         try:
-            return await asyncio.to_thread(self._collect, subject, runs, extra, seed, cancelled)
+            return await asyncio.to_thread(self._collect, asked, cancelled, progress)
         except asyncio.CancelledError:
             cancelled.set()
             raise
 
     def stream(
-        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0, **names: int
     ) -> Generator[Any]:
         """Yield instances as they finish, in row order.
 
@@ -193,6 +209,7 @@ class TabularGenerator:
 
         Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
         """
+        runs = _how_many(runs, names)
         tally = Tally(runs)
         with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
             for row in rows:
@@ -209,11 +226,13 @@ class TabularGenerator:
         extra: str = "",
         seed: int = 0,
         part: Part | None = None,
+        **names: int,
     ) -> Generator[Row]:
         """Yield every row with its account, in row order; a row that was given up has no value.
 
         Of a `part`, only the rows of its shards.
         """
+        runs = _how_many(runs, names)
         if not 0 <= runs <= MOST_ROWS:
             raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MOST_ROWS:,}.")
         engine = self._model.engine
@@ -382,14 +401,14 @@ class TabularGenerator:
         records = [json.loads(text) for text in self._examples if json_record(text) is not None]
         return all(without_repeats(record, shape, once) == record for record in records)
 
-    def _collect(
-        self, subject: str, runs: int, extra: str, seed: int, cancelled: threading.Event
-    ) -> Dataset:
+    def _collect(self, asked: _Asked, cancelled: threading.Event, progress: bool | None) -> Dataset:
         values: list[Any] = []
-        tally = Tally(runs)
-        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
+        tally, sums, start = Tally(asked.runs), _Sums(), time.monotonic()
+        made = self.rows(asked.subject, asked.runs, extra=asked.extra, seed=asked.seed)
+        with closing(made) as rows:
             try:
-                for row in rows:
+                for row in shown(rows, asked.runs, progress):
+                    sums.add(row)
                     if cancelled.is_set():
                         break
                     tally.add(row.rejections, made=row.made)
@@ -399,7 +418,121 @@ class TabularGenerator:
             except TooFewRowsError as error:
                 error.rows = values
                 raise
-        return Dataset(values, self.grammar.schema, redraws=tally.redraws)
+        schema, took = self.grammar.schema, time.monotonic() - start
+        if cancelled.is_set():
+            return Dataset(values, schema, redraws=tally.redraws)
+        origin = self._origin(asked, values, sums.counts(tally), took)
+        return Dataset(values, schema, redraws=tally.redraws, origin=origin)
+
+    def _origin(
+        self, asked: _Asked, values: Sequence[Any], counts: RowCounts, took: float
+    ) -> Origin:
+        """What a manifest says of rows; like a run's it holds nothing of the examples."""
+        model, grammar = self._model, self.grammar
+        hashes = schema_hashes(grammar, self._source) | {"grammar": text_hash(self.serialised)}
+        if not self._examples:
+            hashes["prompt"] = text_hash(self.prompt_text(asked.subject, asked.extra))
+            hashes["examples"] = text_hash([])
+        lines = (write_value(grammar.schema.dump(value)) for value in values)
+        return Origin.of(
+            model,
+            model.shards(asked.runs, self._batch),
+            lines,
+            settings=self._settings(asked),
+            hashes=hashes,
+            counts=counts.model_dump(),
+            seconds=round(took, 3),
+            rows_per_second=round(len(values) / max(took, 1e-3), 3),
+            guarantee=grammar.certificate.guarantee,
+            certificate=certificate_lines(grammar.certificate),
+            json_schema=grammar.schema.json_schema,
+        )
+
+    def _settings(self, asked: _Asked) -> dict[str, Any]:
+        """What was asked for, by the names that the command line has for it."""
+        bounds, model = self._bounds, self._model
+        return {
+            "command": "generate",
+            "source": self._source,
+            "rows": asked.runs,
+            "subject": asked.subject,
+            "extra": asked.extra,
+            "seed": asked.seed,
+            "temperature": self._temperature,
+            "null_rate": self._null_rate,
+            "sampling": self._sampling,
+            "layout": self.layout,
+            "max_length": bounds and bounds.max_length,
+            "max_items": bounds and bounds.max_items,
+            "model": model.name,
+            "weights": "fast",
+            "flash_attn": model.flash_attn,
+            "threads": model.threads,
+            "batch": model.batch(asked.runs, self._batch),
+        }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments of `generate`."""
+
+    subject: str
+    runs: int
+    extra: str
+    seed: int
+
+
+class _Sums:
+    """Tokens of rows, as a manifest counts them."""
+
+    def __init__(self) -> None:
+        self._tokens = self._drawn = self._weighed = self._weighed_draws = 0
+        self._log_weight = 0.0
+
+    def add(self, row: Row) -> None:
+        self._tokens += row.tokens
+        self._drawn += row.drawn
+        if row.log_weight is not None:
+            self._weighed += 1
+            self._weighed_draws += row.drawn
+            self._log_weight += row.log_weight
+
+    def counts(self, tally: Tally) -> RowCounts:
+        return RowCounts(
+            rows=tally.made,
+            lost=0,
+            redraws=tally.redraws,
+            tokens=self._tokens,
+            drawn=self._drawn,
+            forced=self._tokens - self._drawn,
+            kept=math.exp(self._log_weight / max(1, self._weighed_draws)),
+            weighed=self._weighed,
+        )
+
+
+def _how_many(runs: int, names: Mapping[str, Any]) -> int:
+    """How many rows are asked for, under whichever name. Raises UsageError for other options."""
+    for name in names:
+        if name not in ("n", "rows", "num_rows"):
+            raise UsageError(f"There is no option '{name}'.", hint="Say how many rows with runs=.")
+    wanted = [value for value in (runs, *names.values()) if value != 1] or [1]
+    if not isinstance(wanted[0], Integral) or any(value != wanted[0] for value in wanted):
+        raise UsageError(
+            "How many rows are wanted is not clear.", hint="Give one whole number: runs=10."
+        )
+    return int(wanted[0])
+
+
+def _source_of(schema: Any) -> str:
+    """How the command line would name a schema: `module:Class`, or a list of fields."""
+    if isinstance(schema, str):
+        return schema
+    if isinstance(schema, RowSchema):
+        return schema.name
+    if isinstance(schema, dict):
+        return str(schema.get("title", ""))
+    module = getattr(schema, "__module__", "")
+    return f"{module}:{getattr(schema, '__qualname__', type(schema).__name__)}"
 
 
 def _fit(

@@ -23,17 +23,13 @@ from ..provenance import (
     RowCounts,
     ShardFacts,
     certificate_lines,
-    file_hash,
     manifest_path,
-    model_facts,
     versions,
 )
 from ..schema import SAYS
 from ..whole import whole_file
 from .ledger import Ledger
 from .settings import AnySettings, Work
-
-__all__ = ["Manifest", "file_hash", "manifest_path", "model_facts", "read_manifest", "versions"]
 
 _NAMES = {"source", "examples", "records", "passages"}  # what they hold is hashed
 
@@ -79,7 +75,8 @@ def read_manifest(output: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RunError(
-            f"{path} cannot be read: {error.strerror}.", hint="It is written beside the rows."
+            f"{path} cannot be read: {error.strerror}.",
+            hint="A run into a file writes it, and save() of rows that generate() returned.",
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

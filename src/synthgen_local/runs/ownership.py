@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import OutputError, RunError, UsageError
+from ..provenance import file_hash, manifest_path
 from ..whole import whole_file
 from .ledger import NOTE, folder_of
-from .manifest import file_hash, manifest_path, read_manifest
+from .manifest import read_manifest
 from .settings import AnySettings
 
 _NAMES = ("source", "examples", "records", "passages", "model")

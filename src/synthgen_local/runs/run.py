@@ -7,7 +7,6 @@ ends in the same bytes.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -17,18 +16,11 @@ from typing import TypeAlias
 
 from ..engine.parallel import Halt
 from ..local_model import LocalModel, Part
+from ..provenance import OutputFacts, file_hash, manifest_path, model_facts, readable_name
 from ..tables import write_table
 from ..tabular import Tally
 from .ledger import Ledger, Made, folder_of, forget
-from .manifest import (
-    Manifest,
-    OutputFacts,
-    describe,
-    file_hash,
-    inputs,
-    manifest_path,
-    model_facts,
-)
+from .manifest import Manifest, describe, inputs
 from .ownership import announce, refuse_replacing
 from .settings import AnySettings, Work
 
@@ -131,15 +123,10 @@ def _write(
         scratch=folder_of(path),
         ready=ready,
     )
-    facts = OutputFacts(name=_readable(path.name), sha256=file_hash(path), csv_safe=csv_safe)
+    facts = OutputFacts(name=readable_name(path), sha256=file_hash(path), csv_safe=csv_safe)
     manifest = manifest.model_copy(update={"output": facts})
     manifest.write(manifest_path(path), scratch=folder_of(path))
     return manifest
-
-
-def _readable(name: str) -> str:
-    """A name as Unicode; bytes that are not UTF-8 are shown by their numbers."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _make(

@@ -6,9 +6,7 @@ into what the command makes: rows as lines of text, any shard of them, on any ma
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,8 +21,9 @@ from ..examples import load_examples
 from ..extract import Extractor
 from ..local_model import FlashAttention, LocalModel, Part, Weights
 from ..prompts import FewShotPrompt
+from ..provenance import schema_hashes, text_hash
 from ..records import load_documents, load_records
-from ..schema import Bounds, Certificate, RowGrammar, RowSchema, compile_schema, load_schema
+from ..schema import Bounds, Certificate, RowSchema, compile_schema, load_schema
 from ..schema.grammar import write_value
 from ..schema.references import part_of
 from ..tables import plain_schema, row_line
@@ -182,11 +181,11 @@ class GenerateSettings(Settings):
             self.rows,
             columns,
             model.shards(self.rows, self.batch),
-            _schema_hashes(generator.grammar, self.source)
+            schema_hashes(generator.grammar, self.source)
             | {
-                "grammar": _sha256(generator.serialised),
-                "prompt": _sha256(prompt),
-                "examples": _sha256(examples),
+                "grammar": text_hash(generator.serialised),
+                "prompt": text_hash(prompt),
+                "examples": text_hash(examples),
             },
             make,
             generator.grammar.certificate,
@@ -224,8 +223,8 @@ class TextSettings(Settings):
 
         schema = plain_schema("fields", "preferences", text={"type": "string"}, spans=_SPANS)
         hashes = {
-            "records": _sha256(fields),
-            "prompt": _sha256(generator.prompt_text("", self.preferences)),
+            "records": text_hash(fields),
+            "prompt": text_hash(generator.prompt_text("", self.preferences)),
         }
         shards = model.shards(len(fields), self.batch)
         return Work("texts", len(fields), schema, shards, hashes, make)
@@ -280,9 +279,9 @@ class ExtractSettings(Settings):
                         row["records"] = records
                     yield _made(outcome, row, schema)
 
-        hashes = _schema_hashes(extractor.grammar, self.source) | {
-            "passages": _sha256(sources.items if beside else passages),
-            "prompt": _sha256(extractor.prompt_text("")),
+        hashes = schema_hashes(extractor.grammar, self.source) | {
+            "passages": text_hash(sources.items if beside else passages),
+            "prompt": text_hash(extractor.prompt_text("")),
         }
         shards = model.shards(len(passages), self.batch)
         certificate = extractor.grammar.certificate
@@ -339,21 +338,3 @@ def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchem
         decoded.drawn,
         decoded.log_weight,
     )
-
-
-def _schema_hashes(grammar: RowGrammar, source: str) -> dict[str, str]:
-    """Hashes of what a row may be; validators are known by the file that the class is in."""
-    hashes = {
-        "schema": _sha256(grammar.schema.json_schema),
-        "grammar": _sha256(grammar.serialised),
-    }
-    where = source.rpartition(":")[0]
-    path = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None)
-    if path:
-        hashes["code of the schema"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return hashes
-
-
-def _sha256(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,10 +15,10 @@ from ..errors import ModelError, RunError
 from ..local_model import LocalModel, Part
 from ..models.inventory import optimised_file
 from ..models.sources import find
+from ..provenance import file_hash, model_facts, shard_hash, versions
 from ..schema import RowSchema, load_schema
 from ..tables import lines_as_kept, read_table, row_line
-from .ledger import shard_hash
-from .manifest import Manifest, file_hash, layout, model_facts, read_manifest, versions
+from .manifest import Manifest, layout, read_manifest
 from .settings import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
 
 Note: TypeAlias = Callable[[str], None]
@@ -90,7 +90,8 @@ def _moved(manifest: Manifest, model: str, source: str, inputs: str) -> AnySetti
     """The settings with what lies elsewhere now; what was opened as shipped is so again."""
     settings = manifest.settings
     changes = {"model": model} if model else {}
-    if manifest.model.opened_sha256 == manifest.model.sha256:
+    as_shipped = manifest.model.opened_as in (None, "as-shipped")  # others may be held in memory
+    if as_shipped and manifest.model.opened_sha256 == manifest.model.sha256:
         changes["weights"] = "as-shipped"
     if source and isinstance(settings, GenerateSettings | ExtractSettings):
         changes["source"] = source
