@@ -150,6 +150,7 @@ class TabularGenerator:
         self._model = model
         self._temperature = temperature
         self._batch = batch
+        self._null_rate = null_rate
         self._nulls = self._null_place(null_rate)
         if sampling not in SAMPLINGS:
             raise UsageError(f"Sampling cannot be {sampling!r}.", hint="fast, exact or weighted.")
@@ -459,7 +460,7 @@ class TabularGenerator:
             "extra": asked.extra,
             "seed": asked.seed,
             "temperature": self._temperature,
-            "null_rate": self._null_rate,
+            "null_rate": self._null_rate if isinstance(self._null_rate, float) else None,
             "sampling": self._sampling,
             "layout": self.layout,
             "max_length": bounds and bounds.max_length,
