@@ -212,6 +212,12 @@ def test_what_is_no_file_of_the_folder_is_not_fetched(reference: str, folder: Pa
         ({"settings": {"rows": 3}, "json_schema": OBJECT}, "under 'json_schema'"),
         ({"openapi": "3.0.0", "paths": {}}, "description of an API"),
         ({"type": "record", "name": "x", "fields": []}, "Avro"),
+        ({"type": "visit of Ada", "id": 3}, "looks like a record"),
+        ({"type": "Feature", "geometry": {}, "properties": {}}, "looks like a record"),
+        ({"name": "x", "dependencies": {"Ada": "1"}}, "looks like a record"),
+        ({"items": [{"name": "Ada"}], "total": 3}, "looks like a record"),
+        ({"swagger": "2.0", "definitions": {}}, "description of an API"),
+        ({"name": {"type": "string"}, "age": {"type": "integer"}}, "looks like properties"),
     ],
 )
 def test_what_is_no_schema_is_refused_with_a_guess(document: dict[str, Any], hint: str) -> None:

@@ -43,7 +43,10 @@ def refuse_strangers(document: dict[str, Any], name: str) -> None:
     said = document.get("type")
     typed = isinstance(said, list) or said in _TYPES
     strange = [key for key in document.keys() - _ASSERTING - _SPEAKING if not key.startswith("x-")]
-    if typed or not strange or document.keys() & _ASSERTING - {"type", "format"}:
+    told = _told(document) if not typed else set()
+    named = "type" in document  # otherwise than a type is
+    api = document.keys() & {"openapi", "swagger"} and told <= {"definitions"}
+    if typed or not (strange or named) or (told and not api and not (named and strange)):
         return
     inner = next(_wrapped(document, ""), "")
     if inner:
@@ -52,6 +55,8 @@ def refuse_strangers(document: dict[str, Any], name: str) -> None:
         hint = "It looks like a description of an API: give one of its schemas alone."
     elif _is_avro(document):
         hint = "It looks like a schema of Avro: write it as JSON Schema."
+    elif all(map(_is_schema, document.values())):
+        hint = f"It looks like properties without a type around them. {_HINT}"
     else:
         hint = f"It looks like a record: records are given as --examples. {_HINT}"
     raise SchemaError(f"Not a JSON Schema: {name} has none of its keywords.", hint=hint)
@@ -87,6 +92,22 @@ def _is_schema(value: Any) -> bool:
         return False
     named = value.get("type")
     return named in _TYPES or isinstance(value.get("properties"), dict) or "$ref" in value
+
+
+def _told(document: dict[str, Any]) -> set[str]:
+    """The keywords that say what a value may be, and have such values as keywords have."""
+    keys = document.keys() & _ASSERTING - {"type", "format"}
+    return {key for key in keys if _is_plausible(key, document[key])}
+
+
+def _is_plausible(key: str, value: Any) -> bool:
+    import jsonschema_rs
+
+    if key in ("properties", "patternProperties", "$defs", "definitions"):  # of whatever draft
+        return isinstance(value, dict) and all(isinstance(v, dict | bool) for v in value.values())
+    if key == "items" and isinstance(value, list):
+        return all(isinstance(item, dict) and item.keys() & _ASSERTING for item in value)
+    return key == "$schema" or jsonschema_rs.meta.is_valid({key: value})
 
 
 def _is_avro(document: dict[str, Any]) -> bool:
