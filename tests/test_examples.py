@@ -6,14 +6,18 @@ import json
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from medical_billing import EXAMPLES, MedicalBilling
 from pydantic import BaseModel
 
 from synthgen_local import Dataset, PromptError, examples
 from synthgen_local.examples import example_texts, load_examples
+from synthgen_local.records import load_records
 from synthgen_local.schema import RowGrammar, RowSchema, compile_schema
 
 FIRST = (
@@ -295,3 +299,46 @@ def test_too_many_examples_are_refused_early(
         with pytest.raises(PromptError, match="first 111 examples") as caught:
             _load(tmp_path, name, text, "x")
         assert "111" in caught.value.hint
+
+
+class Row(BaseModel):
+    """Text in every place where a row can have it."""
+
+    a: str
+    b: str | None
+    c: list[str]
+    d: int | str
+    e: dict[str, str]
+    n: float | None
+
+
+ODD = st.text(
+    st.sampled_from("\x00\x0b\x0c\x1c\x1d\x1e\x1f\x7f\x85\u2028\u2029\ufeff\xa0\r\n\t ,;|\"'\\=1x")
+    | st.characters(exclude_categories=["Cs"]),
+    max_size=6,
+)
+ROWS = st.builds(
+    Row,
+    a=ODD,
+    b=st.none() | ODD,
+    c=st.lists(ODD, max_size=2),
+    d=ODD,
+    e=st.dictionaries(ODD, ODD, max_size=1),
+    n=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=3))
+def test_what_is_written_is_read(rows: list[Row]) -> None:
+    """Every character comes back from our own files, whoever of us reads them."""
+    grammar = compile_schema(RowSchema.of(Row))
+    with TemporaryDirectory() as folder:
+        for name in ("a.jsonl", "a.csv", "a.parquet"):
+            path = Path(folder, name)
+            Dataset(rows, Row).save(path)
+            assert list(Dataset.load(path, Row)) == rows
+            if name != "a.parquet":
+                texts = load_examples(path, grammar)
+                assert [Row.model_validate_json(text) for text in texts] == rows
+                assert [record["a"] for record in load_records(str(path))] == [r.a for r in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import threading
 import time
 from contextlib import suppress
@@ -294,3 +295,17 @@ def test_examples_need_no_prompt(random_model: LocalModel) -> None:
     assert short.prompt_text("x") == long.prompt_text("x")
     with pytest.raises(UsageError, match="examples"):
         TabularGenerator(Even, random_model, prompt=FewShotPrompt(), examples=examples)
+
+
+def test_examples_that_do_not_fit_are_counted(random_model: LocalModel) -> None:
+    """The hint says how many of the examples fit, and so many do."""
+    bounds = Bounds(max_length=100)
+    examples = [{"note": f"{number:03}" * 1000} for number in range(600)]
+    with pytest.raises(DecodingError) as caught:
+        TabularGenerator("note", random_model, examples=examples, bounds=bounds).generate()
+
+    found = re.search(r"Give (\d+) examples or fewer: so many of the 600 fit", caught.value.hint)
+    assert found is not None
+    fitting = examples[: int(found[1])]
+    assert 300 < len(fitting) < 600
+    assert TabularGenerator("note", random_model, examples=fitting, bounds=bounds).rows("", 1)

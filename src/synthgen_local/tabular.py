@@ -243,7 +243,7 @@ class TabularGenerator:
             raise DecodingError(
                 f"The prompt has {len(prompt)} tokens and a row may have {longest}; "
                 f"the model's context has {engine.context_length}.",
-                hint=f"Bound {widest_path(self.grammar.shape)}, or use fewer examples.",
+                hint=self._how_to_fit(engine.context_length - longest - len(prompt)),
             )
         lengths = [len(engine.tokenize(text)) for text in self._shown]
         job = Job.of_grammar(
@@ -329,6 +329,18 @@ class TabularGenerator:
         where rows are lines. Examples that are no records stand in the question.
         """
         return self._prompt(subject, extra).text
+
+    def _how_to_fit(self, room: int) -> str:
+        """What makes a prompt fit that has so many tokens too many: how many examples have room."""
+        shown = self._shown if self._are_records else self._examples
+        fitting = len(shown)
+        while fitting and room < 0:
+            fitting -= 1
+            room += len(self._model.engine.tokenize(shown[fitting], begun=True))
+        if fitting:
+            return f"Give {fitting} examples or fewer: so many of the {len(shown)} fit."
+        without = ", or use fewer examples" if shown else ""
+        return f"Bound {widest_path(self.grammar.shape)}{without}."
 
     def _prompt(self, subject: str, extra: str) -> Prompt:
         content = self.prompt.render(
