@@ -6,8 +6,10 @@ import errno
 import os
 import pwd
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +19,14 @@ from conftest import Ran
 from synthgen_local.cli import console, main
 from synthgen_local.cli.unexpected import explained
 from synthgen_local.engine import kernels
+from synthgen_local.engine.apart import ask
 from synthgen_local.errors import DecodingError, UsageError
+from synthgen_local.local_model import LocalModel
 from synthgen_local.models.inventory import cache_folder
 from synthgen_local.models.sources import find
+from synthgen_local.processes import check_threads
 from synthgen_local.runs.settings import GenerateSettings
+from synthgen_local.tabular import TabularGenerator
 
 Run = Callable[..., Ran]
 NOT_UTF8 = os.fsdecode(b"x\xff")
@@ -170,3 +176,55 @@ def test_a_place_of_this_package_is_named() -> None:
     with pytest.raises(TypeError) as caught:
         console.seconds("secret")  # type: ignore[arg-type]
     assert "cli/console.py:" in str(explained(caught.value))
+
+
+def test_a_limit_of_threads_is_found_before_libraries_die_of_it(
+    monkeypatch: pytest.MonkeyPatch, random_model: LocalModel
+) -> None:
+    """Where no thread can be started there is an error, and all that were started end."""
+    check_threads(3)
+    before = threading.active_count()
+    start, left = threading.Thread.start, [2]
+
+    def refuse(thread: threading.Thread) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(DecodingError, match="No more threads"):
+        check_threads(3)
+    left[0] = 0
+    with pytest.raises(DecodingError, match="No more threads"):
+        TabularGenerator("name", random_model).generate("", 2)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_a_process_that_cannot_start_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    """A limit of processes is no fault of the model's file."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"")
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with pytest.raises(DecodingError) as caught:
+        ask("synthgen_local.engine.trial", str(file), {})
+    assert "ulimit -u" in caught.value.hint
+
+
+def test_a_process_that_ends_itself_by_sigint_was_not_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenBLAS raises SIGINT where it cannot start a thread."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"")
+    died = subprocess.CompletedProcess("", -signal.SIGINT, b"", b"")
+    monkeypatch.setattr(subprocess, "run", lambda **_: died)
+    with pytest.raises(DecodingError, match="No more threads"):
+        ask("synthgen_local.engine.trial", str(file), {})

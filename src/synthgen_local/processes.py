@@ -9,9 +9,44 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
+from .errors import DecodingError
+
 _PR_SET_DUMPABLE = 4
+_THREADS_HINT = "Raise the limit of processes (ulimit -u, the container's), or lower --threads."
+
+
+def no_threads() -> DecodingError:
+    """Return the error for a limit of processes that is reached.
+
+    Example: `raise no_threads()`
+    """
+    return DecodingError("No more threads or processes can be started.", hint=_THREADS_HINT)
+
+
+def check_threads(number: int) -> None:
+    """Start so many threads, which end at once. Raises DecodingError if the system refuses one.
+
+    Libraries end the process where they cannot start theirs: OpenMP with a line of its own,
+    OpenBLAS with SIGINT, as if the user had interrupted it.
+
+    Example: `check_threads(available_cores())`
+    """
+    enough = threading.Event()
+    threads = [threading.Thread(target=enough.wait, daemon=True) for _ in range(number)]
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        raise no_threads() from error
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
 
 
 def python(module: str) -> dict[str, Any]:

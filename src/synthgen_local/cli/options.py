@@ -123,6 +123,10 @@ def refuse_nonsense(
     most: int | None = None,
 ) -> None:
     """Raise UsageError for a number that its option cannot mean."""
+    from ..cores import available_cores
+    from ..processes import check_threads
+
+    check_threads(available_cores() - 1)  # those of numpy's OpenBLAS, before it is imported
     from ..engine.parallel import MOST_ROWS, MOST_THREADS
 
     for name, value, lowest in (

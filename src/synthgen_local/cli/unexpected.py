@@ -11,10 +11,10 @@ import traceback
 from pathlib import Path
 
 from ..errors import DecodingError, SynthgenError, UsageError
+from ..processes import no_threads
 
 _PACKAGE = Path(__file__).parents[1]
 _MEMORY_HINT = "Raise its limit (ulimit -v, the container's), or lower --batch and --threads."
-_THREADS_HINT = "Raise the limit of processes (ulimit -u, the container's), or lower --threads."
 
 
 def explained(error: Exception) -> SynthgenError:
@@ -27,6 +27,8 @@ def explained(error: Exception) -> SynthgenError:
             return error
         case MemoryError():
             return DecodingError("The memory that this process may use is full.", hint=_MEMORY_HINT)
+        case ImportError() if "failed to map segment" in str(error):  # no room for a library
+            return explained(MemoryError())
         case RecursionError():
             return SynthgenError(
                 f"Something is nested too deeply for Python ({_origin(error)}).",
@@ -38,7 +40,7 @@ def explained(error: Exception) -> SynthgenError:
                 hint="Give text as UTF-8, and rename the file.",
             )
         case RuntimeError() if "can't start new thread" in str(error):
-            return DecodingError("No more threads can be started.", hint=_THREADS_HINT)
+            return no_threads()
         case OSError() if error.errno is not None:
             return _of_system(error)
     return SynthgenError(
@@ -52,7 +54,7 @@ def _of_system(error: OSError) -> SynthgenError:
         return explained(MemoryError())
     said = os.strerror(error.errno or 0)
     if error.errno == errno.EAGAIN and error.filename is None:
-        return DecodingError(f"No more processes can be started: {said}.", hint=_THREADS_HINT)
+        return no_threads()
     name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return SynthgenError(
         f"{name}{said} ({_origin(error)}).", hint="Check the file, the disk and its permissions."

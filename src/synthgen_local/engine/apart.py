@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ModelError, SynthgenError
 from ..memory import memory_hint, memory_limit
-from ..processes import leave_no_core, python
+from ..processes import leave_no_core, no_threads, python
 
 _LEAST_SECONDS = 60
 _BYTES_A_SECOND = 20_000_000  # a slow disk: what a file of that size may take
@@ -46,10 +46,14 @@ def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float =
             timeout=patience,
             check=False,
         )
+    except OSError as error:
+        raise no_threads() from error
     except subprocess.TimeoutExpired:
         raise ModelError(
             f"{path} cannot be used: that takes more than {patience:.0f} s.", hint=_HINT
         ) from None
+    if done.returncode == -signal.SIGINT:  # it hears no Ctrl-C: OpenBLAS ends itself so
+        raise no_threads()
     with suppress(ValueError):
         said = json.loads(done.stdout)
         if done.returncode == 0:

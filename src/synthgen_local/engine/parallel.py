@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, overload
 
 from ..errors import DecodingError
+from ..processes import check_threads, no_threads
 from .decoder import CELLS, Decoded, Decoder, Job, Prefix, RowQueue
 from .model import ContextSize, Model
 
@@ -225,6 +226,7 @@ def decode_shards(
     stop = threading.Event()
     ending = halt or Halt()
     threads_together = layout.threads * layout.contexts
+    check_threads(threads_together)
     evaluated = prefix() if prefix else Prefix.of(model, job, threads=threads_together)
     left = iter(shards)
     taking = threading.Lock()
@@ -278,17 +280,6 @@ def _start(threads: Sequence[threading.Thread]) -> int:
                 raise no_threads() from error
             return started
     return len(threads)
-
-
-def no_threads() -> DecodingError:
-    """Return the error for a limit of processes that is reached.
-
-    Example: `raise no_threads()`
-    """
-    return DecodingError(
-        "No more threads can be started.",
-        hint="Raise the limit of processes (ulimit -u, the container's), or lower --threads.",
-    )
 
 
 def _outcomes(
