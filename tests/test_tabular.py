@@ -309,3 +309,18 @@ def test_examples_that_do_not_fit_are_counted(random_model: LocalModel) -> None:
     fitting = examples[: int(found[1])]
     assert 300 < len(fitting) < 600
     assert TabularGenerator("note", random_model, examples=fitting, bounds=bounds).rows("", 1)
+
+
+@pytest.mark.parametrize("required", [[], ["a"]])
+def test_rows_that_cannot_fit_the_context(
+    required: list[str], random_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A least length beyond the context is an error before the first row, by path and keyword."""
+    monkeypatch.setattr(RandomModel, "context_length", 8192)
+    properties = {"a": {"type": "string", "minLength": 100_000}}
+    schema = {"type": "object", "properties": properties, "required": required}
+
+    with pytest.raises(DecodingError, match="a row may have") as caught:
+        TabularGenerator(schema, random_model).generate(runs=1)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Lower minLength of $.a")

@@ -340,7 +340,13 @@ class TabularGenerator:
         if fitting:
             return f"Give {fitting} examples or fewer: so many of the {len(shown)} fit."
         without = ", or use fewer examples" if shown else ""
-        return f"Bound {widest_path(self.grammar.shape)}{without}."
+        path = widest_path(self.grammar.shape)
+        least = {
+            f"Lower {c.keyword} of {path}"
+            for c in self.grammar.certificate.constraints
+            if c.path == path and c.keyword in {"minLength", "minItems"}
+        }
+        return f"{min(least, default=f'Bound {path}')}{without}."
 
     def _prompt(self, subject: str, extra: str) -> Prompt:
         content = self.prompt.render(

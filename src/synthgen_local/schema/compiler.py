@@ -17,7 +17,7 @@ from .grammar import longest_text, refusal, write_grammar
 from .references import References
 from .repeats import read_without_repeats
 from .selection import select
-from .shapes import Bounds, Shape
+from .shapes import Bounds, Record, Shape
 from .source import RowSchema
 from .tighten import tighten
 
@@ -160,7 +160,8 @@ class _Fitting:
                     self._schema, bounds, room, self._lengths, self._references
                 )
                 made = shape, certificate, longest_text(shape)
-                if self._fits(made):
+                empty = isinstance(shape, Record) and not shape.fields and not shape.extra
+                if self._fits(made) and not empty:
                     return made
         return None
 
