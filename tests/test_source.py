@@ -451,6 +451,19 @@ def test_settings_for_output_are_in_the_certificate() -> None:
     assert compiled.schema.dump(compiled.schema.accept(row)) == json.loads(row)
 
 
+def test_a_field_that_pydantic_cannot_build_is_named(tmp_path: Path) -> None:
+    """Half of a surrogate pair fails at import, in the midst of pydantic."""
+    (tmp_path / "halves.py").write_text(
+        "from typing import Literal\n"
+        "from pydantic import BaseModel\n"
+        "class Row(BaseModel):\n"
+        "    code: Literal['\\ud800']\n"
+    )
+
+    with pytest.raises(SchemaError, match="field 'code': SchemaError: error"):
+        load_schema(f"{tmp_path}/halves.py:Row")
+
+
 def test_a_default_of_a_field() -> None:
     """It is a value of the field's type, or the error names the field."""
     properties = load_schema("age: int = 3, name str = 'Bo', ok: bool | None = none").json_schema[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+from pydantic_core import SchemaError as PydanticSchemaError
 
 from ..errors import SchemaError
 from .reasons import field_in_trace
@@ -122,6 +124,9 @@ def _import_errors(name: str) -> Iterator[None]:
     except Exception as error:
         field = field_in_trace(error)
         reason = " ".join(str(error).partition("\n")[0].split())
+        if isinstance(error, PydanticSchemaError):  # a line for each part that holds the wrong one
+            field = ".".join(re.findall(r'Field "(\w+)":', str(error))) or field
+            reason = str(error).rpartition("\n")[2].strip().removeprefix("SchemaError: ")
         where = f"field '{field}': " if field else ""
         raise SchemaError(
             f"{name} cannot be imported: {where}{type(error).__name__}: {reason}", hint=SCHEMA_HINT
