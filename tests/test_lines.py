@@ -101,11 +101,13 @@ class Defaults(BaseModel):
     age: int = 36
 
 
-def test_what_a_serializer_made_of_a_string_is_no_line(random_model: LocalModel) -> None:
-    """An example that is not dumped as the schema's own string leaves rows as JSON."""
+def test_a_serializer_does_not_change_an_example(random_model: LocalModel) -> None:
+    """An example stands in the prompt in the form in which its schema reads it, as rows do."""
     prompt = FewShotPrompt(examples=[Shortened(name="Ada")])
+    generator = TabularGenerator(Shortened, random_model, prompt=prompt)
 
-    assert TabularGenerator(Shortened, random_model, prompt=prompt).layout == "json"
+    assert generator.layout == "lines"
+    assert generator.prompt_text().endswith("name\nAda\n")
 
 
 def test_an_empty_object_is_an_example(random_model: LocalModel) -> None:
