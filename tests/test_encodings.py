@@ -98,7 +98,6 @@ def which(value: Any) -> str:
             "which",
         ),
         (Annotated[str, StringConstraints(strip_whitespace=True, pattern="^ a+$")], "strip_white"),
-        (Annotated[str, StringConstraints(pattern=re.compile("^a b$", re.X))], "pattern"),
         (Annotated[HttpUrl, Field(max_length=30)], "max_length"),
     ],
     ids=str,
