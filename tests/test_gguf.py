@@ -402,7 +402,9 @@ def test_a_damaged_model_on_the_command_line(tmp_path: Path, run: Callable[..., 
     """Exit code 1, a line and a hint; nothing that llama.cpp says about itself."""
     change, reason = FATAL["experts"]
     tiny(tmp_path / "fatal.gguf", change)
-    done = run("generate", "name", "-m", "fatal.gguf", SYNTHGEN_LOCAL_CACHE=str(tmp_path / "c"))
+    done = run(
+        "generate", "name", "-m", "fatal.gguf", "-q", SYNTHGEN_LOCAL_CACHE=str(tmp_path / "c")
+    )
 
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines() == [

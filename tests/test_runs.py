@@ -464,6 +464,7 @@ def test_a_second_signal_ends_whatever_runs(
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 nohup ignores one
     )
     while not (tmp_path / "begun").exists():
         time.sleep(0.05)
