@@ -139,7 +139,7 @@ def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
 
     assert (tuned.format, tuned.batch) == ("f16", WIDE)
     assert tuned == again
-    assert len(notes) == 4
+    assert len([note for note in notes if note.startswith("Measuring")]) == 4
     assert tuned.verdicts()["q4_0"] == "changes the model: KL above 0.01"
     assert tuning.opening(shipped, threads=1).batch == WIDE
     assert before.path == tuned.path(shipped)
