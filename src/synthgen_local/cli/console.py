@@ -32,7 +32,7 @@ _FIRST_LINE, _NEXT_LINE = 10.0, 30.0  # seconds between lines of progress off a 
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What a terminal obeys, or what changes the order in which it shows a line."""
+"""Characters that a terminal obeys, or that change the order in which it shows a line."""
 
 _data: list[TextIO | None] = []  # where data goes while `sys.stdout` is for what else is printed
 

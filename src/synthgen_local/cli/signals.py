@@ -1,4 +1,4 @@
-"""How signals end the program: the first in good order, the second at once, with exit code 130.
+"""Signals that end the program: the first in good order, the second at once, with exit code 130.
 
 Python runs a handler only between two of its own instructions. A regular expression that does not
 end holds the interpreter's lock, and no handler runs at all: so the first signal also gives the
@@ -28,7 +28,7 @@ def _interrupt() -> None:
 
 @dataclass(frozen=True)
 class _Policy:
-    """What the first signal does, for how many seconds that may take, and what is said then."""
+    """Action of the first signal, the seconds that it may take, and what is said then."""
 
     action: Callable[[], None] = _interrupt
     patience: float = _PATIENCE

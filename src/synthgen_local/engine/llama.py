@@ -139,21 +139,25 @@ class LlamaModel:
 
     @property
     def _vocab(self) -> Any:
-        """The vocabulary of weights that are open in this process.
+        """The vocabulary of weights that are open in this process."""
+        self._require_open()
+        return self._open_vocab
+
+    def _require_open(self) -> None:
+        """Raise DecodingError unless the weights are open in this process.
 
         llama.cpp ends the process when it reads freed weights, and waits for threads that a forked
-        process does not have, so both are refused here. Raises DecodingError.
+        process does not have.
         """
         if self._model is None:
             raise closed()
         if self._process != os.getpid():
             raise DecodingError(f"{self.name} was loaded before a fork.", hint=_SPAWN)
-        return self._open_vocab
 
     @property
     def tokenizer(self) -> LLTokenizer:
         """Llguidance's view of the vocabulary, which reads the weights' own."""
-        assert self._vocab is not None
+        self._require_open()
         return self._tokenizer
 
     @property
@@ -200,7 +204,7 @@ class LlamaModel:
 
     def open_context(self, size: ContextSize) -> LlamaContext:
         """Allocate a context on these weights; several may be open at once."""
-        assert self._vocab is not None  # raises if the weights are not open here
+        self._require_open()
         _first_used[:] = [os.getpid()]
         ours = self._kernels.compiled if self._kernels.weights else None
         with _offered(self._kernels, _EVERYTHING if ours else _ATTENTION):
