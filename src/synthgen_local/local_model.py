@@ -48,6 +48,7 @@ from .models.sources import find
 from .prefixes import PrefixKey, load_prefix, save_prefix
 from .private import exposed, is_private, make_private
 from .tuning import Opening, opening
+from .whole import whole_file
 
 Value = TypeVar("Value")
 Note: TypeAlias = Callable[[str], None]
@@ -344,8 +345,8 @@ def try_once(path: Path, gpu_layers: int | None, note: Note = lambda _: None) ->
         kernels = hold(Trial(str(path), gpu_layers, wanted))
         found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
         if make_private(mark.parent):
-            with suppress(OSError):  # then it is tried again next time
-                mark.write_text(json.dumps(found), "utf-8")
+            with suppress(OSError), whole_file(mark, mode=0o600) as file:
+                file.write(json.dumps(found).encode())  # if it fails, it is tried again next time
     if not kernels.repack:
         warnings.warn(_NOT_REPACKED, stacklevel=3)
     if kernels.compiled != wanted.compiled:

@@ -41,7 +41,7 @@ MOST_THREADS = 4096
 """Above it Linux itself refuses some."""
 
 _ROWS_A_SLOT = 6
-"""Of a shard, at most. A run that is killed loses its unfinished shards; but each shard ends with
+"""Of a shard, about. A run that is killed loses its unfinished shards; but each shard ends with
 idle slots: 4 rows a slot made 1,024 rows of billing 5 to 8 % slower than 8."""
 _FEW_SLOTS = 8  # a shard of fewer is as long as one of these
 GRACE = 4.0
@@ -172,9 +172,9 @@ def cut(rows: range, layout: Layout) -> Shards:
 
     Example: `cut(range(10), Layout(2, 32, 1)) == [range(0, 5), range(5, 10)]`
     """
-    most = _ROWS_A_SLOT * max(layout.slots, _FEW_SLOTS)
-    rounds = -(-len(rows) // (most * layout.contexts))
-    length = max(1, -(-len(rows) // max(1, rounds * layout.contexts)))
+    usual = _ROWS_A_SLOT * max(layout.slots, _FEW_SLOTS)
+    rounds = max(1, round(len(rows) / (usual * layout.contexts)))
+    length = max(1, -(-len(rows) // (rounds * layout.contexts)))
     return Shards(rows, length)
 
 

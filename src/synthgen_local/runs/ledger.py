@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ _FILE, _LOCK = "ledger.sqlite3", "lock"
 NOTE = "output.sha256"
 """The file in which a run notes the hash of its output before it is moved into place."""
 _FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", NOTE, _LOCK)
-_LAYOUT = 2
+_LAYOUT = 3
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -80,12 +80,20 @@ class Ledger:
 
     `inputs` is all that decides what the rows are. A ledger that was begun with others is not
     opened: RunError names those that differ. Nor is one that another process writes to, or one
-    that is damaged.
+    that is damaged. Inputs that `private` names are kept as salted scrypt hashes (RFC 7914): the
+    hash of a short example would tell it to whoever tries all values.
 
     Example: `with Ledger(folder_of(output), {"seed": 0}, shards) as ledger: ledger.missing()`
     """
 
-    def __init__(self, folder: Path, inputs: Mapping[str, Any], shards: Sequence[range]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        inputs: Mapping[str, Any],
+        shards: Sequence[range],
+        *,
+        private: Collection[str] = (),
+    ) -> None:
         self._folder = folder
         self._shards = shards
         self._open = True
@@ -95,7 +103,7 @@ class Ledger:
             with ExitStack() as opened:
                 self._lock = opened.enter_context(_locked(folder))
                 self._database = opened.enter_context(closing(_opened(folder / _FILE)))
-                self._begin_or_go_on(inputs)
+                self._begin_or_go_on(inputs, private)
                 opened.pop_all()
 
     def missing(self) -> list[int]:
@@ -214,16 +222,19 @@ class Ledger:
         )
         return int(found.fetchone()[0])
 
-    def _begin_or_go_on(self, inputs: Mapping[str, Any]) -> None:
-        text = json.dumps(inputs, sort_keys=True)
+    def _begin_or_go_on(self, inputs: Mapping[str, Any], private: Collection[str]) -> None:
         begun = self._get("inputs")
+        salt = os.urandom(16).hex() if begun is None else self._get("salt") or ""
+        kept = {**inputs, **{name: _salted(inputs[name], salt) for name in private}}
+        text = json.dumps(kept, sort_keys=True)
         if begun is None:
             self._refuse_leftovers()
             with self._database:
+                self._put("salt", salt)
                 self._put("inputs", text)
-                self._put("hash of inputs", shard_hash([text]))
+                self._put("hash of inputs", shard_hash([salt, text]))
             return
-        if shard_hash([begun]) != self._get("hash of inputs"):
+        if shard_hash([salt, begun]) != self._get("hash of inputs"):
             raise self._damaged("its inputs")
         before = json.loads(begun)
         now = json.loads(text)
@@ -325,6 +336,12 @@ def _delete(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _salted(value: Any, salt: str) -> str:
+    """Hash a value so that each guess costs 16 MiB and about 50 ms."""
+    said = json.dumps(value, sort_keys=True).encode()
+    return hashlib.scrypt(said, salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
 
 def _record(made: Made) -> tuple[Any, ...]:

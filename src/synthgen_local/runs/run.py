@@ -82,7 +82,9 @@ def carry_out(
     refuse_replacing(path, force=keeping.force)
     if keeping.fresh:
         forget(folder_of(path))
-    with Ledger(folder_of(path), inputs(settings, work, model, facts), work.shards) as ledger:
+    known = inputs(settings, work, model, facts)
+    private = {f"hash of the {name}" for name in work.private}
+    with Ledger(folder_of(path), known, work.shards, private=private) as ledger:
         try:
             part = Part(ledger.missing(), halt or Halt(), in_order=False)
             _make(work, ledger, part, track, kept)
