@@ -152,6 +152,28 @@ def test_no_trial_is_passed_by_there(
     assert not list(shared.glob("tried/*.json"))
 
 
+def test_a_mark_that_others_may_write_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is tried again once, not at every load: the new mark is this user's alone."""
+    monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", "")
+    kernels.compiled_hash.cache_clear()
+    tried: list[object] = []
+    monkeypatch.setattr(local_model, "hold", lambda trial: tried.append(trial) or PLAIN)
+    weights = Tiny().write(tmp_path / "tiny.gguf")
+    for _ in range(2):
+        local_model.try_once(weights, 0)
+    (mark,) = (tmp_path / "cache").glob("tried/*.json")
+    mark.chmod(0o666)
+    for _ in range(2):
+        local_model.try_once(weights, 0)
+    kernels.compiled_hash.cache_clear()
+
+    assert len(tried) == 2
+    assert mark.stat().st_mode & 0o777 == 0o600
+
+
 def test_no_prompt_is_kept_or_read_there(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds examples, and llama.cpp believes what is in it."""
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(shared))
