@@ -16,7 +16,7 @@ from typing import get_args
 from pydantic import BaseModel, Field
 
 from synthgen_local import DatasetGenerator, LocalModel, agreement
-from synthgen_local.text import Mentions
+from synthgen_local.generators.text import Mentions
 
 MODEL = "smollm2-135m-instruct"
 FILMS = Path(__file__).parent.parent / "tests" / "data" / "films.jsonl"

@@ -22,7 +22,7 @@ import numpy as np
 from assignment import Assignment
 
 from synthgen_local import LocalModel
-from synthgen_local.engine.model import ContextSize, Model
+from synthgen_local.engine.backends.protocol import ContextSize, Model
 
 _BATCH, _GPU_BATCH = 512, 2048  # the engine's
 _ROWS = 64  # enough for a context on each core

@@ -30,8 +30,8 @@ from table import US, US_JSON, Round, Section, shares, table
 from works import FLAT, WORKS, RowWork
 
 from synthgen_local import LocalModel
-from synthgen_local.engine import weight_formats
-from synthgen_local.models.sources import find
+from synthgen_local.loading import weight_formats
+from synthgen_local.models.resolve import find
 
 HERE = Path(__file__).parent
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m")

@@ -19,7 +19,7 @@ from parts import PARTS, parts
 from works import WORKS, Work
 
 from synthgen_local import LocalModel
-from synthgen_local.engine.parallel import Layout
+from synthgen_local.engine.workers import Layout
 
 
 def main() -> None:

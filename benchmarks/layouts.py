@@ -22,10 +22,10 @@ import numpy as np
 from two_samples import distance
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator
-from synthgen_local.engine.model import ContextSize, Step
-from synthgen_local.schema.grammar import write_value
-from synthgen_local.schema.lines import Lines
-from synthgen_local.tabular import RowLayout
+from synthgen_local.engine.backends.protocol import ContextSize, Step
+from synthgen_local.generators.tabular import RowLayout
+from synthgen_local.schema.grammar.lark import write_value
+from synthgen_local.schema.grammar.tsv import Lines
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from medical_billing import EXAMPLES, MedicalBilling

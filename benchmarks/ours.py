@@ -12,7 +12,7 @@ from assignment import Made
 from works import RowWork, TextWork, Work
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator, TextGenerator
-from synthgen_local.tabular import RowLayout
+from synthgen_local.generators.tabular import RowLayout
 
 Make = Callable[[int, int], list[Made]]
 

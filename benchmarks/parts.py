@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from works import WORKS, Work
 
 from synthgen_local import LocalModel
-from synthgen_local.engine import decoder, parallel
-from synthgen_local.engine.constraint import Constraint, Masks
-from synthgen_local.engine.model import Logits, Step
+from synthgen_local.engine import decoder, workers
+from synthgen_local.engine.backends.protocol import Logits, Step
+from synthgen_local.engine.constraints.grammar import Constraint, Masks
 from synthgen_local.engine.sampling import Draw, DrawInputs
 
 PARTS = ("prompt", "decode", "mask", "draw", "check")
@@ -189,12 +189,12 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     watching.decode = timed_decode
     TimedMasks.clock = TimedDecoder.clock = clock
     cast("Any", decoder).Masks = TimedMasks
-    cast("Any", parallel).Decoder = TimedDecoder
+    cast("Any", workers).Decoder = TimedDecoder
     try:
         yield
     finally:
         cast("Any", decoder).Masks = Masks
-        cast("Any", parallel).Decoder = decoder.Decoder
+        cast("Any", workers).Decoder = decoder.Decoder
         watching.engine.open_context = opened
         del watching.decode
 

@@ -28,10 +28,16 @@ from gpu import measure
 from works import WORKS
 
 from synthgen_local import LocalModel
-from synthgen_local.engine import kernels
-from synthgen_local.engine.compiled_draw import CompiledDraw
-from synthgen_local.engine.model import Context, ContextSize, Logits, Step, decode_then_draw
+from synthgen_local.engine.backends.protocol import (
+    Context,
+    ContextSize,
+    Logits,
+    Step,
+    decode_then_draw,
+)
+from synthgen_local.engine.compiled_sampler import CompiledDraw
 from synthgen_local.engine.sampling import Draw, DrawInputs
+from synthgen_local.kernels import build
 
 
 class Recording:
@@ -191,8 +197,8 @@ class Player:
 def compiled(folder: Path) -> Any:
     """`replay.c` as a library."""
     source, target = Path(__file__).with_suffix(".c"), folder / "replay.so"
-    options = ["-O2", "-shared", "-fPIC", f"-I{kernels._headers()}"]
-    kernels._run([*kernels._compiler(), *options, str(source), "-o", str(target)])
+    options = ["-O2", "-shared", "-fPIC", f"-I{build._headers()}"]
+    build._run([*build._compiler(), *options, str(source), "-o", str(target)])
     return ctypes.CDLL(str(target))
 
 

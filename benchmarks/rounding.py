@@ -12,10 +12,10 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from synthgen_local.engine.kernels import PLAIN, Kernels, compile_kernels
-from synthgen_local.engine.llama import LlamaModel, held_formats, write_as
-from synthgen_local.engine.weight_formats import mean_kl
-from synthgen_local.models.sources import find
+from synthgen_local.engine.backends.llamacpp import LlamaModel, held_formats, write_as
+from synthgen_local.kernels.build import PLAIN, Kernels, compile_kernels
+from synthgen_local.loading.weight_formats import mean_kl
+from synthgen_local.models.resolve import find
 
 _F32 = 0  # llama.cpp's number of it
 

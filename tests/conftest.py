@@ -20,8 +20,8 @@ import pytest
 from hypothesis import settings
 
 from synthgen_local import LocalModel
-from synthgen_local.engine.kernels import compile_kernels
-from synthgen_local.models.sources import cache_folder, find
+from synthgen_local.kernels.build import compile_kernels
+from synthgen_local.models.resolve import cache_folder, find
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "smollm2-135m-instruct"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synthgen_local.engine.constraint import Constraint, Masks
-from synthgen_local.engine.mask import Mask, flags, masks, write
+from synthgen_local.engine.bitmask import Mask, flags, masks, write
+from synthgen_local.engine.constraints.grammar import Constraint, Masks
 
 
 def mask_of(allowed: ArrayLike) -> Mask:

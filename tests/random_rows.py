@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.backends.random_model import RandomModel
+from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.decoder import Decoded, Job
-from synthgen_local.engine.parallel import Accepted, Layout, Rejected, decode_shards
-from synthgen_local.engine.random_model import RandomModel
+from synthgen_local.engine.workers import Accepted, Layout, Rejected, decode_shards
 from synthgen_local.schema import RowGrammar
-from synthgen_local.schema.lines import Lines
+from synthgen_local.schema.grammar.tsv import Lines
 
 
 def decode(grammar: RowGrammar, salt: int, rows: int, lines: Lines | None = None) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from synthgen_local import Bounds, DecodingError, LocalModel, UsageError
-from synthgen_local.chat import Answer, Chat
-from synthgen_local.prompts import Message
+from synthgen_local.generators.chat import Answer, Chat
+from synthgen_local.prompting.prompts import Message
 from synthgen_local.schema import RowSchema, compile_schema
 
 HELLO = [Message("user", "Hello")]
@@ -180,7 +180,9 @@ def test_an_error_reaches_the_reader_of_a_stream(
     random_model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails in the stream's thread is raised where it is read."""
-    monkeypatch.setattr("synthgen_local.engine.free_text.FreeText.take", lambda *_: 1 / 0)
+    monkeypatch.setattr(
+        "synthgen_local.engine.constraints.free_text.FreeText.take", lambda *_: 1 / 0
+    )
 
     with pytest.raises(ZeroDivisionError):
         list(Chat(random_model).stream(HELLO))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from synthgen_local import PromptError, chat_template
-from synthgen_local.chat_template import render
-from synthgen_local.prompts import Message, conversation
+from synthgen_local import PromptError
+from synthgen_local.prompting import chat_template
+from synthgen_local.prompting.chat_template import render
+from synthgen_local.prompting.prompts import Message, conversation
 
 SECRET = "Ada Byron, J20.9"
 MESSAGES = [{"role": "user", "content": SECRET}]
@@ -139,7 +140,7 @@ def alive(pid: int) -> bool:
 def test_a_fork_has_a_renderer_of_its_own() -> None:
     """Two processes that were one do not read each other's answers."""
     code = (
-        "import os\nfrom synthgen_local.chat_template import render\n"
+        "import os\nfrom synthgen_local.prompting.chat_template import render\n"
         "render('x', [], {})\nchild = os.fork()\n"
         "who = 'child' if child == 0 else 'parent'\n"
         "for _ in range(50): assert render(who, [], {}) == who\n"

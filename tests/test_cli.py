@@ -18,9 +18,9 @@ import pyarrow.parquet
 import pytest
 
 from synthgen_local import Dataset, __version__
-from synthgen_local.cli import console, delivery
+from synthgen_local.cli import console, output
+from synthgen_local.generators.text import TEMPERATURE
 from synthgen_local.schema import load_schema
-from synthgen_local.text import TEMPERATURE
 
 Run = Callable[..., Any]
 FIELDS = "name, age int, city: a town in Peru"
@@ -880,12 +880,12 @@ def test_a_first_use_begins_with_a_line(tmp_path: Path, monkeypatch: pytest.Monk
         file.truncate(20_000_000)
     large = str(tmp_path / "large.gguf")
 
-    assert delivery.starting(large).startswith("Starting")
-    assert not delivery.starting("random")
-    assert not delivery.starting("gone.gguf")
+    assert output.starting(large).startswith("Starting")
+    assert not output.starting("random")
+    assert not output.starting("gone.gguf")
     (tmp_path / "tried").mkdir()
     (tmp_path / "tried" / "a.json").write_text("{}")
-    assert not delivery.starting(large)
+    assert not output.starting(large)
 
 
 @pytest.mark.model

@@ -12,18 +12,9 @@ import pytest
 from pydantic import AwareDatetime, BaseModel, Field, Json
 from typing_extensions import TypedDict
 
+from synthgen_local.data.columns import Column, Columns, Decimals, Listed, Struct, columns_of
+from synthgen_local.data.columns import Field as TableField
 from synthgen_local.schema import RowSchema
-from synthgen_local.schema.columns import (
-    Column,
-    Columns,
-    Decimals,
-    Listed,
-    Struct,
-    columns_of,
-)
-from synthgen_local.schema.columns import (
-    Field as TableField,
-)
 
 
 class Kind(Enum):

@@ -36,7 +36,7 @@ from typing_extensions import TypedDict
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.lines import Lines
+from synthgen_local.schema.grammar.tsv import Lines
 
 Value = TypeVar("Value")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from synthgen_local import cores
-from synthgen_local.cores import available_cores, cpu_quota
+from synthgen_local.system import cores
+from synthgen_local.system.cores import available_cores, cpu_quota
 
 
 def _tree(root: Path, files: dict[str, str]) -> Path:

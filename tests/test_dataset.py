@@ -1,210 +1,341 @@
-"""Data sets: a text for each input, and what its text reads back as."""
+"""Data sets: sequences of instances that files and other libraries take."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Sequence
-from typing import Any
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, NotRequired, Optional
+from uuid import UUID, uuid4
 
+import pyarrow
+import pyarrow.parquet
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PlainSerializer
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypedDict
 
-from synthgen_local import LocalModel, PromptError, UsageError
-from synthgen_local.dataset import DatasetGenerator, agreement
-from synthgen_local.extract import Extractor
-
-
-class Film(BaseModel):
-    """An actor and films."""
-
-    Actor: str
-    Film: list[str]
-
-
-TOM = {"Actor": "Tom Hanks", "Film": ["Forrest Gump", "Toy Story"]}
-MERYL = {"Actor": "Meryl Streep", "Film": ["Doubt"]}
-ANN = {"Actor": "Ann Obi", "Film": ["Bloom", "Arms"]}
-SHORT = {"max_length": 60}
-Records = list[dict[str, Any]]
-
-
-class FakeReader:
-    """Stands for an extractor: reads what it was told to, round for round."""
-
-    def __init__(self, *rounds: Sequence[Records]) -> None:
-        self.rounds = iter(rounds)
-        self.seen: list[list[str]] = []
-
-    def __call__(self, texts: Sequence[str]) -> list[list[Film]]:
-        """Read this round's texts."""
-        self.seen.append(list(texts))
-        return [[Film(**record) for record in records] for records in next(self.rounds)]
-
-
-def fake(monkeypatch: pytest.MonkeyPatch, *rounds: Sequence[Records]) -> FakeReader:
-    reader = FakeReader(*rounds)
-    monkeypatch.setattr(Extractor, "__call__", lambda _, texts: reader(texts))
-    return reader
-
-
-def plain(record: dict[str, Any]) -> tuple[str, list[str]]:
-    """A record as it is compared: its films in any order."""
-    return record["Actor"], sorted(record["Film"])
-
-
-@pytest.mark.parametrize("preferences", [None, SHORT])
-def test_a_text_for_each_input(random_model: LocalModel, preferences: Any) -> None:
-    """Each item has its fields, the preferences, and a text with every value, in order."""
-    inputs = [TOM, ["blue"], MERYL, {"a": {"b": 7}}]
-    generator = DatasetGenerator(random_model, preferences)
-    items = generator(iter(inputs), seed=3)
-
-    assert [set(item) for item in items] == [{"fields", "preferences", "text", "spans"}] * 4
-    assert [item["fields"] for item in items] == inputs
-    assert {str(item["preferences"]) for item in items} == {str(preferences)}
-    assert [[span["value"] for span in item["spans"]] for item in items] == [
-        ["Tom Hanks", "Forrest Gump", "Toy Story"],
-        ["blue"],
-        ["Meryl Streep", "Doubt"],
-        ["7"],
-    ]
-    assert all(
-        item["text"][span["start"] : span["end"]] == span["value"]
-        for item in items
-        for span in item["spans"]
-    )
-    assert items == generator(inputs, seed=3)
-    assert items != generator(inputs, seed=4)
-
-
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_verified_items_say_whether_they_agree(random_model: LocalModel, rounds: int) -> None:
-    """With `verify` each item has the records of its own text too, and the verdict on them."""
-    inputs = [TOM, MERYL, ANN]
-    generator = DatasetGenerator(random_model, SHORT, verify=Film, rounds=rounds)
-    items = generator(inputs)
-
-    assert [item["fields"] for item in items] == inputs
-    assert [item["records"] for item in items] == [
-        [film.model_dump() for film in records]
-        for records in Extractor(Film, random_model)([item["text"] for item in items])
-    ]
-    assert [item["agrees"] for item in items] == [
-        list(map(plain, item["records"])) == [plain(item["fields"])] for item in items
-    ]
-
-
-@pytest.mark.parametrize(
-    ("fields", "records", "agrees"),
-    [
-        (TOM, [TOM], True),
-        (TOM, [{**TOM, "Film": TOM["Film"][::-1]}], True),
-        ([TOM, ANN], [ANN, TOM], True),
-        (Film(Actor="Ann Obi", Film=["Bloom", "Arms"]), [ANN], True),
-        (TOM, [], False),
-        (TOM, [TOM, ANN], False),
-        (TOM, [TOM, TOM], False),
-        (TOM, [{**TOM, "Film": TOM["Film"][:1]}], False),
-        (TOM, [{**TOM, "Film": [*TOM["Film"], "Toy Story"]}], False),
-        (TOM, [{**TOM, "Actor": "Tom"}], False),
-        ([TOM, ANN], [TOM], False),
-    ],
+from synthgen_local import (
+    Dataset,
+    Extractor,
+    LocalModel,
+    OutputError,
+    RunError,
+    SchemaError,
+    TabularGenerator,
+    UsageError,
 )
-def test_what_agrees(
-    random_model: LocalModel,
-    monkeypatch: pytest.MonkeyPatch,
-    fields: Any,
-    records: Records,
-    agrees: bool,
-) -> None:
-    """Records and their lists may come in any order; nothing may be missing, nothing be more."""
-    fake(monkeypatch, [records])
-    [item] = DatasetGenerator(random_model, verify=Film, rounds=1)([fields])
-
-    assert (item["records"], item["agrees"]) == (records, agrees)
+from synthgen_local.data.provenance import manifest_path
+from synthgen_local.generators.notebook_progress import shown
+from synthgen_local.jobs.manifest import read_manifest
+from synthgen_local.jobs.verify import replay, verify
 
 
-def test_only_texts_that_differ_are_written_anew(
-    random_model: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A text that agrees is kept, and so is the first of those that never do."""
-    reader = fake(monkeypatch, [[], [MERYL], []], [[], [ANN]], [[TOM]])
-    generator = DatasetGenerator(random_model, SHORT, verify=Film, rounds=3)
-    items = generator([TOM, MERYL, ANN])
+class Person(BaseModel):
+    """A row."""
 
-    first, second, third = reader.seen
-    assert [len(first), len(second), len(third)] == [3, 2, 1]
-    assert [item["text"] for item in items] == [third[0], first[1], second[1]]
-    assert [item["agrees"] for item in items] == [True] * 3
-    assert len({first[0], second[0], third[0]}) == 3
+    name: str
+    age: Optional[int]
+    born: date
+    paid: Decimal
+    well: bool
+    tags: list[str]
 
 
-def test_rounds_end_with_the_first_text_where_none_agrees(
-    random_model: LocalModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After the last round the first text stays, with what it read back as."""
-    reader = fake(monkeypatch, [[MERYL]], [[ANN]])
-    [item] = DatasetGenerator(random_model, SHORT, verify=Film, rounds=2)([TOM])
-
-    assert (item["text"], item["records"]) == (reader.seen[0][0], [MERYL])
-    assert item["agrees"] is False
+ROWS = [
+    Person(name="Ada <b>", age=36, born="1815-12-10", paid="1.5", well=True, tags=["a"]),
+    Person(name="Bo", age=None, born="2000-01-01", paid="2", well=False, tags=[]),
+    Person(name="Cy", age=2**60 + 1, born="1999-01-01", paid="0", well=True, tags=["x", "y"]),
+]
+DATA = Dataset(ROWS, Person)
 
 
-def test_no_inputs(random_model: LocalModel) -> None:
-    """No inputs make no texts."""
-    assert DatasetGenerator(random_model)([]) == []
-    assert DatasetGenerator(random_model, verify=Film)([]) == []
+def test_a_sequence() -> None:
+    """It is read as a list is, and cannot be changed."""
+    assert isinstance(DATA, Sequence)
+    assert (len(DATA), DATA[0], DATA[-1], list(DATA)) == (3, ROWS[0], ROWS[2], ROWS)
+    assert ROWS[1] in DATA
+    assert DATA.index(ROWS[2]) == 2
+    assert isinstance(DATA[1:], Dataset)
+    assert DATA[1:] == ROWS[1:]
+    assert not Dataset([], Person)
+    with pytest.raises(TypeError):
+        DATA[0] = ROWS[1]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("bad", [["blue"], {"Actor": "secret"}, [TOM, {"Film": ["secret"]}]])
-def test_fields_that_the_schema_refuses(
-    random_model: LocalModel, monkeypatch: pytest.MonkeyPatch, bad: Any
-) -> None:
-    """They are an error before any text is written, which names the input and quotes no value."""
-    monkeypatch.setattr(LocalModel, "decode", lambda *_, **__: pytest.fail("decoded"))
+def test_equality() -> None:
+    """A list of the same instances is equal, from both sides; nothing else is."""
+    assert DATA == ROWS
+    assert list.__eq__(ROWS, DATA) is NotImplemented  # so that Python asks the other side
+    assert Dataset(ROWS, Person) == DATA
+    assert ROWS[:2] != DATA
+    assert tuple(ROWS) != DATA
+    assert DATA != "rows"
+    with pytest.raises(TypeError):
+        hash(DATA)
 
-    with pytest.raises(PromptError, match=r"^Input 2 is not a Film: ") as caught:
-        DatasetGenerator(random_model, verify=Film)([TOM, bad])
-    assert caught.value.hint
+
+def test_rows_of_before_are_kept() -> None:
+    """A list that it was made of may change."""
+    rows = list(ROWS)
+    data = Dataset(rows, Person)
+    rows.clear()
+
+    assert data == ROWS
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a/"])
+def test_save_and_load(name: str, tmp_path: Path) -> None:
+    """What is loaded with the schema are the instances that were saved."""
+    DATA.save(f"{tmp_path}/{name}")
+    loaded = Dataset.load(f"{tmp_path}/{name}", Person)
+
+    assert loaded == ROWS
+    assert isinstance(loaded[0], Person)
+
+
+def test_load_without_a_schema(tmp_path: Path) -> None:
+    """A .parquet file gives dicts of JSON values, that can be saved again."""
+    DATA.save(tmp_path / "a.parquet", provenance={"seed": 0})
+    loaded = Dataset.load(tmp_path / "a.parquet")
+    loaded.save(tmp_path / "b.parquet")
+
+    assert loaded[0] == {**ROWS[0].model_dump(mode="json")}
+    assert Dataset.load(tmp_path / "b.parquet", Person) == ROWS
+    DATA.save(tmp_path / "a.jsonl")
+    with pytest.raises(OutputError, match="does not say its schema"):
+        Dataset.load(tmp_path / "a.jsonl")
+
+
+def test_rows_are_checked_when_they_are_loaded(tmp_path: Path) -> None:
+    """A row that the schema refuses is named by its number, without its values."""
+    DATA.save(tmp_path / "a.jsonl")
+    text = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(text.replace('"2000-01-01"', '"secret"'))
+
+    with pytest.raises(OutputError, match=r"row 2 is no Person: born") as caught:
+        Dataset.load(tmp_path / "a.jsonl", Person)
     assert "secret" not in str(caught.value)
 
 
-def test_no_rounds(random_model: LocalModel) -> None:
-    """Fewer rounds than one are an error with a hint."""
-    with pytest.raises(UsageError, match="0 rounds") as caught:
-        DatasetGenerator(random_model, rounds=0)
-    assert caught.value.hint
+def test_csv_safe(tmp_path: Path) -> None:
+    """The option of `write_table` is one here too."""
+    Dataset([Person(**{**ROWS[0].model_dump(), "name": "=1"})], Person).save(
+        tmp_path / "a.csv", csv_safe=True
+    )
+
+    assert "'=1" in (tmp_path / "a.csv").read_text()
+
+
+def test_to_pandas() -> None:
+    """Types come from the schema: integers that may be null stay integers."""
+    frame = DATA.to_pandas()
+
+    assert str(frame["age"].dtype) == "Int64"
+    assert str(frame["well"].dtype) == "bool"
+    assert frame["age"].tolist()[::2] == [36, 2**60 + 1]
+    assert frame["name"].tolist() == [row.name for row in ROWS]
+    assert frame["born"].tolist() == [row.born for row in ROWS]
+    assert len(Dataset([], Person).to_pandas()) == 0
+
+
+def test_keys_that_are_left_out() -> None:
+    """A flag that may be missing is a boolean that may be NA."""
+
+    class Item(TypedDict):
+        ok: NotRequired[bool]
+
+    frame = Dataset([{"ok": True}, {}], Item).to_pandas()
+
+    assert str(frame["ok"].dtype) == "boolean"
+    assert frame["ok"].isna().tolist() == [False, True]
+
+
+def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(UsageError) as caught:
+        DATA.to_pandas()
+    assert caught.value.hint == "pip install pandas"
+
+
+def test_what_reads_arrow(tmp_path: Path) -> None:
+    """pyarrow and duckdb take it as it is, with the types of a .parquet file, polars its table."""
+    import duckdb
+    import polars as pl
+
+    DATA.save(tmp_path / "a.parquet")
+    file = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    table = pyarrow.table(DATA)
+
+    assert table.schema.equals(file.schema)
+    assert table.to_pylist() == file.to_pylist()
+    assert pl.DataFrame(DATA.to_arrow()).to_dicts() == table.to_pylist()
+    assert duckdb.from_arrow(DATA).fetchall() == [tuple(r.values()) for r in table.to_pylist()]
+
+
+def test_html() -> None:
+    """A notebook shows the first rows, and no markup of theirs."""
+    shown = DATA._repr_html_()
+    many = Dataset(ROWS * 100, Person)._repr_html_()
+
+    assert "Ada &lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert shown.count("<tr>") == 4
+    assert many.count("<tr>") == 11
+    assert "300 rows of Person" in many
+    assert "<x>" not in Dataset([{"<x>": 1}], {"properties": {"<x>": {}}})._repr_html_()
+
+
+def test_repr() -> None:
+    """It says what it is, not what is in it."""
+    assert repr(DATA) == "<Dataset: 3 rows of Person>"
+
+
+def test_a_schema_is_needed() -> None:
+    """What is no schema is refused at once."""
+    with pytest.raises(SchemaError):
+        Dataset(ROWS, "name: of: what int, 1")
+
+
+def test_what_generators_return(random_model: LocalModel) -> None:
+    """Rows of one schema come as a data set of it."""
+    generator = TabularGenerator(Person, random_model)
+    rows = generator.generate(runs=3)
+    later = asyncio.run(generator.agenerate(runs=3))
+    extractor = Extractor("name", random_model, temperature=1)
+    one: Any = extractor("Ada and Bo")
+
+    assert isinstance(rows, Dataset)
+    assert rows.schema.name == "Person"
+    assert later == rows
+    assert isinstance(one, Dataset)
+    assert extractor(["Ada and Bo"]) == [one]
+
+
+class Keyed(BaseModel):
+    """Fields that are written otherwise than they are read, or drawn anew for each instance."""
+
+    price: Annotated[Decimal, PlainSerializer(float, return_type=float)]
+    id: SkipJsonSchema[UUID] = Field(default_factory=uuid4)
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "share"), [([], 0.0), ([True], 1.0), ([True, False, True, True], 0.75)]
+    "schema", [Keyed, Optional[int], {"type": ["object", "null"]}, {}, Literal[None]]
 )
-def test_agreement(verdicts: list[bool], share: float) -> None:
-    """The share of items that agree; of none it is 0."""
-    assert agreement([{"agrees": verdict} for verdict in verdicts]) == share
+def test_all_formats_hold_the_same_rows(
+    schema: Any, random_model: LocalModel, tmp_path: Path
+) -> None:
+    """Serialisers and hidden fields change none, and null is a row."""
+    rows = TabularGenerator(schema, random_model).generate(runs=8)
+
+    assert len(rows) == 8
+    assert len(rows.to_pandas()) == 8
+    for suffix in ("jsonl", "csv", "parquet"):
+        rows.save(tmp_path / f"rows.{suffix}")
+        assert Dataset.load(tmp_path / f"rows.{suffix}", schema) == rows
 
 
-def test_equal_numbers_agree(random_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that are equal agree however they are written."""
-    schema = {"properties": {"n": {"type": "number"}}, "required": ["n"]}
-    monkeypatch.setattr(Extractor, "__call__", lambda *_: [[{"n": 1}]])
-    [item] = DatasetGenerator(random_model, verify=schema, rounds=1)([{"n": 1.0}])
-
-    assert item["agrees"]
+SECRET = {"name": "Zyxw", "age": 71234}
 
 
-@pytest.mark.model
-def test_a_real_model_writes_and_reads_back(model: LocalModel) -> None:
-    """Texts about films hold every value, and agree exactly when they read back as their fields."""
-    inputs = [TOM, MERYL, {"Actor": "Tom Hardy", "Film": ["Dunkirk"]}]
-    items = DatasetGenerator(model, {"max_length": 90}, verify=Film, rounds=2)(inputs)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet", "rows/"])
+def test_what_is_saved_is_verified(random_model: LocalModel, tmp_path: Path, name: str) -> None:
+    """Rows that a generator made have a manifest, as if a command had; examples are not in it."""
+    rows = TabularGenerator("name, age int", random_model, examples=[SECRET]).generate(n=40)
+    rows.save(f"{tmp_path}/{name}")
 
-    assert [item["fields"] for item in items] == inputs
-    for item in items:
-        assert len(item["text"]) <= 90
-        assert [span["value"] for span in item["spans"]] == [
-            item["fields"]["Actor"],
-            *item["fields"]["Film"],
-        ]
-        expected = list(map(plain, item["records"])) == [plain(item["fields"])]
-        assert item["agrees"] is expected
-    assert agreement(items) > 0
+    found = verify(tmp_path / name, lambda _: None)
+    assert (found.settings.seed, found.settings.model, found.counts.rows) == (0, "random", 40)
+    assert found.certificate
+    written = manifest_path(tmp_path / name).read_text()
+    assert "Zyxw" not in written
+    assert "71234" not in written
+    assert not {"examples", "prompt"} & found.hashes.keys()
+
+
+def test_what_is_saved_comes_out_again(random_model: LocalModel, tmp_path: Path) -> None:
+    """A run from Python is made again by the command line, examples and all."""
+    (tmp_path / "e.jsonl").write_text('{"name": "Zyxw", "age": 71234}\n')
+    TabularGenerator("name, age int", random_model, examples=[SECRET]).generate(
+        "people", 40, seed=3
+    ).save(tmp_path / "rows.jsonl")
+
+    said: list[str] = []
+    output = tmp_path / "rows.jsonl"
+    replay(output, read_manifest(output), 2, said.append, inputs=str(tmp_path / "e.jsonl"))
+    assert len(said) == 2
+
+
+def test_other_rows_have_no_manifest(random_model: LocalModel, tmp_path: Path) -> None:
+    """Part of the rows, changed rows, rows of somebody else: an old manifest is deleted."""
+    output = tmp_path / "rows.jsonl"
+    made = TabularGenerator("name, age int", random_model).generate(n=3)
+    for other in (made[:2], Dataset(made, made.schema), Dataset([], made.schema)):
+        made.save(output)
+        other.save(output)
+        assert not manifest_path(output).exists()
+    made.save(output)
+    made[0].name = "changed"
+    made.save(output)
+    assert not manifest_path(output).exists()
+    with pytest.raises(RunError, match="cannot be read"):
+        verify(output, print)
+
+
+def test_somebodys_file_is_no_manifest(random_model: LocalModel, tmp_path: Path) -> None:
+    """What has the name of a manifest and is none stays, and nothing is written."""
+    beside = tmp_path / "rows.csv.manifest.json"
+    beside.write_text("[]")
+    with pytest.raises(OutputError, match="is no manifest"):
+        TabularGenerator("name", random_model).generate().save(tmp_path / "rows.csv")
+    assert [path.name for path in tmp_path.iterdir()] == [beside.name]
+
+
+@pytest.mark.parametrize("names", [{"n": 3}, {"num_rows": 3}, {"rows": 3}, {"runs": 3, "n": 3}])
+def test_names_of_a_number(random_model: LocalModel, names: dict[str, int]) -> None:
+    """Each way to ask for rows takes the name that other libraries have for it."""
+    generator = TabularGenerator("name", random_model)
+
+    assert len(generator.generate(**names)) == 3
+    assert len(asyncio.run(generator.agenerate(**names))) == 3
+    assert len(list(generator.stream(**names))) == 3
+    assert len(list(generator.rows(**names))) == 3
+
+
+@pytest.mark.parametrize(
+    "names", [{"temperature": 0}, {"runs": 3, "n": 4}, {"runs": 2.5}, {"n": "3"}, {"runs": None}]
+)
+def test_options_that_are_none(random_model: LocalModel, names: dict[str, Any]) -> None:
+    """One line that names `runs`, wherever it is asked."""
+    generator = TabularGenerator("name", random_model)
+    for ask in (
+        lambda: generator.generate(**names),
+        lambda: asyncio.run(generator.agenerate(**names)),
+        lambda: list(generator.stream(**names)),
+        lambda: list(generator.rows(**names)),
+    ):
+        with pytest.raises(UsageError) as failed:
+            ask()
+        assert "runs=" in failed.value.hint
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line on stderr where it is asked for, and in a notebook for what takes long."""
+
+    class Shell:
+        kernel = object()
+
+    assert list(shown(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(shown(range(3), 3, wanted=True)) == [0, 1, 2]
+    assert "3 of 3 rows" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=Shell))
+    monkeypatch.setattr("synthgen_local.generators.notebook_progress._FIRST", 0)
+    assert list(shown(range(3), 3)) == [0, 1, 2]
+    assert "3 of 3 rows" in capsys.readouterr().err

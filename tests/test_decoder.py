@@ -13,7 +13,10 @@ import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
-from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
+from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
+from synthgen_local.engine.bitmask import flags
+from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.decoder import (
     Decoded,
     Decoder,
@@ -23,9 +26,7 @@ from synthgen_local.engine.decoder import (
     weigh_none,
     weigh_some,
 )
-from synthgen_local.engine.mask import flags
-from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.parallel import (
+from synthgen_local.engine.workers import (
     Accepted,
     Layout,
     Outcome,
@@ -34,7 +35,6 @@ from synthgen_local.engine.parallel import (
     decode_shards,
     plan,
 )
-from synthgen_local.engine.random_model import RandomContext, RandomModel
 
 GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
 LONGEST = 32

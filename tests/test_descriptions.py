@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from synthgen_local import LocalModel, TabularGenerator
+from synthgen_local.prompting.descriptions import describe
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.descriptions import describe
 
 
 class Town(BaseModel):

@@ -12,11 +12,11 @@ import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import LocalModel, TabularGenerator, UsageError
-from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
+from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
+from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, weigh_all, weigh_none
-from synthgen_local.engine.model import ContextSize, Logits, Step
-from synthgen_local.engine.random_model import RandomContext, RandomModel
-from synthgen_local.tabular import Sampling
+from synthgen_local.generators.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
 FIRST = {"a": 0.5, "b": 0.3, "c": 0.2}

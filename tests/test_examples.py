@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from medical_billing import EXAMPLES, MedicalBilling
 from pydantic import BaseModel
 
-from synthgen_local import Dataset, PromptError, examples
-from synthgen_local.examples import example_texts, load_examples
-from synthgen_local.records import load_records
+from synthgen_local import Dataset, PromptError
+from synthgen_local.data.inputs import load_records
+from synthgen_local.prompting import examples
+from synthgen_local.prompting.examples import example_texts, load_examples
 from synthgen_local.schema import RowGrammar, RowSchema, compile_schema
 
 FIRST = (

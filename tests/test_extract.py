@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field
 from validated import Even, Never
 
 from synthgen_local import DecodingError, LocalModel, PromptError, TooFewRowsError, UsageError
-from synthgen_local.engine.parallel import Accepted
-from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.extract import ATTEMPTS, Extractor
+from synthgen_local.engine.backends.random_model import RandomModel
+from synthgen_local.engine.workers import Accepted
+from synthgen_local.generators.extract import ATTEMPTS, Extractor
 from synthgen_local.schema import Bounds
-from synthgen_local.schema.grammar import write_grammar
+from synthgen_local.schema.grammar.lark import write_grammar
 
 WORDS = [
     "Tom Hanks", "1999", "naïve", "café", "東京", "😀", '"', "\\", "\n", "it's", "5.2", "-", ",",

@@ -28,9 +28,9 @@ from pydantic_extra_types.mac_address import MacAddress
 from random_rows import decode
 
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.formats import FORMATS, Format, url_format
-from synthgen_local.schema.grammar import write_grammar
-from synthgen_local.schema.shapes import Formatted
+from synthgen_local.schema.grammar.lark import write_grammar
+from synthgen_local.schema.ir import Formatted
+from synthgen_local.schema.regex.formats import FORMATS, Format, url_format
 
 TOKENIZER = LLTokenizer("byte")
 

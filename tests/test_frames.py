@@ -13,8 +13,8 @@ import pytest
 from pydantic import BaseModel
 
 from synthgen_local import FewShotPrompt, LocalModel, TextGenerator
-from synthgen_local.examples import example_texts
-from synthgen_local.frames import column_of, records_of
+from synthgen_local.data.frames import column_of, records_of
+from synthgen_local.prompting.examples import example_texts
 from synthgen_local.schema import RowSchema, compile_schema
 
 

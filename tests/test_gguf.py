@@ -17,12 +17,18 @@ import llama_cpp
 import pytest
 from tiny_gguf import ARRAY, FLOAT32, INT32, LAYERS, STRING, TOKENS, UINT32, UINT64, Tiny
 
-from synthgen_local import DecodingError, LocalModel, ModelError, TabularGenerator, local_model
-from synthgen_local.engine import apart
-from synthgen_local.engine.kernels import Kernels
-from synthgen_local.engine.llama import _load_hint
-from synthgen_local.engine.trial import Trial, hold
+from synthgen_local import (
+    DecodingError,
+    LocalModel,
+    ModelError,
+    TabularGenerator,
+    local_model,
+)
+from synthgen_local.engine.backends.llamacpp import _load_hint
+from synthgen_local.kernels.build import Kernels
+from synthgen_local.loading.probe import Trial, hold
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
+from synthgen_local.system import subprocess_call
 
 MUTANTS = 2000
 REAL_ONES = 30  # of the default model's header, which takes 40 ms to read
@@ -32,8 +38,8 @@ NUMBERS += [1 << 40, 1 << 62, (1 << 63) + 5, (1 << 64) - 1]
 LOAD_EACH = """
 import sys
 from synthgen_local import SynthgenError
-from synthgen_local.engine.trial import Trial, carry_out
-from synthgen_local.processes import leave_no_core
+from synthgen_local.loading.probe import Trial, carry_out
+from synthgen_local.system.processes import leave_no_core
 leave_no_core()
 for path in sys.stdin.read().splitlines():
     print(path, flush=True)
@@ -366,7 +372,7 @@ def test_llama_cpp_dies_elsewhere(name: str, tmp_path: Path, cache: Path) -> Non
 
 def test_a_file_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that llama.cpp does not finish loading is given up."""
-    monkeypatch.setattr(apart, "_LEAST_SECONDS", 3)
+    monkeypatch.setattr(subprocess_call, "_LEAST_SECONDS", 3)
     endless = {"tokenizer.ggml.model": (STRING, "rwkv")}
 
     with pytest.raises(ModelError, match="takes more than 3 s"):

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 
 from synthgen_local import SchemaError
-from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.backends.random_model import RandomModel
+from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.decoder import Job
-from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
-from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.schema.grammar import longest_text, write_grammar, write_value
+from synthgen_local.engine.workers import Accepted, Layout, decode_shards
+from synthgen_local.schema.grammar.lark import longest_text, write_grammar, write_value
 from synthgen_local.schema.grounding import ground
-from synthgen_local.schema.shapes import (
+from synthgen_local.schema.ir import (
     Array,
     Choice,
     Excerpt,

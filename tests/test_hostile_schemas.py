@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from synthgen_local import SchemaError
+from synthgen_local.prompting.descriptions import describe
 from synthgen_local.schema import RowSchema, compile_schema, load_schema
-from synthgen_local.schema.descriptions import describe
-from synthgen_local.schema.shapes import Record, Shape, Text
+from synthgen_local.schema.ir import Record, Shape, Text
 
 
 def nested(levels: int) -> dict[str, Any]:

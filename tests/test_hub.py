@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from loopback_hub import COMMIT, FILE, GGUF, LICENCE, OLDER, REPO, Hub, serving
 
 from synthgen_local import ModelError, ModelNotFoundError
-from synthgen_local.models import inventory, sources
+from synthgen_local.models import resolve, store
 from synthgen_local.models.catalog import CatalogEntry
 
 Run = Callable[..., Any]
@@ -66,13 +66,13 @@ def test_a_model_is_fetched_pinned_and_checked(hub: Hub, tmp_path: Path) -> None
     """The commit, hash, licence and licence text that the hub tells are recorded with the model."""
     notes: list[str] = []
 
-    model = sources.pull(NAME, notes.append)
+    model = resolve.pull(NAME, notes.append)
 
     assert model.path.read_bytes() == GGUF
     assert (model.repo, model.revision, model.sha256) == (REPO, COMMIT, SHA256)
     assert (model.licence, model.licence_text) == ("apache-2.0", LICENCE.decode())
-    assert sources.find(NAME) == model.path
-    assert inventory.find(NAME) == model
+    assert resolve.find(NAME) == model.path
+    assert store.find(NAME) == model
     assert any("apache-2.0" in note and COMMIT in note for note in notes)
     assert [note for note in notes if note.startswith("100 %")]
     assert f"Verified sha256 {SHA256}" in notes
@@ -80,19 +80,19 @@ def test_a_model_is_fetched_pinned_and_checked(hub: Hub, tmp_path: Path) -> None
 
 def test_a_second_pull_asks_nobody(hub: Hub) -> None:
     """What is here is not fetched again, unless another revision is asked for."""
-    sources.pull(NAME)
+    resolve.pull(NAME)
     asked = len(hub.asked)
 
-    sources.pull(NAME, pytest.fail)
+    resolve.pull(NAME, pytest.fail)
     assert len(hub.asked) == asked
-    assert sources.pull(NAME, revision=OLDER).revision == OLDER
+    assert resolve.pull(NAME, revision=OLDER).revision == OLDER
     assert len(hub.downloads()) == 1  # the same bytes: the blob is hashed, not fetched
 
 
 def test_nothing_else_is_asked_or_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """No telemetry: only the model's own addresses, and a user agent of plain versions."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # what the variable does
-    sources.pull(NAME)
+    resolve.pull(NAME)
 
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
     for _, path, headers in hub.asked:
@@ -104,11 +104,11 @@ def test_a_token_is_for_the_hub_alone(hub: Hub, monkeypatch: pytest.MonkeyPatch)
     """HF_TOKEN opens a private model, and is not shown to the host that keeps the bytes."""
     hub.token = "hf_secret"
     with pytest.raises(ModelError, match="does not show") as caught:
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert "HF_TOKEN" in caught.value.hint
 
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    sources.pull(NAME)
+    resolve.pull(NAME)
 
     (download,) = hub.downloads()
     assert "authorization" not in download[1]
@@ -118,7 +118,7 @@ def test_a_connection_cut_half_way_is_taken_up(hub: Hub) -> None:
     """A cut inside one pull goes on where it was, in ranges, and the file is whole."""
     hub.faults = ["cut", "cut"]
 
-    assert sources.pull(NAME).path.read_bytes() == GGUF
+    assert resolve.pull(NAME).path.read_bytes() == GGUF
     starts = [headers.get("range") for _, headers in hub.downloads()]
     assert starts[0] is None
     assert starts[1] == "bytes=76000-"  # of 102,404 bytes 76,803 came, in blocks of 1,000
@@ -138,15 +138,15 @@ def test_a_pull_given_up_goes_on_later(hub: Hub, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub.RequestHandlerClass, "send_bytes", unavailable)
         with pytest.raises(ModelNotFoundError, match="answers 503") as caught:
-            sources.pull(NAME)
+            resolve.pull(NAME)
     assert caught.value.exit_code == 3
     assert kept(tmp_path / "hub") == [f"{SHA256}.synthgen-local.incomplete"]
     with pytest.raises(ModelNotFoundError):
-        sources.find(NAME)
+        resolve.find(NAME)
 
     hub.faults = []
     notes: list[str] = []
-    assert sources.pull(NAME, notes.append).path.read_bytes() == GGUF
+    assert resolve.pull(NAME, notes.append).path.read_bytes() == GGUF
     assert hub.downloads()[-1][1]["range"] == "bytes=76000-"
     assert any(note.startswith("Going on at") for note in notes)
 
@@ -156,15 +156,15 @@ def test_an_answer_that_ends_early(hub: Hub) -> None:
     hub.faults = ["ends early"]
 
     with pytest.raises(ModelNotFoundError, match="cut off at 51202 of 102404 bytes"):
-        sources.pull(NAME)
-    assert sources.pull(NAME).path.read_bytes() == GGUF
+        resolve.pull(NAME)
+    assert resolve.pull(NAME).path.read_bytes() == GGUF
 
 
 def test_a_server_without_ranges(hub: Hub) -> None:
     """Where a range is not understood the file is fetched from its start, not doubled."""
     hub.faults = ["cut", "no ranges"]
 
-    assert sources.pull(NAME).path.read_bytes() == GGUF
+    assert resolve.pull(NAME).path.read_bytes() == GGUF
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -173,7 +173,7 @@ def test_wrong_bytes_are_not_kept(cut: bool, hub: Hub, tmp_path: Path) -> None:
     hub.faults = [*["cut"] * cut, "wrong bytes"]
 
     with pytest.raises(ModelError, match="not what the hub says") as caught:
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert caught.value.exit_code == 1
     assert kept(tmp_path) == []
 
@@ -182,7 +182,7 @@ def test_more_bytes_than_promised_are_not_taken(hub: Hub, tmp_path: Path) -> Non
     """A hub that sends without end fills no disk: what came is deleted at once."""
     hub.faults.append("endless")
     with pytest.raises(ModelError, match="sends more than the 102404 bytes"):
-        sources.pull(NAME)
+        resolve.pull(NAME)
 
     assert kept(tmp_path) == []
     assert hub.sent < 50_000_000, "it was read to the end"
@@ -192,7 +192,7 @@ def test_a_licence_has_an_end(hub: Hub, tmp_path: Path) -> None:
     """What the hub says that a text has is not what it sends."""
     hub.endless.add("LICENSE")
     with pytest.raises(ModelError, match="LICENSE may have"):
-        sources.pull(NAME)
+        resolve.pull(NAME)
 
     assert "LICENSE" not in kept(tmp_path)
     assert hub.sent < 50_000_000, "it was read to the end"
@@ -205,7 +205,7 @@ def test_names_that_lead_elsewhere(name: str, hub: Hub, tmp_path: Path) -> None:
     """A hub's file names become paths, and are shown."""
     hub.files = {name: GGUF}
     with pytest.raises(ModelError, match=r"leads elsewhere|answers with something else|has no"):
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert kept(tmp_path) == []
 
 
@@ -215,23 +215,23 @@ def test_a_damaged_rest_of_an_earlier_pull(hub: Hub, tmp_path: Path) -> None:
     partial.parent.mkdir(parents=True)
     partial.write_bytes(b"?" * 100)
     with pytest.raises(ModelError, match="not what the hub says"):
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert kept(tmp_path) == []
 
     partial.write_bytes(b"?" * 2 * len(GGUF))
-    assert sources.pull(NAME).path.read_bytes() == GGUF
+    assert resolve.pull(NAME).path.read_bytes() == GGUF
 
 
 def test_a_damaged_file_in_the_hubs_cache(hub: Hub) -> None:
     """A blob that anybody damaged is fetched again: a pull ends with the right bytes or none."""
-    path = sources.pull(NAME).path
-    inventory.remove(NAME)
+    path = resolve.pull(NAME).path
+    store.remove(NAME)
     assert not path.exists()
-    sources.pull(NAME).path.resolve().write_bytes(GGUF[:-1] + b"!")
+    resolve.pull(NAME).path.resolve().write_bytes(GGUF[:-1] + b"!")
 
     with pytest.raises(ModelError, match="is damaged"):
-        inventory.verify(inventory.find(NAME))
-    assert sources.pull(NAME, revision=COMMIT).path.read_bytes() == GGUF
+        store.verify(store.find(NAME))
+    assert resolve.pull(NAME, revision=COMMIT).path.read_bytes() == GGUF
     assert len(hub.downloads()) == 3
 
 
@@ -240,7 +240,7 @@ def test_one_hash_is_enough(fault: str, hub: Hub) -> None:
     """A mirror may tell the hash in the LFS record or in the ETag."""
     hub.faults = [fault]
 
-    assert sources.pull(NAME).sha256 == SHA256
+    assert resolve.pull(NAME).sha256 == SHA256
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_without_a_hash_nothing_is_fetched(
     hub.faults = faults
 
     with pytest.raises(ModelError, match=message):
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert hub.downloads() == []
     assert kept(tmp_path) == []
 
@@ -286,12 +286,12 @@ def test_refusals(
     hub.status = {path: (status, code)}
 
     with pytest.raises(ModelError, match=message) as caught:
-        sources.pull(NAME)
+        resolve.pull(NAME)
     assert caught.value.exit_code == exit_code
     assert caught.value.hint
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelNotFoundError):
-        sources.find(NAME)
+        resolve.find(NAME)
 
 
 def test_names_that_do_not_say_which(hub: Hub) -> None:
@@ -304,7 +304,7 @@ def test_names_that_do_not_say_which(hub: Hub) -> None:
         "some--body/x:Q8_0": "no name of a repository",
     }.items():
         with pytest.raises(ModelError, match=message):
-            sources.pull(name)
+            resolve.pull(name)
     assert hub.downloads() == []
 
 
@@ -313,8 +313,8 @@ def test_a_file_that_is_no_model(hub: Hub) -> None:
     hub.files[FILE] = b"<html>" * 100
 
     with pytest.raises(ModelError, match="no GGUF file"):
-        sources.pull(NAME)
-    assert inventory.look_up(NAME) is None
+        resolve.pull(NAME)
+    assert store.look_up(NAME) is None
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_the_licence_is_what_the_card_says(card: dict[str, str], licence: str, h
     """A licence of its own is called by its name, and cannot write on the terminal."""
     hub.card = card
 
-    assert sources.pull(NAME).licence == licence
+    assert resolve.pull(NAME).licence == licence
 
 
 def test_an_entry_of_the_catalog_from_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,30 +338,30 @@ def test_an_entry_of_the_catalog_from_the_hub(hub: Hub, monkeypatch: pytest.Monk
         name="tiny", title="Tiny", quantisation="Q4_K_M", licence="Tiny Terms",
         checked_by="hub", sources=[{"kind": "hub", "repo": REPO}],
     )  # fmt: skip
-    for module in (sources, inventory):
+    for module in (resolve, store):
         monkeypatch.setattr(module, "catalog", lambda: {"tiny": entry})
 
     with pytest.raises(ModelNotFoundError, match="not on this machine"):
-        sources.find("tiny")
-    model = sources.pull("tiny")
+        resolve.find("tiny")
+    model = resolve.pull("tiny")
 
-    assert sources.find("tiny") == model.path
+    assert resolve.find("tiny") == model.path
     assert (model.licence, model.sha256, model.revision) == ("Tiny Terms", SHA256, COMMIT)
 
 
 def test_remove_leaves_the_rest_of_the_hubs_cache(hub: Hub, tmp_path: Path) -> None:
     """Only the model's file goes; other files and revisions that were fetched stay."""
-    sources.pull(NAME)
-    sources.pull(f"{REPO}:Q8_0")
+    resolve.pull(NAME)
+    resolve.pull(f"{REPO}:Q8_0")
 
-    inventory.remove(NAME)
+    store.remove(NAME)
 
     names = kept(tmp_path / "hub")
     assert "tiny-Q8_0.gguf" in names
     assert "LICENSE" in names
     assert FILE not in names
     assert SHA256 not in names
-    assert sources.find(f"{REPO}:Q8_0").is_file()
+    assert resolve.find(f"{REPO}:Q8_0").is_file()
 
 
 def test_two_pulls_at_once(hub: Hub, tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_two_pulls_at_once(hub: Hub, tmp_path: Path) -> None:
     with partial.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ModelError, match="another process"):
-            sources.pull(NAME)
+            resolve.pull(NAME)
     assert partial.is_file()
 
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from synthgen_local import DecodingError, LocalModel
-from synthgen_local.engine import kernels
-from synthgen_local.engine.kernels import Kernels, compile_kernels
-from synthgen_local.engine.llama import LlamaModel, held_formats
-from synthgen_local.engine.model import ContextSize, Step
-from synthgen_local.engine.weight_formats import divergence
+from synthgen_local.engine.backends.llamacpp import LlamaModel, held_formats
+from synthgen_local.engine.backends.protocol import ContextSize, Step
+from synthgen_local.kernels import build
+from synthgen_local.kernels.build import Kernels, compile_kernels
+from synthgen_local.loading.weight_formats import divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
 KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one bfloat16
@@ -29,9 +29,9 @@ KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one
 @pytest.fixture
 def other_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A test that names its own compiler."""
-    kernels.compiled_hash.cache_clear()
+    build.compiled_hash.cache_clear()
     yield monkeypatch
-    kernels.compiled_hash.cache_clear()
+    build.compiled_hash.cache_clear()
 
 
 def test_they_are_compiled_once(library: str) -> None:
@@ -161,7 +161,7 @@ new_tensor = _declare("ggml_new_tensor_4d", _P, _P, ctypes.c_int, _L, _L, _L, _L
 get_data = _declare("ggml_get_data", _P, _P)
 flash_attention = _declare("ggml_flash_attn_ext", _P, _P, _P, _P, _P, _P, _F, _F, _F)
 new_graph = _declare("ggml_new_graph", _P, _P)
-build = _declare("ggml_build_forward_expand", None, _P, _P)
+build_forward = _declare("ggml_build_forward_expand", None, _P, _P)
 device_by_name = _declare("ggml_backend_dev_by_name", _P, ctypes.c_char_p)
 open_device = _declare("ggml_backend_dev_init", _P, _P, ctypes.c_char_p)
 takes = _declare("ggml_backend_supports_op", ctypes.c_bool, _P, _P)
@@ -209,7 +209,7 @@ def attend_layers(
             out = flash_attention(context, *map(tensor, layer), sight, scale, 0.0, cap)
             if not takes(backend, out):
                 return None
-            build(graph, out)
+            build_forward(graph, out)
             outs.append(out)
         assert compute(backend, graph) == 0
         return [read(out, layer[0].shape) for out, layer in zip(outs, layers, strict=True)]
@@ -451,7 +451,7 @@ def test_a_query_that_sees_nothing_gives_nothing(
 def test_options_make_another_library(library: str, other_compiler: pytest.MonkeyPatch) -> None:
     """A compiler's arguments may be what a wrong one needs."""
     other_compiler.setenv("CC", "cc -fno-tree-vectorize")
-    assert kernels.compiled_hash() not in library
+    assert build.compiled_hash() not in library
 
 
 def test_a_library_that_others_may_write_is_compiled_anew(tmp_path: Path) -> None:

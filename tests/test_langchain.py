@@ -30,8 +30,8 @@ from pydantic import BaseModel, Field
 from validated import Never
 
 from synthgen_local import LocalModel, PromptError, SchemaError, TabularGenerator, UsageError
-from synthgen_local.engine.line import ends_sentence, places
-from synthgen_local.fields import leaves
+from synthgen_local.engine.constraints.text_rules import ends_sentence, places
+from synthgen_local.generators.spans import leaves
 from synthgen_local.langchain import (
     OPENAI_TEMPLATE,
     SYNTHETIC_FEW_SHOT_PREFIX,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from synthgen_local import Extractor, LocalModel, TabularGenerator, TextGenerator
-from synthgen_local.chat import Chat
-from synthgen_local.engine.model import ContextSize
+from synthgen_local.engine.backends.protocol import ContextSize
 from synthgen_local.errors import DecodingError, ModelError
-from synthgen_local.prompts import Message
+from synthgen_local.generators.chat import Chat
+from synthgen_local.prompting.prompts import Message
 
 USES: dict[str, Callable[[dict[str, Any]], object]] = {
     "generate": lambda made: made["rows"].generate(),

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from synthgen_local import memory
-from synthgen_local.engine import apart
-from synthgen_local.engine.apart import DiedError
+from synthgen_local.system import memory, subprocess_call
+from synthgen_local.system.subprocess_call import DiedError
 
 UNDER_A_LIMIT = """
 import resource, sys
@@ -74,10 +73,10 @@ def test_a_process_that_dies_under_a_limit(
 ) -> None:
     """The hint is about memory; without a limit it is about the file."""
     ended = subprocess.CompletedProcess([], code, b"")
-    monkeypatch.setattr(apart.subprocess, "run", lambda **_: ended)
-    for module in (apart, memory):
+    monkeypatch.setattr(subprocess_call.subprocess, "run", lambda **_: ended)
+    for module in (subprocess_call, memory):
         monkeypatch.setattr(module, "memory_limit", lambda: limit)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(DiedError) as caught:
-        apart.ask("x", str(tmp_path / "x.gguf"), {})
+        subprocess_call.ask("x", str(tmp_path / "x.gguf"), {})
     assert word in caught.value.hint

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 PROMISES = """
-from synthgen_local.fields import leaves, spans
+from synthgen_local.generators.spans import leaves, spans
 
 assert len(synthetic_results) == 10
 assert all(isinstance(row, MedicalBilling) for row in synthetic_results)

@@ -23,11 +23,17 @@ from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 from validated import Even, Never
 
-from synthgen_local import DecodingError, LocalModel, SchemaError, TabularGenerator, UsageError
+from synthgen_local import (
+    DecodingError,
+    LocalModel,
+    SchemaError,
+    TabularGenerator,
+    UsageError,
+)
 from synthgen_local.outlines import OutlinesLocal, from_local
-from synthgen_local.prompts import Message
+from synthgen_local.prompting.prompts import Message
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.text_grammar import TextGrammar
+from synthgen_local.schema.grammar.text_grammar import TextGrammar
 
 PROMPTS = [f"Say {number}" for number in range(8)]
 READY_MADE = [name for name in types.__all__ if isinstance(getattr(types, name), types.Regex)]
@@ -372,7 +378,7 @@ def test_templates_and_applications(random: OutlinesLocal) -> None:
 def test_only_the_drop_in_imports_outlines(tmp_path: Path) -> None:
     """The package without its drop-in never loads outlines; the drop-in leaves no cache."""
     loaded = "print('outlines' in __import__('sys').modules)"
-    used = "import synthgen_local.chat, synthgen_local.schema;" + loaded
+    used = "import synthgen_local.generators.chat, synthgen_local.schema;" + loaded
     dropped = "import synthgen_local.outlines;" + loaded
     home = {"HOME": str(tmp_path), "PATH": ""}
     said = [

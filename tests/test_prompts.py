@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from synthgen_local import FewShotPrompt, PromptError
-from synthgen_local.engine.random_model import RandomModel
-from synthgen_local.prompts import Message, Prompt, chat, conversation, few_shot, fill, share
+from synthgen_local.engine.backends.random_model import RandomModel
+from synthgen_local.prompting.prompts import (
+    Message,
+    Prompt,
+    chat,
+    conversation,
+    few_shot,
+    fill,
+    share,
+)
 
 HELLO = [Message("user", "hello")]
 

@@ -11,7 +11,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from synthgen_local import SchemaError
-from synthgen_local.schema.references import References
+from synthgen_local.schema.json_schema.references import References
 
 POINTED: dict[str, Any] = {
     "a/b": {"m~n": {"const": 1}},

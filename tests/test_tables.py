@@ -29,9 +29,16 @@ from test_construction import JSON_SCHEMAS, types
 from test_types import TYPES
 from typing_extensions import TypedDict
 
-from synthgen_local import OutputError, SchemaError, UsageError, tables
+from synthgen_local import OutputError, SchemaError, UsageError
+from synthgen_local.data import tables
+from synthgen_local.data.tables import (
+    check_destination,
+    plain_schema,
+    read_table,
+    row_line,
+    write_table,
+)
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.tables import check_destination, plain_schema, read_table, row_line, write_table
 
 FORMATS = ["a.jsonl", "a.csv", "a.parquet", "a/"]
 
@@ -672,7 +679,7 @@ def test_what_parquet_has_no_type_for(values: list[Any], tmp_path: Path) -> None
 FLAT = """
 import resource, sys
 from synthgen_local.schema import RowSchema
-from synthgen_local.tables import write_table
+from synthgen_local.data.tables import write_table
 schema = RowSchema.of("name, age int, born date, price decimal")
 line = '{"name":"%s","age":%d,"born":"2020-01-01","price":"1.50"}'
 rows, path = int(sys.argv[1]), sys.argv[2]

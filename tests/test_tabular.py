@@ -27,8 +27,8 @@ from synthgen_local import (
     TooFewRowsError,
     UsageError,
 )
+from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.decoder import Job, Prefix
-from synthgen_local.engine.random_model import RandomModel
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from synthgen_local import LocalModel, PromptError, SynthgenError
-from synthgen_local.engine.line import ends_sentence, fits_a_line, places
-from synthgen_local.engine.prose import Length, Range
+from synthgen_local.engine.constraints.mentions import Length, Range
+from synthgen_local.engine.constraints.text_rules import ends_sentence, fits_a_line, places
 from synthgen_local.errors import UsageError
-from synthgen_local.fields import json_fields, leaves
-from synthgen_local.text import Text, TextGenerator
+from synthgen_local.generators.spans import json_fields, leaves
+from synthgen_local.generators.text import Text, TextGenerator
 
 WORDS = [
     "blue", "Tom Hanks", "Forrest Gump", "Mr. Fox", "Yahoo!", "5", "5.2", "42%", "naïve café",

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from synthgen_local.engine.constraint import Grammar
+from synthgen_local.engine.backends.protocol import ContextSize, Logits
+from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
+from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.decoder import Job
-from synthgen_local.engine.model import ContextSize, Logits
-from synthgen_local.engine.parallel import Accepted, Layout, decode_shards
-from synthgen_local.engine.random_model import RandomContext, RandomModel
+from synthgen_local.engine.workers import Accepted, Layout, decode_shards
 from synthgen_local.schema import RowSchema, compile_schema
 
 _WISH = 30.0  # natural logarithms: far above the random logits

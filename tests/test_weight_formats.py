@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen_local import ModelError
-from synthgen_local.engine.parallel import Batch
-from synthgen_local.engine.weight_formats import (
+from synthgen_local.engine.workers import Batch
+from synthgen_local.loading.weight_formats import (
     AS_SHIPPED,
     FORMATS,
     LEAST_GAIN,

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .dataset import DatasetGenerator, agreement
+    from .dataset import Dataset
     from .errors import (
         DecodingError,
         InterruptedRunError,
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
         TooFewRowsError,
         UsageError,
     )
-    from .extract import Extractor
-    from .fields import Span
-    from .instances import Dataset
+    from .generators.extract import Extractor
+    from .generators.spans import Span
+    from .generators.tabular import Row, TabularGenerator
+    from .generators.text import Text, TextGenerator
+    from .generators.verified_text import DatasetGenerator, agreement
     from .local_model import LocalModel
-    from .offline import close_network
-    from .parser import RecordParser
-    from .prompts import FewShotPrompt
+    from .prompting.output_parser import RecordParser
+    from .prompting.prompts import FewShotPrompt
     from .schema import Bounds
-    from .tabular import Row, TabularGenerator
-    from .text import Text, TextGenerator
+    from .system.network import close_network
 
 __version__ = "0.1.0"
 
@@ -63,19 +63,19 @@ __all__ = [
 
 _HOMES = {
     "Bounds": ".schema",
-    "Dataset": ".instances",
-    "DatasetGenerator": ".dataset",
-    "Extractor": ".extract",
-    "FewShotPrompt": ".prompts",
+    "Dataset": ".dataset",
+    "DatasetGenerator": ".generators.verified_text",
+    "Extractor": ".generators.extract",
+    "FewShotPrompt": ".prompting.prompts",
     "LocalModel": ".local_model",
-    "RecordParser": ".parser",
-    "Row": ".tabular",
-    "Span": ".fields",
-    "TabularGenerator": ".tabular",
-    "Text": ".text",
-    "TextGenerator": ".text",
-    "agreement": ".dataset",
-    "close_network": ".offline",
+    "RecordParser": ".prompting.output_parser",
+    "Row": ".generators.tabular",
+    "Span": ".generators.spans",
+    "TabularGenerator": ".generators.tabular",
+    "Text": ".generators.text",
+    "TextGenerator": ".generators.text",
+    "agreement": ".generators.verified_text",
+    "close_network": ".system.network",
 }
 
 

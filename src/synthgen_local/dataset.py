@@ -1,201 +1,187 @@
-"""Data sets of texts: one for each input, and, where that is asked for, read back.
+"""Instances of a schema, all of one run: a sequence that files, Arrow and notebooks take.
 
-A text that is verified is extracted again and compared with its fields; one that does not
-say them is written anew. Joins the text generator and the extractor and adds no model call of
-its own.
+Knows rows and their schema, not models. What is not a list of Python objects is left to the
+libraries that are made for it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel
 
-from .errors import PromptError, UsageError
-from .extract import Extractor
-from .fields import json_fields
-from .frames import records_of
-from .local_model import LocalModel
+from .data.arrow import arrow_schema, batches, cells
+from .data.columns import columns_of
+from .data.provenance import Origin, refuse_strange_manifest, write_manifest
+from .data.tables import Destination, is_stream, read_table, row_line, write_table
+from .errors import OutputError, UsageError
 from .schema import RowSchema
-from .text import TEMPERATURE, Mentions, Text, TextGenerator
+from .schema.grammar.lark import write_value
 
-ROUNDS = 5
-"""How often a text is written at most so that it reads back as its fields."""
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_SHOWN = 10  # rows in a notebook
 
 
-_MOST = 64  # records that the fields of one text may hold
+class Dataset(Sequence[Any]):
+    """Rows of one schema, in their order; equal to a list of the same instances.
 
+    `redraws` says how often rows were turned down before these, by the check that did so. Nothing
+    changes it. What reads Arrow reads it: `pyarrow.table(rows)`, `duckdb.from_arrow(rows)`,
+    `polars.DataFrame(rows.to_arrow())`.
 
-@dataclass
-class _Kept:
-    """The best text of an input so far, and what it reads back as.
-
-    `agreement` is 2 if that is its fields, 1 if only lists come in another order, else 0.
+    Example: `Dataset([Person(name="Ada", age=36)], Person).to_pandas()`
     """
 
-    text: Text
-    records: Sequence[Any]
-    agreement: int
-
-
-class DatasetGenerator:
-    """Writes one text for each input, all with the same preferences.
-
-    With `verify`, a schema, every text is extracted again by it and compared with its fields,
-    lists in any order, or, if they are `ordered`, as they are; a text that differs is written
-    anew, up to `rounds` times in all, and each item says whether it `agrees`. `mentions`,
-    `temperature` and `batch` are TextGenerator's.
-
-    Raises SchemaError for a schema that cannot be used.
-
-    Example: `DatasetGenerator(model, {"style": "informal"})([{"Actor": "Tom Hanks"}])`
-    """
+    __hash__ = None  # type: ignore[assignment] # as lists have none
 
     def __init__(
         self,
-        model: LocalModel,
-        preferences: Mapping[str, Any] | None = None,
+        rows: Iterable[Any],
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
         *,
-        verify: RowSchema | type[BaseModel] | dict[str, Any] | str | None = None,
-        rounds: int = ROUNDS,
-        ordered: bool = False,
-        mentions: Mentions = "exact",
-        temperature: float = TEMPERATURE,
-        batch: int | None = None,
+        redraws: Mapping[str, int] | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        if rounds < 1:
-            raise UsageError(f"{rounds} rounds write nothing.", hint="Ask for 1 or more.")
-        self._preferences = preferences
-        self._rounds = rounds
-        self._wanted = 2 if ordered else 1
-        self._texts = TextGenerator(model, mentions=mentions, temperature=temperature, batch=batch)
-        self._extractor = (
-            None if verify is None else Extractor(verify, model, most=_MOST, batch=batch)
+        self._rows = tuple(rows)
+        self._origin = origin
+        self.redraws = dict(redraws or {})
+        self.schema = RowSchema.of(schema)
+
+    @property
+    def turned_down(self) -> dict[str, float]:
+        """The share of all tries that each check turned down.
+
+        Example: `generator.generate(runs=100).turned_down`
+        """
+        tries = len(self) + sum(self.redraws.values())
+        return {check: count / tries for check, count in self.redraws.items()}
+
+    @classmethod
+    def load(
+        cls,
+        path: Destination,
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Read what `save` or the command line wrote; every row is checked by the schema.
+
+        Without a schema the rows of a .parquet file or of a folder are dicts, unchecked.
+        Raises OutputError for what cannot be read, naming the row but no value.
+
+        Example: `Dataset.load("people.csv", Person)`
+        """
+        found, lines = read_table(path, None if schema is None else RowSchema.of(schema))
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(found.parse(line))
+            except ValueError as error:
+                raise OutputError(
+                    f"{path}, row {number} is no {found.name}: {error}.",
+                    hint="Correct it, or give another schema.",
+                ) from None
+        return cls(rows, found)
+
+    def save(
+        self,
+        path: Destination,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        csv_safe: bool = False,
+    ) -> None:
+        """Write a .jsonl, .csv or .parquet file, or with a "/" at the end a folder of a data set.
+
+        It replaces what has that name, as pandas does. See `write_table`; an apostrophe of
+        `csv_safe` stays when the file is loaded. Rows as a TabularGenerator made them, all of them,
+        get a manifest beside them, `PATH.manifest.json`, which `synthgen-local verify` reads; it
+        holds nothing of the examples. Rows that were changed, sliced, loaded or put together have
+        none, and an older one there is deleted. Raises OutputError, and leaves nothing.
+
+        Example: `rows.save("people/", provenance={"licence": "Apache-2.0", "seed": 0})`
+        """
+        stream = is_stream(path)
+        if not stream:
+            refuse_strange_manifest(Path(path))
+        write_table(path, self._lines(), self.schema, provenance=provenance, csv_safe=csv_safe)
+        if not stream:
+            unchanged = self._origin is not None and self._origin.made(self._lines())
+            write_manifest(Path(path), self._origin if unchanged else None, csv_safe=csv_safe)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a table with the types that a .parquet file has."""
+        import pyarrow as pa
+
+        columns = columns_of(self.schema.json_schema)
+        schema = arrow_schema(columns, {"name": self.schema.name})
+        return pa.Table.from_batches(batches(self._lines(), columns, schema), schema)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame; integers and flags that may be null stay such, as Int64 and boolean.
+
+        Raises UsageError if pandas is not installed.
+
+        Example: `rows.to_pandas().describe()`
+        """
+        try:
+            import pandas as pd  # noqa: F401 pyarrow makes the frame
+        except ImportError as error:
+            raise UsageError("pandas is not installed.", hint="pip install pandas") from error
+        frame = self.to_arrow().to_pandas(integer_object_nulls=True)
+        kept = {"integer": "Int64", "boolean": "boolean"}
+        fields = columns_of(self.schema.json_schema).fields
+        may_lack = [
+            f for f in fields if f.column.type in kept and (f.column.nullable or f.optional)
+        ]
+        return frame.astype({f.name: kept[str(f.column.type)] for f in may_lack})
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        found = self._rows[index]
+        return Dataset(found, self.schema) if isinstance(index, slice) else found
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | Dataset):
+            return NotImplemented
+        return list(self._rows) == list(other)
+
+    def __repr__(self) -> str:
+        return f"<Dataset: {len(self)} rows of {self.schema.name}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the first rows, for notebooks."""
+        columns = columns_of(self.schema.json_schema)
+        rows = [cells(self.schema.dump(row), columns, n) for n, row in enumerate(self[:_SHOWN], 1)]
+        body = "".join(_html_row("td", map(_shown, row)) for row in rows)
+        caption = f"{len(self)} rows of {self.schema.name}"
+        return (
+            f"<table><caption>{html.escape(caption)}</caption>"
+            f"<thead>{_html_row('th', columns.names)}</thead><tbody>{body}</tbody></table>"
         )
 
-    def __call__(self, inputs: Iterable[Any], *, seed: int = 0) -> list[dict[str, Any]]:
-        """Return `{"fields", "preferences", "text", "spans"}` for each input, in their order.
-
-        Verified items also have "records", what was read back, and "agrees".
-
-        Raises PromptError for fields that no text can hold or, naming the input, that the
-        schema refuses.
-
-        Example: `generator([{"Actor": "Tom Hanks"}, {"Actor": "Tom Hardy"}])[1]["text"]`
-        """
-        if self._extractor is None:
-            with closing(self._texts.texts(inputs, self._preferences, seed=seed)) as texts:
-                return [text.as_dict() for text in texts]
-        kept = self._verified(list(records_of(inputs)), self._extractor, seed)
-        dump = self._extractor.schema.dump
-        return [
-            {
-                **item.text.as_dict(),
-                "records": [dump(record) for record in item.records],
-                "agrees": item.agreement >= self._wanted,
-            }
-            for item in kept
-        ]
-
-    def _verified(self, inputs: Sequence[Any], extractor: Extractor, seed: int) -> list[_Kept]:
-        dump = extractor.schema.dump
-        expected = [_expected(item, extractor.schema, n) for n, item in enumerate(inputs, 1)]
-        kept: dict[int, _Kept] = {}
-        for attempt in range(self._rounds):
-            missing = [
-                index
-                for index in range(len(inputs))
-                if index not in kept or kept[index].agreement < self._wanted
-            ]
-            if not missing:
-                break
-            chosen = [inputs[index] for index in missing]
-            stream = seed if attempt == 0 else _seed(seed, attempt)
-            with closing(self._texts.texts(chosen, self._preferences, seed=stream)) as texts:
-                written = list(texts)
-            read = extractor([text.text for text in written])
-            for index, text, records in zip(missing, written, read, strict=True):
-                agreement = _compare([dump(record) for record in records], expected[index])
-                if index not in kept or agreement > kept[index].agreement:
-                    kept[index] = _Kept(text, records, agreement)
-        return [kept[index] for index in range(len(inputs))]
+    def _lines(self) -> Iterator[str]:
+        return (row_line(row, self.schema) for row in self._rows)
 
 
-def schema_of(inputs: Sequence[Any]) -> type[BaseModel] | None:
-    """Return a model of records that all have the same fields of text, numbers or lists of text.
-
-    None if the inputs are not such records.
-
-    Example: `schema_of([{"Actor": "Tom Hanks", "Film": ["Big"]}]).model_fields.keys()`
-    """
-    records = [json_fields(item) for item in inputs]
-    if not records or not all(isinstance(record, dict) and record for record in records):
-        return None
-    fields: dict[str, Any] = {}
-    for name in records[0]:
-        kinds = {_kind(record.get(name)) for record in records}
-        if len(kinds) != 1 or None in kinds or not name.isidentifier() or name.startswith("_"):
-            return None
-        fields[name] = (kinds.pop(), ...)
-    if any(record.keys() != records[0].keys() for record in records):
-        return None
-    return create_model("Record", __config__=ConfigDict(protected_namespaces=()), **fields)
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else write_value(value)
 
 
-def agreement(dataset: Sequence[Mapping[str, Any]]) -> float:
-    """Return the share of verified texts that read back as their fields.
-
-    Example: `agreement([{"agrees": True}, {"agrees": False}]) == 0.5`
-    """
-    return sum(bool(item["agrees"]) for item in dataset) / max(1, len(dataset))
-
-
-def _kind(value: Any) -> Any:
-    match value:
-        case bool() | int() | float() | str():
-            return type(value)
-        case [str(), *_] if all(isinstance(item, str) for item in value):
-            return list[str]
-    return None
-
-
-def _expected(fields: Any, schema: RowSchema, number: int) -> list[Any]:
-    """The records that a text about these fields should read back as."""
-    values = json_fields(fields)
-    records = values if isinstance(values, list) else [values]
-    try:
-        return [schema.dump(schema.read(value)) for value in records]
-    except ValueError as error:
-        raise PromptError(
-            f"Input {number} is not a {schema.name}: {error}",
-            hint="Verify with the schema of the fields.",
-        ) from None
-
-
-def _compare(found: list[Any], expected: list[Any]) -> int:
-    if found == expected:
-        return 2
-    return int(sorted(map(_canonical, found)) == sorted(map(_canonical, expected)))
-
-
-def _canonical(value: Any) -> str:
-    """JSON text that is the same for lists in any order."""
-    return json.dumps(_sorted(value), sort_keys=True, ensure_ascii=False)
-
-
-def _sorted(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _sorted(item) for key, item in value.items()}
-        case list():
-            return sorted((_sorted(item) for item in value), key=_canonical)
-    return value
-
-
-def _seed(seed: int, attempt: int) -> int:
-    return int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
+def _html_row(tag: str, texts: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in texts)}</tr>"

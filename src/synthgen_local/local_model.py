@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from .cores import available_cores
+from .engine.backends.protocol import Model, closed
+from .engine.backends.random_model import RandomModel
+from .engine.constraints.vocabulary import Pieces
 from .engine.decoder import Decoded, Job, Prefix
-from .engine.kernels import Kernels, compile_kernels, compiled_hash, library_hash
-from .engine.model import Model, closed
-from .engine.parallel import (
+from .engine.workers import (
     GPU_ROWS,
     ROWS_A_CONTEXT,
     Accepted,
@@ -37,18 +37,18 @@ from .engine.parallel import (
     plan,
     worthwhile,
 )
-from .engine.pieces import Pieces
-from .engine.random_model import RandomModel
-from .engine.trial import Trial, hold
 from .errors import DecodingError, UsageError
+from .kernels.build import Kernels, compile_kernels, compiled_hash, library_hash
+from .loading.load_plan import Opening, opening
+from .loading.prefix_cache import PrefixKey, load_prefix, save_prefix
+from .loading.probe import Trial, hold
 from .models.catalog import default_model
 from .models.gguf import read_header
-from .models.inventory import cache_folder, trial_record
-from .models.sources import find
-from .prefixes import PrefixKey, load_prefix, save_prefix
-from .private import exposed, is_private, make_private
-from .tuning import Opening, opening
-from .whole import whole_file
+from .models.resolve import find
+from .models.store import cache_folder, trial_record
+from .system.atomic_write import whole_file
+from .system.cores import available_cores
+from .system.permissions import exposed, is_private, make_private
 
 Value = TypeVar("Value")
 Note: TypeAlias = Callable[[str], None]
@@ -153,7 +153,7 @@ class LocalModel:
             raise UsageError(f"flash_attn cannot be {flash_attn!r}.", hint="auto, on or off.")
         path = find(name)
         kernels = try_once(path, gpu_layers, note)
-        from .engine.llama import LlamaModel, gpu_offload  # takes a quarter of a second
+        from .engine.backends.llamacpp import LlamaModel, gpu_offload  # takes a quarter of a second
 
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu

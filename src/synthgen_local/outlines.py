@@ -21,12 +21,12 @@ from outlines.types import CFG, Choice, JsonSchema
 from outlines.types.dsl import Alternatives, Term, python_types_to_terms, to_regex
 from outlines.types.utils import is_enum, is_genson_schema_builder
 
-from .chat import Chat
 from .errors import DecodingError, SchemaError, UsageError
+from .generators.chat import Chat
 from .local_model import LocalModel
-from .prompts import Message
+from .prompting.prompts import Message
 from .schema import RowSchema, compile_within
-from .schema.text_grammar import TextGrammar
+from .schema.grammar.text_grammar import TextGrammar
 
 _ROLES = ("system", "user", "assistant")
 _OPTIONS = {

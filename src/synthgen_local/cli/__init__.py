@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..offline import silence
-from ..processes import leave_no_core
+from ..system.network import silence
+from ..system.processes import leave_no_core
 from . import console, doctor, extract, generate, models, schema, signals, text, verify
-from .unexpected import explained
+from .unhandled_errors import explained
 
 EPILOG = (
     "Exit codes: 0 all rows; 1 error; 2 usage; 3 model not on this machine; "

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DecodingError, ModelError, SynthgenError
-from ..offline import doors
+from ..system.network import doors
 from . import console
 from .options import Offline
 
@@ -45,8 +45,8 @@ def doctor(
 
 
 def _machine() -> dict[str, Any]:
-    from ..cores import available_cores
-    from ..models.sources import cache_folder
+    from ..models.resolve import cache_folder
+    from ..system.cores import available_cores
 
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -69,7 +69,7 @@ def _shut() -> list[str]:
 
 def _llama() -> dict[str, Any]:
     try:
-        from ..engine.llama import gpu_offload, system_info
+        from ..engine.backends.llamacpp import gpu_offload, system_info
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError(
             f"llama.cpp cannot be loaded: {error}",
@@ -81,8 +81,8 @@ def _llama() -> dict[str, Any]:
 
 def _kernels() -> dict[str, Any]:
     """Our own kernels: rows are made without, too, so what is missing of them is no problem."""
-    from ..engine.kernels import compile_kernels
-    from ..models.sources import cache_folder
+    from ..kernels.build import compile_kernels
+    from ..models.resolve import cache_folder
 
     try:
         found = compile_kernels(cache_folder() / "compiled") or "none: CC is set to nothing"
@@ -93,7 +93,7 @@ def _kernels() -> dict[str, Any]:
 
 def _models() -> dict[str, Any]:
     from ..models.catalog import catalog, default_model
-    from ..models.sources import find
+    from ..models.resolve import find
 
     here = {}
     for name in catalog():

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -30,6 +29,7 @@ from .options import (
     Weights,
     refuse_nonsense,
 )
+from .output import Delivery, Kept, deliver, starting
 
 EPILOG = """
 Examples:
@@ -96,7 +96,7 @@ def extract(
             max_length=max_length,
             max_items=max_items,
         )
-        from ..runs.settings import ExtractSettings
+        from ..jobs.spec import ExtractSettings
 
         settings = ExtractSettings(
             source=schema,

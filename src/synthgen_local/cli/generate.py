@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -31,6 +30,7 @@ from .options import (
     Weights,
     refuse_nonsense,
 )
+from .output import Delivery, Kept, deliver, starting
 
 EPILOG = """
 Examples:
@@ -99,7 +99,7 @@ def generate(
             max_length=max_length,
             max_items=max_items,
         )
-        from ..runs.settings import GenerateSettings
+        from ..jobs.spec import GenerateSettings
 
         settings = GenerateSettings(
             source=schema,

@@ -11,9 +11,9 @@ from . import console
 from .options import Offline, Online, Threads, refuse_nonsense
 
 if TYPE_CHECKING:
-    from ..engine.parallel import Batch
-    from ..models.inventory import Installed
-    from ..tuning import Tuned
+    from ..engine.workers import Batch
+    from ..loading.load_plan import Tuned
+    from ..models.store import Installed
 
 app = typer.Typer(
     help="List, fetch, add, verify, optimise, remove and carry models.",
@@ -89,9 +89,9 @@ def pull(
     offline: Online = False,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Fetch a model and verify it. What was cut off goes on where it stopped."""
-    from ..models import sources
+    from ..models import resolve
 
-    _tell(sources.pull(name, console.note, revision=revision), as_json)
+    _tell(resolve.pull(name, console.note, revision=revision), as_json)
 
 
 @app.command()
@@ -103,9 +103,9 @@ def path(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Print where a model's file lies on this machine."""
-    from ..models import sources
+    from ..models import resolve
 
-    found = sources.find(name)
+    found = resolve.find(name)
     if as_json:
         console.data_json({"name": name, "path": str(found)})
     else:
@@ -121,9 +121,9 @@ def add(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Put a file into the cache under a name, hashed; linked if that can be, else copied."""
-    from ..models import inventory
+    from ..models import store
 
-    model, how = inventory.add(file, name, licence)
+    model, how = store.add(file, name, licence)
     console.note(f"{how.capitalize()} {file}; sha256 {model.sha256}")
     _tell(model, as_json, how=how)
 
@@ -137,16 +137,16 @@ def verify(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Hash models' files again, optimised ones as well; exit code 1 if one is not as recorded."""
-    from .. import tuning
     from ..errors import ModelError
-    from ..models import inventory
+    from ..loading import load_plan
+    from ..models import store
 
-    wanted = [inventory.find(name)] if name else inventory.installed()
+    wanted = [store.find(name)] if name else store.installed()
     found: dict[str, ModelError | None] = {}
     for model in wanted:
         try:
-            inventory.verify(model)
-            tuning.verify(model.path)
+            store.verify(model)
+            load_plan.verify(model.path)
             found[model.name] = None
         except ModelError as error:
             found[model.name] = error
@@ -178,14 +178,14 @@ def optimise(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
-    from .. import tuning
-    from ..cores import available_cores
+    from ..loading import load_plan
     from ..local_model import try_once
-    from ..models import sources
+    from ..models import resolve
+    from ..system.cores import available_cores
 
-    path = sources.find(name)
+    path = resolve.find(name)
     if forget:
-        gone = [str(file) for file in tuning.forget(path)]
+        gone = [str(file) for file in load_plan.forget(path)]
         if as_json:
             console.data_json({"name": name, "removed": gone})
         for file in gone:
@@ -195,7 +195,7 @@ def optimise(
     names = [each.strip().lower() for each in wanted.split(",")]
     with console.warnings_as_notes(quiet=False):
         kernels = try_once(path, gpu_layers=0)
-    tuned = tuning.optimise(
+    tuned = load_plan.optimise(
         path, names, threads=threads or available_cores(), kernels=kernels, note=console.note
     )
     kept = str(tuned.path(path))
@@ -218,9 +218,9 @@ def remove(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Delete a model's file and its record from this machine."""
-    from ..models import inventory
+    from ..models import store
 
-    model = inventory.remove(name)
+    model = store.remove(name)
     if as_json:
         console.data_json({"name": name, "path": str(model.path)})
     else:
@@ -242,11 +242,11 @@ def pack(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Write a model, its licence and a list of contents with hashes to one file."""
-    from ..models import inventory, packs
+    from ..models import bundles, store
 
-    model = inventory.find(name)
-    contents = packs.pack(model, output, with_wheels=wheelhouse, force=force, note=console.note)
-    digest = inventory.sha256_of(output)
+    model = store.find(name)
+    contents = bundles.pack(model, output, with_wheels=wheelhouse, force=force, note=console.note)
+    digest = store.sha256_of(output)
     console.note(f"sha256 {digest}, {output.stat().st_size / 1e6:.0f} MB")
     if as_json:
         facts = contents.model_dump(exclude={"model": {"licence_text"}})
@@ -265,9 +265,9 @@ def unpack(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Check every byte of a bundle, then put its model into the cache."""
-    from ..models import packs
+    from ..models import bundles
 
-    _tell(packs.unpack(bundle, wheels=wheelhouse, note=console.note), as_json)
+    _tell(bundles.unpack(bundle, wheels=wheelhouse, note=console.note), as_json)
 
 
 def _tell(model: Installed, as_json: bool, **more: str) -> None:
@@ -281,7 +281,7 @@ def _tell(model: Installed, as_json: bool, **more: str) -> None:
 
 
 def _show_formats(tuned: Tuned) -> None:
-    from ..engine.weight_formats import BATCHES
+    from ..loading.weight_formats import BATCHES
 
     speeds = [f"tokens/s,\n{_batch(batch)}".replace(", no ", ",\nno ") for batch in BATCHES]
     verdicts = tuned.verdicts()
@@ -316,7 +316,7 @@ def _where(model: dict[str, Any]) -> str:
 def _known() -> list[dict[str, Any]]:
     """The catalog, then what was pulled, added or unpacked under other names."""
     from ..models.catalog import catalog
-    from ..models.inventory import installed
+    from ..models.store import installed
 
     here = {model.name: model for model in installed()}
     known = [
@@ -335,7 +335,7 @@ def _place(model: Installed | None) -> dict[str, Any]:
 
 
 def _facts(model: Installed) -> dict[str, Any]:
-    from ..models.inventory import optimised_files
+    from ..models.store import optimised_files
 
     made = [file for file in optimised_files(model.path) if file.suffix == ".gguf"]
     return {

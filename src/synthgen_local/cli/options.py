@@ -78,7 +78,7 @@ def _close(context: typer.Context, wanted: bool | None) -> bool | None:
     fetches = context.params.get("wheelhouse") is True  # `models pack`, by pip
     if wanted is False or (wanted is None and fetches):
         return wanted
-    from ..offline import close_network
+    from ..system.network import close_network
 
     shut = close_network(kernel_required=wanted is True)
     if not shut.kernel and not context.params.get("quiet"):
@@ -123,11 +123,11 @@ def refuse_nonsense(
     most: int | None = None,
 ) -> None:
     """Raise UsageError for a number that its option cannot mean."""
-    from ..cores import available_cores
-    from ..processes import check_threads
+    from ..system.cores import available_cores
+    from ..system.processes import check_threads
 
     check_threads(available_cores() - 1)  # those of numpy's OpenBLAS, before it is imported
-    from ..engine.parallel import MOST_ROWS, MOST_THREADS
+    from ..engine.workers import MOST_ROWS, MOST_THREADS
 
     for name, value, lowest in (
         ("--rows", rows, 0),

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from . import console
-from .delivery import Delivery, Kept, deliver, starting
 from .options import (
     Batch,
     CsvSafe,
@@ -27,6 +26,7 @@ from .options import (
     Weights,
     refuse_nonsense,
 )
+from .output import Delivery, Kept, deliver, starting
 
 EPILOG = """
 Examples:
@@ -76,8 +76,8 @@ def text(
     """Write a text about each record; its values and the length are kept."""
     with console.waiting(starting(model), quiet=quiet) as step:
         refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
-        from ..records import load_preferences
-        from ..runs.settings import TextSettings
+        from ..data.inputs import load_preferences
+        from ..jobs.spec import TextSettings
 
         settings = TextSettings(
             records=records,

@@ -41,7 +41,7 @@ def verify(
     """Check the bytes, every row and the weights; exit code 1 for what is not as it was."""
     if replay < 0:
         raise UsageError(f"--replay is {replay}.", hint="It must be 0 or more.")
-    from ..runs import verify as checks
+    from ..jobs import verify as checks
 
     manifest = checks.verify(file, console.data, model=model, source=schema)
     if replay:

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
-from .constraint import Constraint, Grammar, Masks
-from .mask import Mask, have_most
-from .model import Context, ContextSize, Logits, Model, Step
-from .nulls import NullRates
+from .backends.protocol import Context, ContextSize, Logits, Model, Step
+from .bitmask import Mask, have_most
+from .constraints.grammar import Constraint, Grammar, Masks
+from .constraints.null_rates import NullRates
 from .sampling import Draw, DrawInputs, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DecodingError
-from .mask import Mask, flags
-from .model import Logits
+from .backends.protocol import Logits
+from .bitmask import Mask, flags
 
 _BLOCK = 256  # tokens
 _LEAST = 1e-25  # what allowed tokens weigh together, where the likeliest token weighs 1

@@ -14,12 +14,12 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 
-from ..dataset import ROUNDS, schema_of
-from ..dataset import DatasetGenerator as _DatasetGenerator
 from ..errors import PromptError, SynthgenError, UsageError
-from ..extract import Extractor
+from ..generators.extract import Extractor
+from ..generators.text import TextGenerator
+from ..generators.verified_text import ROUNDS, schema_of
+from ..generators.verified_text import DatasetGenerator as _DatasetGenerator
 from ..schema import RowSchema
-from ..text import TextGenerator
 from .data_generators import Llm, settings_of
 from .options import check_config, settle
 from .settings import LocalSettings

@@ -14,10 +14,10 @@ from langchain_core.prompts import BasePromptTemplate, PromptTemplate
 from pydantic import BaseModel
 
 from ..errors import UsageError
+from ..generators.tabular import TabularGenerator
+from ..generators.text import TEMPERATURE
 from ..local_model import LocalModel
 from ..schema import RowSchema
-from ..tabular import TabularGenerator
-from ..text import TEMPERATURE
 from .prompts import few_shot_prompt, with_extra
 from .settings import LocalSettings
 
@@ -105,7 +105,7 @@ class SyntheticDataGenerator:
         )
 
     def _text(self, row: Any) -> str:
-        from ..schema.grammar import write_value
+        from ..schema.grammar.lark import write_value
 
         return write_value(self._schema.dump(row))
 

@@ -19,8 +19,8 @@ from langchain_core.messages import (
 )
 
 from ..errors import UsageError
-from ..prompts import Message
-from ..schema.grammar import write_value
+from ..prompting.prompts import Message
+from ..schema.grammar.lark import write_value
 
 CALL = "<tool_call>"
 """How a model says that a call of a tool follows."""

@@ -29,7 +29,7 @@ from langchain_core.runnables.config import get_config_list, run_in_executor
 from langchain_core.tools import BaseTool
 
 from ..errors import UsageError
-from ..prompts import Message
+from ..prompting.prompts import Message
 from .options import check_config
 from .replies import Request, read_options
 from .settings import LocalSettings

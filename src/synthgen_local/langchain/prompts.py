@@ -16,7 +16,7 @@ from langchain_core.prompts.string import DEFAULT_FORMATTER_MAPPING
 from pydantic import BaseModel
 
 from ..errors import PromptError
-from ..prompts import PREFIX, SUFFIX, FewShotPrompt, fill
+from ..prompting.prompts import PREFIX, SUFFIX, FewShotPrompt, fill
 
 Instance = TypeVar("Instance", bound=BaseModel)
 

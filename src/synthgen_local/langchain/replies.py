@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
-from ..chat import Answer, Chat
 from ..errors import UsageError
-from ..prompts import Message
-from ..schema.grammar import write_value
+from ..generators.chat import Answer, Chat
+from ..prompting.prompts import Message
+from ..schema.grammar.lark import write_value
 from .messages import CALL, read_messages
 from .options import settle
 from .settings import LocalSettings, instructions

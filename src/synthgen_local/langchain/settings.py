@@ -14,15 +14,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..chat import Answer, Chat
 from ..errors import UsageError
-from ..extract import Extractor
+from ..generators.chat import Answer, Chat
+from ..generators.extract import Extractor
 from ..local_model import LocalModel, Weights
-from ..parser import schema_in
-from ..prompts import Message
+from ..prompting.output_parser import schema_in
+from ..prompting.prompts import Message
 from ..schema import RowGrammar, RowSchema, compile_within
-from ..schema.grammar import write_value
-from ..schema.text_grammar import TextGrammar
+from ..schema.grammar.lark import write_value
+from ..schema.grammar.text_grammar import TextGrammar
 from .options import settle
 
 

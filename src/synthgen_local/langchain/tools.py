@@ -19,12 +19,12 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
 from ..errors import SchemaError, UsageError
+from ..prompting.descriptions import describe
+from ..prompting.skeleton import outline
 from ..schema import RowGrammar, RowSchema, compile_within
-from ..schema.descriptions import describe
-from ..schema.grammar import write_value
-from ..schema.outline import outline
-from ..schema.repeats import once, without_repeats
-from ..schema.text_grammar import TextGrammar
+from ..schema.grammar.lark import write_value
+from ..schema.grammar.text_grammar import TextGrammar
+from ..schema.repeated_items import once, without_repeats
 from .messages import CALL, call_text
 
 AnyTool: TypeAlias = Mapping[str, Any] | type | Callable[..., Any] | BaseTool

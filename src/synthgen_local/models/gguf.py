@@ -3,7 +3,7 @@
 Follows the specification of GGUF, versions 2 and 3 (docs/gguf.md of ggml). Every count, length and
 offset is compared with the file's size before it is used, and nothing larger than the header is
 ever read. llama.cpp aborts the process on some of what is refused here. Whether it understands the
-rest is tried in a process of its own, see `engine/trial.py`. The package `gguf` is not used: it
+rest is tried in a process of its own, see `loading/probe.py`. The package `gguf` is not used: it
 loops over counts that it has not compared with the file, recurses into arrays of arrays, and keeps
 every token as an array of its own, which takes seconds. Knows files, not llama.cpp.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ModelError
-from ..memory import memory_hint
+from ..system.memory import memory_hint
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

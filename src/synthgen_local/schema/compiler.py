@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 from llguidance import LLMatcher
 
 from ..errors import SchemaError
-from .alternatives import TooManyAlternativesError
 from .certificate import Certificate
-from .grammar import longest_text, refusal, write_grammar
-from .references import References
-from .repeats import read_without_repeats
-from .selection import select
-from .shapes import Bounds, Record, Shape
-from .source import RowSchema
-from .tighten import tighten
+from .grammar.lark import longest_text, refusal, write_grammar
+from .ir import Bounds, Record, Shape
+from .json_schema.dnf import TooManyAlternativesError
+from .json_schema.references import References
+from .lowering.lower import tighten
+from .lowering.optional_properties import select
+from .repeated_items import read_without_repeats
+from .row_schema import RowSchema
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import SchemaError
-from ..scripts import JOINING, UNSPACED
-from .grammar import has_text, refusal, write_grammar
-from .shapes import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
+from ..unicode_scripts import JOINING, UNSPACED
+from .grammar.lark import has_text, refusal, write_grammar
+from .ir import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
 
 _KATAKANA = r"[\u30A1-\u30FA\u30FC-\u30FF\u31F0-\u31FF\uFF66-\uFF9F]+"
 _JAMO = (  # a syllable of Hangul that is written as its parts

@@ -1,0 +1,195 @@
+"""What the decoder asks of a language model: a tokenizer, and contexts from tokens to logits.
+
+A context holds one shared prefix and a number of slots. Each slot continues the
+prefix with tokens of its own, and `decode` advances many slots in one forward pass.
+This module knows no backend: `llama.py` and `random_model.py` implement it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from llguidance import LLTokenizer
+from numpy.typing import NDArray
+
+from ...errors import DecodingError
+from ..bitmask import Mask
+
+if TYPE_CHECKING:
+    from ..sampling import Draw, DrawInputs
+
+Logits: TypeAlias = NDArray[np.float32]
+
+_PRINTABLE = r'[^"\\\x00-\x1F\x7F-\x9F]'
+MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+"]
+"""Sets of tokens that a mask takes as a whole: what stands inside a string, by length."""
+
+
+class Step(NamedTuple):
+    """Tokens that slots of equal history take together in the next forward pass.
+
+    After them the logits of all tokens are asked for, or of those in `mask` alone.
+    """
+
+    slots: Sequence[int]
+    tokens: Sequence[int]
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class ContextSize:
+    """What a context must hold.
+
+    `slots` rows in flight, `cells` tokens of key-value cache for the prefix and all
+    rows together, evaluated by `threads` CPU threads.
+    """
+
+    slots: int
+    cells: int
+    threads: int
+
+
+class Context(Protocol):
+    """Key-value cache of one prefix and its slots. Used by one thread at a time."""
+
+    @property
+    def size(self) -> ContextSize:
+        """What this context was opened for."""
+        ...
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Evaluate the shared prefix; return its last token's logits, shape (vocabulary,)."""
+        ...
+
+    def save_prefix(self) -> bytes:
+        """The evaluated prefix, for other contexts of the same model."""
+        ...
+
+    def load_prefix(self, state: bytes, length: int) -> None:
+        """Take a saved prefix of `length` tokens."""
+        ...
+
+    def fork(self, slot: int) -> None:
+        """Let a released slot start from the end of the prefix."""
+        ...
+
+    def decode(self, steps: Sequence[Step]) -> Logits:
+        """Advance slots; return the logits after each step's last token.
+
+        A slot may take several steps, one after the other.
+
+        The array has shape (len(steps), vocabulary) and is overwritten by the next call. Of logits
+        that a step does not ask for there may be anything.
+        """
+        ...
+
+    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+        """Draw a token for each row from its logits: `sampling.draw_rows`, or what is faster."""
+        ...
+
+    def decode_and_draw(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+    ) -> tuple[list[Logits], list[Draw]]:
+        """Advance slots and draw a token for each row, from the logits after one of the steps.
+
+        `outputs` says for each row after which step. Returns what `decode` and `draw` do, row by
+        row, with logits that are the next call's to overwrite; where both are compiled it is one.
+        """
+        ...
+
+    def release(self, slot: int) -> None:
+        """Free what a slot holds beside the prefix."""
+        ...
+
+    def close(self) -> None:
+        """Free the cache."""
+        ...
+
+
+def closed() -> DecodingError:
+    """Return the error for use of weights that have been freed.
+
+    Example: `raise closed()`
+    """
+    return DecodingError(
+        "The model is closed.", hint="Use it inside its `with` block, or load it again."
+    )
+
+
+def decode_then_draw(
+    context: Context, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
+) -> tuple[list[Logits], list[Draw]]:
+    """`Context.decode_and_draw` as two calls.
+
+    Example: `decode_then_draw(context, [Step([0], [5])], [0], inputs)[1][0].token`
+    """
+    every = context.decode(steps)
+    logits = [every[output] for output in outputs]
+    return logits, context.draw(logits, inputs)
+
+
+class Model(Protocol):
+    """A causal language model with its tokenizer."""
+
+    @property
+    def name(self) -> str:
+        """The name to show: a catalog name, a file name, or `random`."""
+        ...
+
+    @property
+    def tokenizer(self) -> LLTokenizer:
+        """Llguidance's view of the vocabulary."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence, in tokens, that the model can attend to."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template that came with the weights, or None for a base model."""
+        ...
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """`bos_token` and `eos_token` as text, for chat templates."""
+        ...
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """The text of each token that steers the model, such as the end of a turn."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and quantisation, in the backend's words."""
+        ...
+
+    @property
+    def build(self) -> str:
+        """The backend's version and the features of the machine that it uses."""
+        ...
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether layers run on a GPU, which several contexts keep busy."""
+        ...
+
+    def tokenize(self, text: str, *, begun: bool = False) -> list[int]:
+        """Turn prompt text into tokens; special tokens are recognised and added as trained.
+
+        `begun` adds nothing: the text goes on with a prompt.
+        """
+        ...
+
+    def open_context(self, size: ContextSize) -> Context:
+        """Allocate a context."""
+        ...
+
+    def close(self) -> None:
+        """Free the weights."""
+        ...

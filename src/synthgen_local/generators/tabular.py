@@ -1,0 +1,668 @@
+"""Few-shot tabular generation: a schema, some examples and a subject in, rows out.
+
+Joins the schema's grammar, the prompt and the decoder; each row is parsed by the schema
+before it is handed over, and one that its checks refuse is drawn anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import BaseModel
+
+from ..data.provenance import Origin, RowCounts, certificate_lines, schema_hashes, text_hash
+from ..dataset import Dataset
+from ..engine.constraints.grammar import Grammar
+from ..engine.constraints.null_rates import NullRates
+from ..engine.decoder import Decoded, Job, weigh_all, weigh_some
+from ..engine.sampling import accepts
+from ..engine.workers import MOST_ROWS, Accepted, Outcome, Rejected
+from ..errors import DecodingError, SchemaError, TooFewRowsError, UsageError
+from ..local_model import LocalModel, Part, check_draw
+from ..prompting.descriptions import describe
+from ..prompting.examples import Example, example_texts, json_record, longest_strings, null_rates
+from ..prompting.prompts import SYSTEM, FewShotPrompt, Message, Prompt
+from ..schema import (
+    SAYS,
+    Bounds,
+    RowGrammar,
+    RowSchema,
+    UnreadableRowError,
+    compile_schema,
+    compile_within,
+)
+from ..schema.certificate import Constraint
+from ..schema.grammar.lark import widest_path, write_value
+from ..schema.grammar.tsv import Lines
+from ..schema.null_rates import NullPlace, has_nulls
+from ..schema.repeated_items import once, read_without_repeats, without_repeats
+from .notebook_progress import shown
+
+_LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
+_HOPELESS = 500  # tries turned down before any was not, after which a run ends
+_UNREADABLE = 30  # such tries for one reason, none of which could be read again
+_ROOM = 4  # times the longest example
+_ROOM_OF_ROWS = 1.25  # the same, for the cells that a row in flight is expected to take
+_USUAL_NULL_RATE = 0.5
+_USUAL = 64  # tokens, where there is no example
+_UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
+
+ATTEMPTS = 100
+"""How often a row is drawn before it is given up."""
+_EXACT_ATTEMPTS = 10_000
+
+Sampling: TypeAlias = Literal["fast", "exact", "weighted"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+RowLayout: TypeAlias = Literal["auto", "lines", "json"]
+ROW_LAYOUTS: tuple[RowLayout, ...] = get_args(RowLayout)
+
+
+def check_null_rate(rate: float) -> None:
+    """Raise UsageError for what is no rate.
+
+    Example: `check_null_rate(0.5)`
+    """
+    if not 0 <= rate <= 1:
+        raise UsageError(f"A null rate of {rate} is no rate.", hint="It is from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row and how it came about.
+
+    `made` is False if every attempt was turned down; `rejections` says why, attempt by attempt.
+    `value` is None then, but a row may also be null. `tokens`,
+    `drawn` and `log_weight` are the last attempt's (see `Decoded`); where sampling is "fast", the
+    last is found for a sample of rows and None for others.
+    """
+
+    number: int
+    value: Any
+    made: bool
+    rejections: tuple[str, ...]
+    tokens: int
+    drawn: int
+    log_weight: float | None
+
+
+class TabularGenerator:
+    """Makes rows of a schema with a local model.
+
+    `schema` is a pydantic model, a JSON Schema as a dict, or a list such as
+    "name, age int"; rows are instances of the model, or dicts for a JSON Schema. `batch` is
+    the number of rows decoded together; None lets the machine decide. `temperature` 1 is
+    the model's own distribution. `null_rate` is how often an Optional is null where its field does
+    not say so by `json_schema_extra={"nullRate": 0.1}`: "examples" is the rate of the examples for
+    each field of which there are at least 10, and 0.5 for others; None leaves that to the model.
+
+    `sampling` "fast" masks each draw and forces what must follow: valid rows, but not quite with
+    the model's own odds among them. "exact" keeps a row with the probability that the mask left
+    it, so that rows follow the model's distribution restricted to valid rows; "weighted" keeps all,
+    and `Row.log_weight` says by how much they are to be weighed. Both draw every token, and steer
+    no nulls.
+
+    `layout` is how the model writes a row: "json", or "lines" of values without their keys, which
+    takes half as many tokens. "auto" is lines for a flat schema, unless an example cannot be
+    written so or the prompt's own words speak of JSON. Either way rows come out as instances.
+
+    `examples` without a `prompt` are those of the usual one.
+
+    Raises SchemaError or PromptError at once for a schema or an example that cannot be used.
+
+    Example: `TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=examples))`
+    """
+
+    def __init__(
+        self,
+        schema: RowSchema | type[BaseModel] | dict[str, Any] | str,
+        model: LocalModel,
+        *,
+        prompt: FewShotPrompt | None = None,
+        examples: Sequence[Example] | None = None,
+        bounds: Bounds | None = None,
+        temperature: float = 1.0,
+        batch: int | None = None,
+        null_rate: float | Literal["examples"] | None = "examples",
+        sampling: Sampling = "fast",
+        layout: RowLayout = "auto",
+    ) -> None:
+        check_draw(temperature, batch, of="rows")
+        if not (null_rate is None or null_rate == "examples"):
+            check_null_rate(null_rate)
+        if prompt is not None and examples is not None:
+            raise UsageError("examples are given beside a prompt.", hint="Give them to the prompt.")
+        self.prompt = prompt or FewShotPrompt(examples=[] if examples is None else examples)
+        self.grammar, self._examples = _fit(
+            RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
+        )
+        self._source, self._bounds = _source_of(schema), bounds
+        self._model = model
+        self._temperature = temperature
+        self._batch = batch
+        self._null_rate = null_rate
+        self._nulls = self._null_place(null_rate)
+        if sampling not in SAMPLINGS:
+            raise UsageError(f"Sampling cannot be {sampling!r}.", hint="fast, exact or weighted.")
+        self._sampling = sampling
+        if layout not in ROW_LAYOUTS:
+            raise UsageError(f"The layout cannot be {layout!r}.", hint="auto, lines or json.")
+        self._lines, self._shown = self._laid_out(layout)
+
+    def generate(
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        progress: bool | None = None,
+        **names: int,
+    ) -> Dataset:
+        """Return `runs` instances in row order. The same seed gives the same rows.
+
+        `n` and `num_rows` are other names of `runs`. `redraws` and `turned_down` of the result say
+        which checks turned rows down, and its `save` writes a manifest. `progress` is shown on
+        stderr; None shows it in a notebook.
+
+        Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
+
+        Example: `generator.generate(subject="medical_billing", runs=10, seed=0)`
+        """
+        asked = _Asked(subject, _how_many(runs, names), extra, seed)
+        return self._collect(asked, threading.Event(), progress)
+
+    async def agenerate(
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        progress: bool | None = None,
+        **names: int,
+    ) -> Dataset:
+        """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
+        cancelled = threading.Event()
+        asked = _Asked(subject, _how_many(runs, names), extra, seed)
+        try:
+            return await asyncio.to_thread(self._collect, asked, cancelled, progress)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def stream(
+        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0, **names: int
+    ) -> Generator[Any]:
+        """Yield instances as they finish, in row order.
+
+        Raises TooFewRowsError after the last one if some are missing.
+
+        Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
+        """
+        runs = _how_many(runs, names)
+        tally = Tally(runs)
+        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
+            for row in rows:
+                tally.add(row.rejections, made=row.made)
+                if row.made:
+                    yield row.value
+        tally.raise_if_short()
+
+    def rows(
+        self,
+        subject: str = "",
+        runs: int = 1,
+        *,
+        extra: str = "",
+        seed: int = 0,
+        part: Part | None = None,
+        **names: int,
+    ) -> Generator[Row]:
+        """Yield every row with its account, in row order; a row that was given up has no value.
+
+        Of a `part`, only the rows of its shards.
+        """
+        runs = _how_many(runs, names)
+        if not 0 <= runs <= MOST_ROWS:
+            raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MOST_ROWS:,}.")
+        engine = self._model.engine
+        prompt = self._prompt(subject, extra).tokens(engine)
+        longest = self._written.longest
+        if len(prompt) + longest > engine.context_length:
+            raise DecodingError(
+                f"The prompt has {len(prompt)} tokens and a row may have {longest}; "
+                f"the model's context has {engine.context_length}.",
+                hint=self._how_to_fit(engine.context_length - longest - len(prompt)),
+            )
+        lengths = [len(engine.tokenize(text)) for text in self._shown]
+        job = Job.of_grammar(
+            self._language(),
+            prompt,
+            longest,
+            seed=seed,
+            temperature=self._temperature,
+            usual=round(_ROOM_OF_ROWS * max(lengths, default=_USUAL)),
+            weighed=weigh_some if self._sampling == "fast" else weigh_all,
+        )
+        return self._rows(job, runs, part)
+
+    @property
+    def layout(self) -> RowLayout:
+        """How the model writes a row: "lines" or "json"."""
+        return "json" if self._lines is None else "lines"
+
+    @property
+    def serialised(self) -> str:
+        """The grammar of what the model writes, in llguidance's form."""
+        return self._written.serialised
+
+    @property
+    def _written(self) -> Lines | RowGrammar:
+        return self._lines or self.grammar
+
+    def _laid_out(self, layout: RowLayout) -> tuple[Lines | None, list[str]]:
+        """How rows are written, None for as JSON, and the examples as they stand in the prompt.
+
+        Raises UsageError if rows are to be lines and cannot be.
+        """
+        if layout == "json":
+            return None, self._examples
+        lines, required = Lines.of(self.grammar.shape), layout == "lines"
+        shown = [
+            line
+            for text in self._examples
+            if lines is not None and (line := _line(lines, text)) is not None
+        ]
+        if lines is None:
+            reason = f"{self.grammar.schema.name} has more than plain values, or keys left out"
+        elif len(shown) < len(self._examples):
+            reason = "an example is no record, or has a line feed or a tab in a string"
+        elif not required and "json" in f"{self.prompt.prefix}{self.prompt.suffix}".lower():
+            reason = "the prompt asks for JSON"
+        else:
+            return lines, shown
+        if required:
+            raise UsageError(f"Rows cannot be lines: {reason}.", hint="Let them be JSON.")
+        return None, self._examples
+
+    def _language(self) -> Grammar | NullRates:
+        """The rows' grammar, with the rates at which it is to have null."""
+        fast = self._sampling == "fast"
+        tokenizer = self._model.engine.tokenizer
+        grammar = Grammar(tokenizer, self.serialised, forcing=fast)
+        if not fast or not has_nulls(self.grammar.shape):
+            return grammar
+        columns = [] if self._lines is None else [name for name, _ in self._lines.columns]
+        return NullRates(grammar, self._nulls, self._temperature, columns)
+
+    def _null_place(self, rate: float | Literal["examples"] | None) -> NullPlace:
+        """How often values are null; the certificate names rates that are those of examples."""
+        if rate != "examples":
+            return NullPlace([self.grammar.shape], rate)
+        root = NullPlace([self.grammar.shape], _USUAL_NULL_RATE, null_rates(self._examples))
+        learned = {
+            path: round(found, 3)
+            for text in self._examples
+            for path, found in root.learned_rates(json_record(text))
+        }
+        certificate = self.grammar.certificate
+        rates = [Constraint(path, "nullRate", found, "bound") for path, found in learned.items()]
+        certificate = replace(certificate, constraints=(*certificate.constraints, *rates))
+        self.grammar = replace(self.grammar, certificate=certificate)
+        return root
+
+    def prompt_text(self, subject: str = "", extra: str = "") -> str:
+        """Return the whole prompt as the model sees it, chat template included.
+
+        The answer is begun with the examples, as if the model had written them, after the keys
+        where rows are lines. Examples that are no records stand in the question.
+        """
+        return self._prompt(subject, extra).text
+
+    def _how_to_fit(self, room: int) -> str:
+        """What makes a prompt fit that has so many tokens too many: how many examples have room."""
+        shown = self._shown if self._are_records else self._examples
+        fitting = len(shown)
+        while fitting and room < 0:
+            fitting -= 1
+            room += len(self._model.engine.tokenize(shown[fitting], begun=True))
+        if fitting:
+            return f"Give {fitting} examples or fewer: so many of the {len(shown)} fit."
+        without = ", or use fewer examples" if shown else ""
+        path = widest_path(self.grammar.shape)
+        least = {
+            f"Lower {c.keyword} of {path}"
+            for c in self.grammar.certificate.constraints
+            if c.path == path and c.keyword in {"minLength", "minItems"}
+        }
+        return f"{min(least, default=f'Bound {path}')}{without}."
+
+    def _prompt(self, subject: str, extra: str) -> Prompt:
+        content = self.prompt.render(
+            [] if self._are_records else self._examples,
+            subject=subject,
+            extra=extra,
+            fields=self._described,
+        )
+        asked = [Message("system", SYSTEM), Message("user", content or "Synthetic data.")]
+        begun = [] if self._lines is None else [self._lines.header]
+        if self._are_records:
+            begun += self._shown
+        return Prompt.of(self._model.engine, asked, "".join(f"{line}\n" for line in begun))
+
+    @cached_property
+    def _described(self) -> list[tuple[str, str]]:
+        """What the schema says about its fields, as much as a quarter of the context holds."""
+        room = self._model.engine.context_length
+        return describe(self.grammar.schema.json_schema, self.grammar.shape, room)
+
+    @cached_property
+    def _are_records(self) -> bool:
+        """Whether no example is text of another kind."""
+        return all(json_record(text) is not None for text in self._examples)
+
+    def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
+        exact = self._sampling == "exact"
+        first = next(iter(self._model.shards(runs, self._batch)), range(0))
+        accepted = False  # any row of the first shard: which others are made is not always the same
+        reasons: Counter[str] = Counter()
+
+        def check(decoded: Decoded) -> Accepted[Any] | Rejected:
+            nonlocal accepted
+            try:
+                text = self._lines.read(decoded.text) if self._lines else decoded.text
+                value = self._read(text)
+                if exact and not _accepts(job.seed, decoded):
+                    return Rejected(_UNLIKELY)
+            except ValueError as error:
+                if not accepted and decoded.ticket.row in first:
+                    reasons[str(error)] += 1
+                    unreadable = isinstance(error, UnreadableRowError)
+                    _check_hope(runs, reasons, self.grammar.schema.name, unreadable=unreadable)
+                return Rejected(str(error))
+            accepted = accepted or decoded.ticket.row in first
+            return Accepted(value)
+
+        outcomes = self._model.decode(
+            job,
+            runs,
+            check,
+            attempts=_EXACT_ATTEMPTS if exact else ATTEMPTS,
+            batch=self._batch,
+            part=part,
+        )
+        with closing(outcomes):
+            yield from map(_row, outcomes)
+
+    def _read(self, text: str) -> Any:
+        """The instance of a row; lists lose repeats, unless sampling or an example has them."""
+        accept = self.grammar.schema.accept
+        if not self._drops_repeats:
+            return accept(text)
+        return read_without_repeats(text, self.grammar.shape, accept)
+
+    @cached_property
+    def _drops_repeats(self) -> bool:
+        if self._sampling != "fast" or self._lines is not None:
+            return False
+        shape = self.grammar.shape
+        records = [json.loads(text) for text in self._examples if json_record(text) is not None]
+        return all(without_repeats(record, shape, once) == record for record in records)
+
+    def _collect(self, asked: _Asked, cancelled: threading.Event, progress: bool | None) -> Dataset:
+        values: list[Any] = []
+        tally, sums, start = Tally(asked.runs), _Sums(), time.monotonic()
+        made = self.rows(asked.subject, asked.runs, extra=asked.extra, seed=asked.seed)
+        with closing(made) as rows:
+            try:
+                for row in shown(rows, asked.runs, progress):
+                    sums.add(row)
+                    if cancelled.is_set():
+                        break
+                    tally.add(row.rejections, made=row.made)
+                    if row.made:
+                        values.append(row.value)
+                tally.raise_if_short()
+            except TooFewRowsError as error:
+                error.rows = values
+                raise
+        schema, took = self.grammar.schema, time.monotonic() - start
+        if cancelled.is_set():
+            return Dataset(values, schema, redraws=tally.redraws)
+        origin = self._origin(asked, values, sums.counts(tally), took)
+        return Dataset(values, schema, redraws=tally.redraws, origin=origin)
+
+    def _origin(
+        self, asked: _Asked, values: Sequence[Any], counts: RowCounts, took: float
+    ) -> Origin:
+        """What a manifest says of rows; like a run's it holds nothing of the examples."""
+        model, grammar = self._model, self.grammar
+        hashes = schema_hashes(grammar, self._source) | {"grammar": text_hash(self.serialised)}
+        if not self._examples:
+            hashes["prompt"] = text_hash(self.prompt_text(asked.subject, asked.extra))
+            hashes["examples"] = text_hash([])
+        lines = (write_value(grammar.schema.dump(value)) for value in values)
+        return Origin.of(
+            model,
+            model.shards(asked.runs, self._batch),
+            lines,
+            settings=self._settings(asked),
+            hashes=hashes,
+            counts=counts.model_dump(),
+            seconds=round(took, 3),
+            rows_per_second=round(len(values) / max(took, 1e-3), 3),
+            guarantee=grammar.certificate.guarantee,
+            certificate=certificate_lines(grammar.certificate),
+            json_schema=grammar.schema.json_schema,
+        )
+
+    def _settings(self, asked: _Asked) -> dict[str, Any]:
+        """What was asked for, by the names that the command line has for it."""
+        bounds, model = self._bounds, self._model
+        return {
+            "command": "generate",
+            "source": self._source,
+            "rows": asked.runs,
+            "subject": asked.subject,
+            "extra": asked.extra,
+            "seed": asked.seed,
+            "temperature": self._temperature,
+            "null_rate": self._null_rate if isinstance(self._null_rate, float) else None,
+            "sampling": self._sampling,
+            "layout": self.layout,
+            "max_length": bounds and bounds.max_length,
+            "max_items": bounds and bounds.max_items,
+            "model": model.name,
+            "weights": "fast",
+            "flash_attn": model.flash_attn,
+            "threads": model.threads,
+            "batch": model.batch(asked.runs, self._batch),
+        }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments of `generate`."""
+
+    subject: str
+    runs: int
+    extra: str
+    seed: int
+
+
+class _Sums:
+    """Tokens of rows, as a manifest counts them."""
+
+    def __init__(self) -> None:
+        self._tokens = self._drawn = self._weighed = self._weighed_draws = 0
+        self._log_weight = 0.0
+
+    def add(self, row: Row) -> None:
+        self._tokens += row.tokens
+        self._drawn += row.drawn
+        if row.log_weight is not None:
+            self._weighed += 1
+            self._weighed_draws += row.drawn
+            self._log_weight += row.log_weight
+
+    def counts(self, tally: Tally) -> RowCounts:
+        return RowCounts(
+            rows=tally.made,
+            lost=0,
+            redraws=tally.redraws,
+            tokens=self._tokens,
+            drawn=self._drawn,
+            forced=self._tokens - self._drawn,
+            kept=math.exp(self._log_weight / max(1, self._weighed_draws)),
+            weighed=self._weighed,
+        )
+
+
+def _how_many(runs: int, names: Mapping[str, Any]) -> int:
+    """How many rows are asked for, under whichever name. Raises UsageError for other options."""
+    for name in names:
+        if name not in ("n", "rows", "num_rows"):
+            raise UsageError(f"There is no option '{name}'.", hint="Say how many rows with runs=.")
+    wanted = [value for value in (runs, *names.values()) if value != 1] or [1]
+    if not isinstance(wanted[0], Integral) or any(value != wanted[0] for value in wanted):
+        raise UsageError(
+            "How many rows are wanted is not clear.", hint="Give one whole number: runs=10."
+        )
+    return int(wanted[0])
+
+
+def _source_of(schema: Any) -> str:
+    """How the command line would name a schema: `module:Class`, or a list of fields."""
+    if isinstance(schema, str):
+        return schema
+    if isinstance(schema, RowSchema):
+        return schema.name
+    if isinstance(schema, dict):
+        return str(schema.get("title", ""))
+    module = getattr(schema, "__module__", "")
+    return f"{module}:{getattr(schema, '__qualname__', type(schema).__name__)}"
+
+
+def _fit(
+    schema: RowSchema, examples: Sequence[Example], bounds: Bounds | None, context_length: int
+) -> tuple[RowGrammar, list[str]]:
+    """The grammar and the examples' texts.
+
+    Where neither the schema nor the user limits a string, the examples do: rows like them
+    have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`. These
+    limits shrink until the longest possible row takes no more than half of the context.
+    """
+    texts: list[str] = []
+    if examples or bounds is not None:
+        grammar = compile_schema(schema, bounds)
+        texts = example_texts(examples, grammar)
+        if bounds is not None:
+            return grammar, texts
+    seen = longest_strings(texts)
+    lengths = {path: max(_LEAST_LENGTH, _ROOM * length) for path, length in seen.items()}
+    return compile_within(schema, context_length // 2, lengths), texts
+
+
+def _line(lines: Lines, text: str) -> str | None:
+    """An example as a line; None for text that is no record, and for what would break the line."""
+    record = json_record(text)
+    return None if record is None else lines.write(record)
+
+
+_SHORT = {"passages": "Cut what is too long, loosen that check, or raise the temperature."}
+"""Hints for what is not rows."""
+
+
+class Tally:
+    """What the rows of a run were turned down by, try by try."""
+
+    def __init__(self, runs: int, word: str = "rows") -> None:
+        self._runs = runs
+        self._word = word
+        self.made = 0
+        self._lost = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    @property
+    def rejections(self) -> int:
+        """How often a row was drawn again, or given up."""
+        return self._reasons.total()
+
+    @property
+    def redraws(self) -> dict[str, int]:
+        """How often rows were turned down, by who did it."""
+        return dict(self._reasons.most_common())
+
+    def add(self, rejections: Sequence[str], *, made: bool) -> None:
+        """Count a row and its tries."""
+        for reason in rejections:
+            blamed = reason.partition(SAYS)[0]
+            self._reasons[blamed] += 1
+            self._examples.setdefault(blamed, reason)
+        self.made += made
+        self._lost += not made
+
+    def rates(self) -> list[tuple[str, float]]:
+        """What turned tries down, each with its share of all tries, the most frequent first."""
+        tries = self.made + self.rejections
+        return [(reason, count / tries) for reason, count in self._reasons.most_common()]
+
+    def raise_if_short(self) -> None:
+        """Raise TooFewRowsError if any row was given up."""
+        if self._lost:
+            blamed, times = self._reasons.most_common(1)[0]
+            raise TooFewRowsError(
+                f"{self.made} of {self._runs} {self._word}: {self._lost} turned down at every "
+                f"try, most often ({times} times) by: {self._examples[blamed]}",
+                hint=_SHORT.get(self._word, "Loosen that check, or give examples that pass it."),
+            )
+
+
+def _check_hope(runs: int, reasons: Counter[str], name: str, *, unreadable: bool) -> None:
+    """Raise an error when so many tries were turned down and none was right.
+
+    What is written for a row rarely depends on the model: a few tries tell.
+    """
+    reason, times = reasons.most_common(1)[0]
+    if unreadable and times == reasons.total() == _UNREADABLE:
+        raise SchemaError(
+            f"{name}: {reason}.", hint="Let its validators keep valid what the field's type allows."
+        )
+    if reasons.total() < _HOPELESS:
+        return
+    raise TooFewRowsError(
+        f"0 of {runs} rows: all of {reasons.total()} tries were turned down, most often "
+        f"({times} times) by: {reason}",
+        hint="Loosen that check, or give examples that pass it.",
+    )
+
+
+def _accepts(seed: int, decoded: Decoded) -> bool:
+    ticket, log_weight = decoded.ticket, decoded.log_weight
+    assert log_weight is not None, "every row is weighed"
+    return accepts(seed, ticket.row, len(ticket.rejections), log_weight)
+
+
+def _row(outcome: Outcome[Any]) -> Row:
+    decoded = outcome.decoded
+    return Row(
+        number=outcome.row,
+        value=outcome.value,
+        made=outcome.accepted is not None,
+        rejections=outcome.rejections,
+        tokens=decoded.tokens,
+        drawn=decoded.drawn,
+        log_weight=decoded.log_weight,
+    )

@@ -1,0 +1,167 @@
+"""What an auditor needs to know of a file of rows, and what it takes to make it again.
+
+`FILE.manifest.json` lies beside the rows. It holds settings, hashes and counts; rows and examples
+it does not hold, the latter unless they are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..data.provenance import (
+    Facts,
+    Layout,
+    ModelFacts,
+    OutputFacts,
+    RowCounts,
+    ShardFacts,
+    certificate_lines,
+    manifest_path,
+    versions,
+)
+from ..errors import OutputError, RunError
+from ..local_model import LocalModel
+from ..schema import SAYS
+from ..system.atomic_write import whole_file
+from .ledger import Ledger
+from .spec import AnySettings, Work
+
+_NAMES = {"source", "examples", "records", "passages"}  # what they hold is hashed
+
+
+class Manifest(Facts):
+    """All that is known of a run that is complete."""
+
+    format: int = 1
+    output: OutputFacts
+    settings: AnySettings
+    model: ModelFacts
+    hashes: dict[str, str]
+    layout: Layout
+    versions: dict[str, str]
+    counts: RowCounts
+    seconds: float
+    rows_per_second: float
+    guarantee: str | None
+    certificate: list[dict[str, Any]]
+    json_schema: dict[str, Any]
+    shards: list[ShardFacts]
+    examples: list[Any] | None = None
+
+    def write(self, path: Path, *, scratch: Path | None = None) -> None:
+        """Write it whole, or not at all. Raises OutputError."""
+        mode = 0o666 if self.examples is None else 0o600  # they may be somebody's
+        try:
+            with whole_file(path, scratch=scratch, mode=mode) as file:
+                file.write(f"{self.model_dump_json(indent=2)}\n".encode())
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}.", hint="Repeat the command then."
+            ) from error
+
+
+def read_manifest(output: Path) -> Manifest:
+    """Read the manifest of an output. Raises RunError if there is none, or it is no manifest.
+
+    Example: `read_manifest(Path("people.csv")).settings.seed`
+    """
+    path = manifest_path(output)
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="A run into a file writes it, and save() of rows that generate() returned.",
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RunError(
+            f"{path} is no manifest: {where}: {first['msg']}", hint="Was it edited?"
+        ) from None
+
+
+def layout(model: LocalModel, work: Work) -> Layout:
+    """Return how a model decodes the rows of some work."""
+    longest = max(map(len, work.shards), default=0)
+    return Layout(threads=model.threads, shards=len(work.shards), rows_a_shard=longest)
+
+
+def inputs(
+    settings: AnySettings, work: Work, model: LocalModel, facts: ModelFacts
+) -> dict[str, Any]:
+    """Return all that decides what the rows are, by names that people know."""
+    return {
+        **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
+        "batch": model.batch(work.rows, settings.batch),
+        "flash_attn": model.flash_attn,
+        **{f"model's {name}": value for name, value in facts.model_dump().items()},
+        **layout(model, work).model_dump(),
+        **{f"version of {name}": value for name, value in versions(model).items()},
+        **{f"hash of the {name}": value for name, value in work.hashes.items()},
+    }
+
+
+def counts(ledger: Ledger) -> RowCounts:
+    """Return the sums over a ledger; rejections by who turned the rows down."""
+    sums = ledger.counts()
+    redraws = Counter(
+        reason.partition(SAYS)[0] for _, reasons in ledger.accounts() for reason in reasons
+    )
+    return RowCounts(
+        rows=sums.made,
+        lost=sums.lost,
+        redraws=dict(redraws.most_common()),
+        tokens=sums.tokens,
+        drawn=sums.drawn,
+        forced=sums.tokens - sums.drawn,
+        kept=math.exp(sums.log_weight / max(1, sums.weighed_draws)),
+        weighed=sums.weighed,
+    )
+
+
+def describe(
+    settings: AnySettings,
+    work: Work,
+    model: LocalModel,
+    facts: ModelFacts,
+    ledger: Ledger,
+    *,
+    examples: bool = False,
+) -> Manifest:
+    """Return the manifest of a run whose rows are all made, but for its output.
+
+    It holds nothing of the examples unless `examples` asks for them: not even a hash, since a
+    short example is found by hashing guesses.
+    """
+    found, seconds = counts(ledger), ledger.seconds
+    private = frozenset() if examples else work.private
+    certificate = work.certificate
+    return Manifest(
+        output=OutputFacts(name="", sha256=""),
+        settings=settings.model_copy(
+            update={
+                "model": settings.model or model.name,
+                "threads": model.threads,
+                "batch": model.batch(work.rows, settings.batch),
+                "flash_attn": model.flash_attn,
+            }
+        ),
+        model=facts,
+        hashes={name: known for name, known in work.hashes.items() if name not in private},
+        layout=layout(model, work),
+        versions=versions(model),
+        counts=found,
+        seconds=round(seconds, 3),
+        rows_per_second=round(found.rows / max(seconds, 1e-3), 3),
+        guarantee=None if certificate is None else certificate.guarantee,
+        certificate=certificate_lines(certificate),
+        json_schema=work.schema.json_schema,
+        shards=ledger.shards(),
+        examples=list(work.examples) if examples else None,
+    )

@@ -1,0 +1,218 @@
+"""Whether a file is what its manifest says, and comes out the same when it is made again.
+
+Knows manifests, tables and settings; says what it finds, line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+from ..data.provenance import file_hash, model_facts, shard_hash, versions
+from ..data.tables import lines_as_kept, read_table, row_line
+from ..errors import ModelError, RunError
+from ..local_model import LocalModel, Part
+from ..models.resolve import find
+from ..models.store import optimised_file
+from ..schema import RowSchema, load_schema
+from .manifest import Manifest, layout, read_manifest
+from .spec import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
+
+Note: TypeAlias = Callable[[str], None]
+
+_HINT = "It is not what the run has made: find out who changed it, or make it again."
+_DISAGREES = "Its bytes are those that its manifest names: the check or the manifest is wrong."
+
+
+def verify(output: Path, note: Note, *, model: str = "", source: str = "") -> Manifest:
+    """Check the bytes of a file, each of its rows, and the weights if they are here.
+
+    Rows are held against the JSON Schema of the manifest, or against the schema that `source`
+    names, whose code runs. `model` says where the weights lie now. `note` gets a line for each
+    check that has passed. Raises RunError for what is not as the manifest says.
+
+    Example: `verify(Path("people.jsonl"), print)`
+    """
+    manifest = read_manifest(output)
+    if not output.exists():
+        raise RunError(f"{output} is not there.", hint="Only its manifest is.")
+    if file_hash(output) != manifest.output.sha256:
+        raise RunError(f"{output} has other bytes than its manifest says.", hint=_HINT)
+    note(f"{output} has the manifest's SHA-256, {manifest.output.sha256}")
+    note(f"{_valid_rows(output, manifest, source)} rows are valid")
+    _check_weights(manifest, model, note)
+    return manifest
+
+
+def replay(
+    output: Path,
+    manifest: Manifest,
+    shards: int,
+    note: Note,
+    *,
+    model: str = "",
+    source: str = "",
+    inputs: str = "",
+) -> None:
+    """Decode some of a run's shards again, spread over it, and compare them with the file.
+
+    `inputs` says where the examples, records or passages lie now. The schema's code runs. Raises
+    RunError if a row differs, or if the inputs have changed.
+
+    Example: `replay(output, verify(output, print), 5, print)`
+    """
+    settings = _moved(manifest, model, source, inputs)
+    with settings.load() as loaded:
+        work = settings.work(loaded, settings.read())
+        _check_inputs(output, manifest, work, loaded, note)
+        chosen = _spread(len(manifest.shards), shards)
+        rows_schema = RowSchema.of(manifest.json_schema)
+        found = _rows_of(output, manifest, chosen)
+        again = _made_again(work, chosen)
+        for number, lines in zip(chosen, found, strict=True):
+            rows, known = work.shards[number], manifest.shards[number]
+            made = again[number]
+            kept = lines_as_kept(output, (line for line in made if line is not None), rows_schema)
+            same = _normal(kept, work.schema) == _normal(lines, work.schema)
+            if shard_hash(made) != known.sha256 or not same:
+                raise RunError(
+                    f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
+                    hint="Rows, examples, weights, build or CPU differ, "
+                    "or the manifest was edited.",
+                )
+            note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
+
+
+def _moved(manifest: Manifest, model: str, source: str, inputs: str) -> AnySettings:
+    """The settings with what lies elsewhere now; what was opened as shipped is so again."""
+    settings = manifest.settings
+    changes = {"model": model} if model else {}
+    as_shipped = manifest.model.opened_as in (None, "as-shipped")  # others may be held in memory
+    if as_shipped and manifest.model.opened_sha256 == manifest.model.sha256:
+        changes["weights"] = "as-shipped"
+    if source and isinstance(settings, GenerateSettings | ExtractSettings):
+        changes["source"] = source
+    if inputs:
+        names = {"generate": "examples", "text": "records", "extract": "passages"}
+        changes[names[settings.command]] = inputs
+    return settings.model_copy(update=changes)
+
+
+def _check_inputs(
+    output: Path, manifest: Manifest, work: Work, loaded: LocalModel, note: Note
+) -> None:
+    facts = model_facts(loaded)
+    known = {**manifest.hashes, "model": manifest.model.sha256, "device": manifest.model.device}
+    unsaid = work.private - known.keys()  # whether these are the same, the rows show
+    hashes = {name: value for name, value in work.hashes.items() if name not in unsaid}
+    now = {**hashes, "model": facts.sha256, "device": facts.device}
+    changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
+    if layout(loaded, work) != manifest.layout or len(manifest.shards) != len(work.shards):
+        changed.append("layout")
+    if changed:
+        raise RunError(
+            f"{output} was made from other inputs: {', '.join(changed)}.",
+            hint="Give those of its manifest: see --model, --schema and --inputs.",
+        )
+    now_versions = versions(loaded) | {"weights as loaded": facts.opened_sha256 or ""}
+    then = manifest.versions | {"weights as loaded": manifest.model.opened_sha256 or ""}
+    others = [f"{name} {value}" for name, value in now_versions.items() if then[name] != value]
+    if others:
+        note(f"This is another build, whose rounding may differ: {', '.join(others)}")
+
+
+def _made_again(work: Work, chosen: Sequence[int]) -> dict[int, list[str | None]]:
+    """The lines of shards, in their order."""
+    lines: dict[int, str | None] = {}
+    with closing(work.make(Part(chosen))) as rows:
+        for made in rows:
+            lines[made.row] = made.line
+    return {number: [lines[row] for row in work.shards[number]] for number in chosen}
+
+
+def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterator[list[str]]:
+    """The file's own rows of shards that come one after the other."""
+    schema = RowSchema.of(manifest.json_schema)
+    _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
+    for number, shard in enumerate(manifest.shards):
+        rows = list(islice(lines, shard.made))
+        if number in chosen:
+            yield rows
+
+
+def _normal(lines: Iterable[str], schema: RowSchema) -> list[str]:
+    """Rows as text that does not depend on what they were kept in."""
+    return [row_line(schema.parse(line), schema) for line in lines]
+
+
+def _spread(shards: int, wanted: int) -> Sequence[int]:
+    """The first, the last, and others at equal distances."""
+    chosen = min(shards, wanted)
+    if chosen <= 1:
+        return range(chosen)
+    return [round(index * (shards - 1) / (chosen - 1)) for index in range(chosen)]
+
+
+def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
+    schema = _schema(manifest, source)
+    count = 0
+    _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
+    exact = output.suffix.lower() == ".jsonl"
+    for number, shard in enumerate(manifest.shards):
+        rows = list(islice(lines, shard.made))
+        for line in rows:
+            count += 1
+            try:
+                schema.parse(line)
+            except ValueError as error:
+                why = f"{output}: row {count} is not valid: {error}"
+                raise RunError(why, hint=_DISAGREES) from None
+        if len(rows) < shard.made or (exact and shard_hash(rows) != shard.sha256):
+            raise RunError(f"{output}: shard {number} is not what was made.", hint=_DISAGREES)
+    if next(lines, None) is not None or count != manifest.counts.rows:
+        raise RunError(
+            f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_DISAGREES
+        )
+    return count
+
+
+def _schema(manifest: Manifest, source: str) -> RowSchema:
+    """The JSON Schema of the manifest, or the schema that somebody names."""
+    settings = manifest.settings
+    if not source or not isinstance(settings, GenerateSettings):
+        return RowSchema.of(manifest.json_schema)
+    schema = load_schema(source)
+    weighted = settings.sampling == "weighted"
+    known = with_weight(schema) if weighted else schema
+    if known.json_schema != manifest.json_schema:
+        raise RunError(
+            f"{source} is another schema than the run's.", hint="Give the one it was made with."
+        )
+    return known
+
+
+def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
+    """The file as shipped, and the one that was loaded if that is another and still here."""
+    if manifest.model.sha256 is None:
+        return
+    try:
+        path = find(model or manifest.settings.model or manifest.model.name)
+    except ModelError as error:
+        if model:
+            raise
+        note(f"The weights were not checked: {error}")
+        return
+    wanted = [(path, manifest.model.sha256)]
+    opened = manifest.model.opened_sha256
+    if opened is not None and optimised_file(path, opened).is_file():
+        wanted.append((optimised_file(path, opened), opened))
+    for file, known in wanted:
+        if file_hash(file) != known:
+            raise RunError(
+                f"{file} has other bytes than the weights of the run.",
+                hint="Fetch the model again; forget an optimised file: models optimise --forget.",
+            )
+        note(f"{file} has the manifest's SHA-256, {known}")

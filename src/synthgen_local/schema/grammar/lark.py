@@ -1,0 +1,599 @@
+r"""A shape as a Lark grammar for llguidance, and a row's values as the text of that grammar.
+
+Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
+
+A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings
+escape only quote and backslash, numbers have no exponent, and leaves are terminals: regular
+expressions that may be intersected. `write_value` writes examples as the same text, so that
+the records a model imitates look exactly like the rows it may write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache, lru_cache
+from typing import Any, TypeAlias
+
+import llguidance.numpy as lln
+from llguidance import LLMatcher, LLTokenizer
+
+from ...errors import SchemaError
+from ..certificate import join_path
+from ..ir import (
+    Array,
+    Choice,
+    Digits,
+    Excerpt,
+    Formatted,
+    Integer,
+    Mapping,
+    Number,
+    Quoted,
+    Record,
+    Shape,
+    Text,
+    Union,
+)
+from ..regex.ranges import decimal_range, grid, integer_range
+from ..regex.translation import searched
+
+_CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
+_PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
+_FREE = r"[^\x00-\x1F\x7F-\x9F]"
+_WHOLE = r"-?[0-9]+(?:\.0+)?"
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_WHOLE_FROM = 2**53  # floats have no fraction from here on
+UTF8 = 4
+"""Bytes of the longest character."""
+Bare: TypeAlias = Text | Formatted | Digits | Number | Choice
+"""Shapes of which some are nothing but strings."""
+
+
+def write_grammar(shape: Shape) -> str:
+    """Return the Lark grammar of a shape's texts; its start rule is `start`.
+
+    Example: `write_grammar(Record((("n", Integer(0, 9)),)))`
+    """
+    writer = Writer()
+    start = writer.rule(shape)
+    return "\n".join([f"start: {start}", *writer.lines]) + "\n"
+
+
+def refusal(lark: str) -> str:
+    """Return why llguidance cannot use a grammar, in one line, or nothing if it can.
+
+    Example: `refusal("start: /a/") == ""`
+    """
+    grammar = LLMatcher.grammar_from_lark(lark)
+    refused, messages = LLMatcher.validate_grammar_with_warnings(grammar, byte_tokenizer())
+    if not refused:
+        return ""
+    reason = messages[0].split("\n   1 |")[0]  # what follows repeats the grammar
+    return " ".join(reason.rpartition("JSON schema:")[2].split())
+
+
+def has_text(lark: str) -> bool:
+    """Return whether a grammar that llguidance takes admits any text, or may do so.
+
+    Example: `not has_text("start: T" + chr(10) + "T: /a/ & /b/")`
+    """
+    return known_text(lark) is not False
+
+
+@lru_cache(maxsize=1024)
+def known_text(lark: str) -> bool | None:
+    """Return whether a grammar admits any text; None where that takes too long to tell.
+
+    Example: `known_text("start: /a/")`
+    """
+    tokenizer = byte_tokenizer()
+    matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
+    matcher.consume_tokens(matcher.compute_ff_tokens())
+    if matcher.is_stopped() and not matcher.is_error():
+        return True
+    bitmask = lln.allocate_token_bitmask(1, tokenizer.vocab_size)
+    lln.fill_next_token_bitmask(matcher, bitmask)
+    if matcher.is_error():
+        return None if "fuel" in matcher.get_error() else False
+    return bool(bitmask.any())
+
+
+@cache
+def byte_tokenizer() -> LLTokenizer:
+    """Return the tokenizer whose tokens are bytes."""
+    return LLTokenizer("byte")
+
+
+def terminal(regexes: Sequence[str], never: Sequence[str] = ()) -> str:
+    """Return the body of a terminal: texts that match all of the first and none of the others.
+
+    Example: `terminal(["[a-z]+"], never=["no"]) == "/[a-z]+/ & ~/no/"`
+    """
+    positive = (f"/{_slashes(regex)}/" for regex in regexes)
+    negative = (f"~/{_slashes(regex)}/" for regex in never)
+    return " & ".join([*positive, *negative])
+
+
+def arrange(value: Any, shape: Shape) -> Any:
+    """Return a value with the keys of its objects in the shape's order.
+
+    Example: `arrange({"b": 1, "a": 2}, Record((("a", ...), ("b", ...)))) == {"a": 2, "b": 1}`
+    """
+    match shape, value:
+        case Record(fields), dict():
+            known = {name: arrange(value[name], field) for name, field in fields if name in value}
+            return known | {name: item for name, item in value.items() if name not in known}
+        case Array(items, _, _, prefix), list():
+            shapes = [*prefix, *[items] * len(value)]
+            return [
+                arrange(v, s) if s is not None else v for v, s in zip(value, shapes, strict=False)
+            ]
+        case Mapping(_, values, _, _), dict():
+            return {key: arrange(item, values) for key, item in value.items()}
+        case Quoted(inner), str():
+            return write_value(arrange(json.loads(value), inner))
+        case Integer(), float() if value == int(value):
+            return int(value)
+        case Union(options), _:
+            fitting = next((option for option in options if fits(value, option)), None)
+            return value if fitting is None else arrange(value, fitting)
+    return value
+
+
+def fits(value: Any, shape: Shape) -> bool:
+    """Return whether a value has the kind and keys of a shape; not all limits are looked at.
+
+    Example: `fits({"n": 1}, Record((("n", Integer(0, 9)),)))`
+    """
+    match shape:
+        case Choice(values):
+            return any(
+                value == v and isinstance(value, bool) == isinstance(v, bool) for v in values
+            )
+        case Integer():
+            return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+        case Number(_, _, _, _, quoted):
+            return isinstance(value, str if quoted else int | float) and not isinstance(value, bool)
+        case Array(items, minimum, maximum, prefix):
+            shapes = [*prefix, *[items] * maximum]
+            return isinstance(value, list) and minimum <= len(value) <= maximum and all(
+                s is not None and fits(v, s) for v, s in zip(value, shapes, strict=False)
+            )  # fmt: skip
+        case Record(fields):
+            if not isinstance(value, dict):
+                return False
+            known = dict(fields)
+            needed = known.keys() - shape.optional <= value.keys()
+            return needed and all(
+                fits(item, known[name]) if name in known else bool(shape.extra)
+                for name, item in value.items()
+            )
+        case Mapping(_, values, _, _):
+            return isinstance(value, dict) and all(fits(item, values) for item in value.values())
+        case Union(options):
+            return any(fits(value, option) for option in options)
+    return isinstance(value, str)
+
+
+def longest_text(shape: Shape) -> int:
+    """Return a bound on the length of a shape's texts, in bytes of UTF-8.
+
+    A token is at least one byte, so this also bounds a row in tokens.
+    """
+    return _Longest().of(shape)
+
+
+def widest_path(shape: Shape) -> str:
+    """Return the path of the part that may take most of a row.
+
+    Example: `widest_path(Record([("a", Integer(0, 9)), ("b", Text(0, 99))])) == "$.b"`
+    """
+    measure = _Longest()
+    path = "$"
+    while True:
+        inner: list[tuple[str, Shape]] = []
+        match shape:
+            case Record(fields):
+                inner = [(join_path(path, name), field) for name, field in fields]
+                inner += [(f"{path}.*", values) for _, values in shape.extra]
+            case Array(items, _, maximum, prefix):
+                inner = [(f"{path}[{index}]", item) for index, item in enumerate(prefix)]
+                if items is not None and maximum > 1:
+                    return f"{path}[*]" if isinstance(items, Record | Array) else path
+                inner += [(f"{path}[*]", items)] if items is not None else []
+            case Union(options):
+                inner = [(path, option) for option in options]
+        if not inner:
+            return path
+        path, shape = max(inner, key=lambda pair: measure.of(pair[1]))
+
+
+class _Longest:
+    """Each shape is measured once: some stand in many places."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+
+    def of(self, shape: Shape) -> int:
+        if id(shape) not in self._known:
+            self._known[id(shape)] = self._measure(shape)
+        return self._known[id(shape)]
+
+    def _pair(self, keys: Shape, values: Shape) -> int:
+        return self.of(keys) + self.of(values) + 6
+
+    def _measure(self, shape: Shape) -> int:  # noqa: C901 a case a shape
+        match shape:
+            case Choice(values):
+                return max(len(write_value(value).encode()) for value in values)
+            case Integer(minimum, maximum):
+                return max(len(str(minimum)), len(str(maximum)))
+            case Number(minimum, maximum, places):
+                whole = max(len(str(int(bound))) for bound in (minimum, maximum))
+                return whole + places + len('-.""')
+            case Text(_, maximum):
+                return UTF8 * maximum + 2
+            case Excerpt(chunks, text):
+                passage = "".join(chunks)
+                widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
+                return min(widest * text.max_length, len(_string(passage).encode())) + 2
+            case Formatted(_, length):
+                return length + 2
+            case Digits(positions):
+                return len(positions) + 2
+            case Array(items, _, maximum, prefix):
+                free = (self.of(items) + 2) * (maximum - len(prefix)) if items is not None else 0
+                return sum(self.of(item) + 2 for item in prefix) + free + 2
+            case Record(fields):
+                names = sum(
+                    len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
+                )
+                pairs = max((self._pair(keys, values) for keys, values in shape.extra), default=0)
+                inner = sum(self.of(field) for _, field in fields)
+                return names + inner + pairs * shape.most_extra + 2
+            case Mapping(keys, values, _, maximum):
+                return self._pair(keys, values) * maximum + 2
+            case Quoted(value):
+                return 2 * self.of(value) + 2
+            case Union(options):
+                return max(self.of(option) for option in options)
+
+
+def write_value(value: Any) -> str:
+    """Return JSON values (dict, list, str, int, float, bool, None) in the text of the grammar.
+
+    Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a":0.00001,"b":"é"}'`
+    """
+    match value:
+        case float() if abs(value) >= _WHOLE_FROM:
+            return str(int(value))  # of 1e300, that integer which is equal to it
+        case float():
+            return f"{Decimal(repr(value)):f}"
+        case dict():
+            pairs = (f"{_string(str(k))}:{write_value(v)}" for k, v in value.items())
+            return "{" + ",".join(pairs) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(write_value, value)) + "]"
+        case str():
+            return _string(value)
+    return json.dumps(value)
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+class Writer:
+    """Writes shapes as expressions; names each distinct terminal and rule once, in `lines`.
+
+    Example: `Writer().rule(Integer(0, 9))`
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._names: dict[str, str] = {}
+        self._written: dict[tuple[int, bool], tuple[Shape, str]] = {}
+        self._rests: dict[tuple[int, bool, int, int], str] = {}
+        self._inside = False  # of a string that holds JSON
+
+    def rule(self, shape: Shape) -> str:
+        """An expression for a shape, of literals and names."""
+        key = id(shape), self._inside
+        if key not in self._written:  # a shape may stand in many places
+            self._written[key] = shape, self._rule(shape)
+        return self._written[key][1]
+
+    def bare(self, shape: Bare) -> str:
+        """An expression for a string without its quotes, of which nothing is escaped."""
+        match shape:
+            case Text(minimum, maximum):
+                if maximum == 0:
+                    return '""'
+                filled = self._terminal(f"{_FREE}{{{max(1, minimum)},{maximum}}}")
+                return filled if minimum else f"({filled})?"
+            case Formatted(regexes, _, never):
+                return self._terminal(*regexes, never=never)
+            case Digits():
+                return self._positions(shape)
+            case Number():
+                return self._number(replace(shape, quoted=False))
+            case Choice(values):
+                return self._choice(list(values))
+
+    def _literal(self, text: str) -> str:
+        """A piece of JSON; a quote inside of a string is escaped."""
+        return _literal(_string(text)[1:-1] if self._inside else text)
+
+    def _in_quotes(self, expression: str) -> str:
+        quote = self._literal('"')
+        return f"{quote} {expression} {quote}"
+
+    def _quoted(self, value: Shape) -> str:
+        assert not self._inside
+        self._inside = True
+        inner = self.rule(value)
+        self._inside = False
+        return self._in_quotes(inner)
+
+    def _rule(self, shape: Shape) -> str:  # noqa: C901 a case a shape
+        match shape:
+            case Choice(values):
+                return self._choice([write_value(value) for value in values])
+            case Integer():
+                return self._integer(shape)
+            case Number():
+                return self._number(shape)
+            case Text():
+                return self._text(shape)
+            case Excerpt():
+                return self._excerpt(shape)
+            case Digits():
+                return self._in_quotes(self._positions(shape))
+            case Formatted(regexes, _, never):
+                return self._in_quotes(self._terminal(*regexes, never=never))
+            case Quoted(value):
+                return self._quoted(value)
+            case Array():
+                return self._named("r", self._array(shape))
+            case Record():
+                return self._named("r", self._record(shape))
+            case Mapping():
+                pair = f'{self._key(shape.keys)} ":" {self.rule(shape.values)}'
+                pairs = _repeat(self._named("r", pair), shape.minimum, shape.maximum)
+                return self._named("r", f'"{{" {pairs} "}}"')
+            case Union(options):
+                return self._named("r", " | ".join(self.rule(option) for option in options))
+
+    def _choice(self, texts: Sequence[str]) -> str:
+        literals = [self._literal(text) for text in texts]
+        return literals[0] if len(literals) == 1 else self._named("T", " | ".join(literals))
+
+    def _integer(self, shape: Integer) -> str:
+        if shape.multiple_of == 1:
+            return self._terminal(integer_range(shape.minimum, shape.maximum))
+        return self._json(
+            type="integer",
+            minimum=shape.minimum,
+            maximum=shape.maximum,
+            multipleOf=shape.multiple_of,
+        )
+
+    def _number(self, shape: Number) -> str:
+        low, high = shape.minimum, shape.maximum
+        if shape.multiple_of is not None:
+            number = self._json(
+                type="number",
+                minimum=float(low),
+                maximum=float(high),
+                multipleOf=float(shape.multiple_of),
+            )
+        elif shape.places:
+            never = [_WHOLE] if shape.broken else []
+            number = self._terminal(decimal_range(low, high, shape.places), never=never)
+        else:
+            number = self._terminal(integer_range(*grid(low, high, 0)))
+        return self._in_quotes(number) if shape.quoted else number
+
+    def _text(self, shape: Text) -> str:
+        if shape.within or shape.never or self._inside:
+            length = f"{_PLAIN}{{{shape.min_length},{shape.max_length}}}"
+            found = searched(shape.patterns, "rust")
+            regexes = (length, *shape.within, *found.within)
+            return self._in_quotes(self._terminal(*regexes, never=(*shape.never, *found.never)))
+        if not shape.patterns:
+            return self._terminal(f'"{_CHARACTER}{{{shape.min_length},{shape.max_length}}}"')
+        patterns = [{"pattern": pattern} for pattern in (*shape.patterns, _NO_CONTROLS)]
+        return self._json(
+            type="string",
+            minLength=shape.min_length,
+            maxLength=shape.max_length,
+            allOf=patterns,
+        )
+
+    def _positions(self, shape: Digits) -> str:
+        """A rule for each position and each sum that may be reached there."""
+        following: dict[int, str] = {0: ""}
+        for position in reversed(shape.positions):
+            options: dict[int, list[str]] = {}
+            for total in range(shape.modulus):
+                for character, adds in position.items():
+                    after = following.get((total + adds) % shape.modulus)
+                    if after is not None:
+                        options.setdefault(total, []).append(f'"{character}" {after}'.rstrip())
+            following = {
+                total: self._named("r", " | ".join(ways)) for total, ways in options.items()
+            }
+        return following[0]
+
+    def _excerpt(self, shape: Excerpt) -> str:
+        """Patterns are held against what needs no escape in JSON."""
+        chunks = [_string(chunk)[1:-1] for chunk in shape.chunks]
+        whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
+        length = f"{_CHARACTER}{{{max(1, shape.text.min_length)},{shape.text.max_length}}}"
+        regexes = [
+            length,
+            r"\S(.*\S)?",
+            r".*[\p{L}\p{N}].*",
+            *map(_searched, shape.text.patterns),
+        ]
+        return f'"\\"" {self._named("T", f"{whole} & {terminal(regexes)}")} "\\""'
+
+    def _key(self, shape: Shape) -> str:
+        """Keys are strings: a number or a constant that is none is quoted."""
+        match shape:
+            case Choice(values):
+                return self._choice([write_value(_key_text(value)) for value in values])
+            case Integer():
+                return self._in_quotes(self._integer(shape))
+            case Number():
+                return self._in_quotes(self._number(replace(shape, quoted=False)))
+            case Union(options):
+                return self._named("r", " | ".join(self._key(option) for option in options))
+        return self.rule(shape)
+
+    def _array(self, shape: Array) -> str:
+        """Items beyond the prefix repeat; a prefix item may be the last from `minimum` on."""
+        items = [self.rule(item) for item in shape.prefix]
+        if shape.items is not None:
+            least = max(0, shape.minimum - len(items))
+            rest = shape.maximum - len(items)
+            item = self.rule(shape.items)
+            if not items:
+                return f'"[" {_repeat(item, least, rest)} "]"'.replace("  ", " ")
+            tail = f'("," {item}){{{least},{rest}}}' if rest else ""
+        else:
+            tail = ""
+        return f'"[" {self._prefix(items, shape.minimum, tail)} "]"'.replace("  ", " ")
+
+    def _prefix(self, items: list[str], minimum: int, tail: str) -> str:
+        text = tail
+        for index in range(len(items) - 1, -1, -1):
+            separator = '"," ' if index else ""
+            text = f"{separator}{items[index]} {text}".rstrip()
+            if index >= minimum:
+                text = f"({text})?"
+        return text
+
+    def _record(self, shape: Record) -> str:
+        """Fields in their order, then extra pairs; a comma stands before all but the first."""
+        least = max(0, shape.minimum)
+        if least <= len(shape.fields) - len(shape.optional):
+            least = 0
+        most = shape.maximum
+        if most is not None and most >= len(shape.fields) + shape.most_extra:
+            most = None
+        all_written = not shape.optional and not shape.extra
+        inner = (self._pairs if all_written else self._rest)(shape, 0, 0, least, most)
+        return f'"{{" {inner} "}}"' if inner else '"{}"'
+
+    def _pairs(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
+        """What may follow when `count` pairs are written and the field `index` is next.
+
+        Counts beyond what a limit asks for are taken together.
+        """
+        if index == len(shape.fields):
+            return self._extra(shape, count, least, most)
+        name, value = shape.fields[index]
+        comma = "," if count else ""
+        written = f"{self._literal(f'{comma}{_string(name)}:')} {self.rule(value)}"
+        if not shape.optional and not shape.extra:
+            rest = self._pairs(shape, index + 1, count + 1, least, most)
+            return f"{written} {rest}".rstrip()
+        after = min(count + 1, max(1, least, most or 0))
+        options = []
+        if _possible(shape, index + 1, count + 1, least, most):
+            options.append(f"{written} {self._rest(shape, index + 1, after, least, most)}".rstrip())
+        if name in shape.optional and _possible(shape, index + 1, count, least, most):
+            options.append(self._rest(shape, index + 1, count, least, most) or '""')
+        return " | ".join(options)
+
+    def _rest(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
+        key = (id(shape), self._inside, index, count)
+        if key not in self._rests:
+            body = self._pairs(shape, index, count, least, most)
+            self._rests[key] = self._named("r", body) if body else ""
+        return self._rests[key]
+
+    def _extra(self, shape: Record, count: int, least: int, most: int | None) -> str:
+        """Pairs whose keys have no name; `count` is exact only as far as the limits reach."""
+        room = shape.most_extra if shape.extra else 0
+        if most is not None:
+            room = min(room, most - count)
+        needed = max(0, least - count)
+        if room == 0:
+            return ""
+        pairs = (f'{self._key(keys)} ":" {self.rule(values)}' for keys, values in shape.extra)
+        pair = self._named("r", " | ".join(pairs))
+        if count:
+            return f'("," {pair}){{{needed},{room}}}'
+        return _repeat(pair, needed, room)
+
+    def _terminal(self, *regexes: str, never: Sequence[str] = ()) -> str:
+        return self._named("T", terminal(regexes, never))
+
+    def _json(self, **schema: Any) -> str:
+        schema["x-guidance"] = {"whitespace_flexible": False}
+        return self._named("r", f"%json {json.dumps(schema)}")
+
+    def _named(self, kind: str, body: str) -> str:
+        name = self._names.get(body)
+        if name is None:
+            name = f"{kind}{len(self._names)}"
+            self._names[body] = name
+            self.lines.append(f"{name}: {body}")
+        return name
+
+
+def _possible(shape: Record, index: int, count: int, least: int, most: int | None) -> bool:
+    """Whether the limits can be kept with `count` pairs written before the field `index`."""
+    left = shape.fields[index:]
+    needed = sum(name not in shape.optional for name, _ in left)
+    room = len(left) + (shape.most_extra if shape.extra else 0)
+    return count + room >= least and (most is None or count + needed <= most)
+
+
+def _repeat(item: str, minimum: int, maximum: int) -> str:
+    """Between `minimum` and `maximum` items with commas between them. Lark has no {0,0}."""
+    if maximum == 0:
+        return ""
+    if maximum == 1:
+        return item if minimum else f"({item})?"
+    more = f'{item} ("," {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
+    return more if minimum else f"({more})?"
+
+
+def _searched(pattern: str) -> str:
+    """A pattern that is searched for, as one of the whole of a string without escapes.
+
+    Raises SchemaError for an anchor that belongs to one of several alternatives.
+    """
+    around = r'[^"\\]*'
+    head = "" if pattern.startswith("^") else around
+    anchored = re.search(r"(?<!\\)(?:\\\\)*\$$", pattern) is not None
+    body = pattern.removeprefix("^")
+    outside = re.sub(r"\\.|\[[^\]]*\]", "", pattern)
+    while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
+        pass
+    if "|" in outside and (anchored or not head):
+        raise SchemaError(
+            f"The pattern {pattern} cannot be held against a passage.",
+            hint="Put its alternatives in brackets: ^(?:a|b)$.",
+        )
+    return f"{head}(?:{body[:-1] if anchored else body}){'' if anchored else around}"
+
+
+def _slashes(regex: str) -> str:
+    return re.sub(r"(\\.)|/", lambda match: match[1] or r"\/", regex)
+
+
+def _key_text(value: Any) -> str:
+    return value if isinstance(value, str) else write_value(value)
+
+
+def _literal(text: str) -> str:
+    """A Lark string. Lark knows JSON's escapes."""
+    return json.dumps(text, ensure_ascii=False)

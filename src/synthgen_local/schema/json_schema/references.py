@@ -1,0 +1,276 @@
+"""Where the references of a JSON Schema lead, and which of them lead back.
+
+Knows JSON Pointer (RFC 6901), `$id`, anchors and the published meta-schemas; opens no file and
+no socket. Knows nothing of what schemas mean.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, cached_property
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+from ...errors import SchemaError
+
+_OLD = ("draft-03", "draft-04", "draft-05", "draft-06", "draft-07")
+_SINCE_2020 = frozenset({"prefixItems", "$dynamicRef"})
+_SINCE_2019 = _SINCE_2020 | {
+    "$recursiveRef", "dependentRequired", "dependentSchemas", "maxContains", "minContains",
+    "unevaluatedItems", "unevaluatedProperties",
+}  # fmt: skip
+_SINCE_7 = _SINCE_2019 | {"if", "then", "else"}
+_LATER = {
+    "2019-09": _SINCE_2020,
+    "draft-07": _SINCE_2019,
+    "draft-06": _SINCE_7,
+    "draft-04": _SINCE_7 | {"const", "contains", "propertyNames"},
+}
+_DYNAMIC = ("$dynamicRef", "$recursiveRef")
+_REFERENCES = ("$ref", *_DYNAMIC)
+_LARGE = 30  # ways in, times ways out
+
+
+@contextmanager
+def nothing_outside() -> Iterator[None]:
+    """Turn what a validator says of a reference that leads out of its document into a SchemaError.
+
+    Example: `with nothing_outside(): judge(schema).is_valid(value)`
+    """
+    from referencing.exceptions import Unresolvable
+
+    try:
+        yield
+    except Unresolvable as error:
+        raise _outside(str(error.ref), "$") from None
+
+
+def _outside(reference: str, path: str) -> SchemaError:
+    return SchemaError(
+        f"{path}: keyword '$ref' to '{reference}' leads out of the schema.",
+        hint="Put what it refers to into $defs.",
+    )
+
+
+class References:
+    """The references of one document.
+
+    `lonely`: whether what stands beside a `$ref` is ignored, as up to draft 7. `unheard` are
+    keywords that the document's draft does not know, which say nothing in it.
+
+    Example: `References({"$defs": {"a": True}}).resolve("#/$defs/a")`
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        draft = root.get("$schema", "")
+        self.lonely = isinstance(draft, str) and any(name in draft for name in _OLD)
+        self.unheard = frozenset[str]().union(
+            *(words for name, words in _LATER.items() if isinstance(draft, str) and name in draft)
+        )
+        self._found: dict[str, Any] = {}
+        self._edges: dict[str, frozenset[str]] = {}
+        self._circles: dict[str, frozenset[str]] = {}
+
+    def resolve(self, reference: str, path: str = "$") -> Any:
+        """Return the schema that a reference leads to.
+
+        Raises SchemaError, naming `path`, if it leads out of the document or nowhere.
+        """
+        if reference not in self._found:
+            self._found[reference] = self._look_up(reference, path)
+        return self._found[reference]
+
+    def circle(self, reference: str) -> frozenset[str]:
+        """Return the references from which this one can be reached that it reaches itself.
+
+        None of them for a reference that does not recur.
+        """
+        if reference not in self._circles:
+            reached = self._closure([reference], self._references_in)
+            sources: dict[str, set[str]] = {}
+            for name in reached:
+                for target in self._references_in(name):
+                    sources.setdefault(target, set()).add(name)
+            found = self._closure([reference], lambda name: sources.get(name, ())) & reached
+            self._circles.update(dict.fromkeys(found or {reference}, frozenset(found)))
+        return self._circles[reference]
+
+    @cached_property
+    def recursive(self) -> bool:
+        """Whether any reference of the document leads back to itself."""
+        return bool(_on_circles(self._graph))
+
+    @cached_property
+    def hubs(self) -> frozenset[str]:
+        """The references through which large circles go: without them, only small ones are left.
+
+        A reference counts by how many others lead to it and how many it leads to.
+        """
+        graph, found = _on_circles(self._graph), set[str]()
+        while graph:
+            sources = Counter(target for targets in graph.values() for target in targets)
+            name = max(sorted(graph), key=lambda n: sources[n] * len(graph[n]))
+            if sources[name] * len(graph[name]) < _LARGE:
+                break
+            found.add(name)
+            graph.pop(name)
+            graph = _on_circles({n: targets - {name} for n, targets in graph.items()})
+        return frozenset(found)
+
+    @cached_property
+    def _graph(self) -> dict[str, frozenset[str]]:
+        """The references of the document's root and all that they lead to."""
+        entered = {k: v for k, v in self._root.items() if k not in ("definitions", "$defs")}
+        first = list(references_in(entered))
+        names = {*first, *self._closure(first, self._references_in)}
+        return {name: self._references_in(name) for name in names}
+
+    def _look_up(self, reference: str, path: str) -> Any:
+        where, _, fragment = reference.partition("#")
+        document = self._root if not where else self._named.get(where)
+        if document is None:
+            document = self._named.get(urljoin(self._base, where))
+        if document is None:
+            document = _published(where)
+        if document is None:
+            raise _outside(reference, path)
+        if not fragment or fragment.startswith("/"):
+            return _pointed(document, fragment, reference, path)
+        if f"#{fragment}" in self._named:
+            return self._named[f"#{fragment}"]
+        raise _missing(reference, path)
+
+    @property
+    def _base(self) -> str:
+        return str(self._root.get("$id", self._root.get("id", "")))
+
+    @cached_property
+    def _named(self) -> dict[str, Any]:
+        """Schemas by their own name: `$id`, `id`, `$anchor`."""
+        names: dict[str, Any] = {}
+        for schema in _mappings(self._root):
+            for keyword in ("$id", "id"):
+                if isinstance(name := schema.get(keyword), str):
+                    names.setdefault(name.rstrip("#") if name != "#" else name, schema)
+                    names.setdefault(urljoin(self._base, name).rstrip("#"), schema)
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := schema.get(keyword), str):
+                    names.setdefault(f"#{name}", schema)
+        return names
+
+    def _references_in(self, reference: str) -> frozenset[str]:
+        """What looks like a reference where this one leads; one in an example may lead nowhere."""
+        if reference not in self._edges:
+            try:
+                found = frozenset(references_in(self.resolve(reference)))
+            except SchemaError:
+                found = frozenset()
+            self._edges[reference] = found
+        return self._edges[reference]
+
+    @staticmethod
+    def _closure(first: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+        """What can be reached from `first` in one step or more."""
+        found: set[str] = set()
+        waiting = list(first)
+        while waiting:
+            for name in following(waiting.pop()):
+                if name not in found:
+                    found.add(name)
+                    waiting.append(name)
+        return found
+
+
+def references_in(schema: Any) -> Iterator[str]:
+    """Yield what looks like a reference within a schema, which is not followed.
+
+    Example: `list(references_in({"items": {"$ref": "#/$defs/a"}})) == ["#/$defs/a"]`
+    """
+    for mapping in _mappings(schema):
+        for keyword in _REFERENCES:
+            if isinstance(name := mapping.get(keyword), str):
+                yield name
+
+
+def _on_circles(graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """The part of a graph that has circles, without what leads to none or comes from none."""
+    left = dict(graph)
+    while left:
+        targeted = frozenset[str]().union(*left.values())
+        kept = {n: t & left.keys() for n, t in left.items() if n in targeted and t & left.keys()}
+        if kept == left:
+            break
+        left = kept
+    return left
+
+
+def part_of(schema: Any, place: str) -> Any:
+    """Return a JSON Schema as a part of another one: its references to itself lead to `place`.
+
+    Example: `part_of({"$ref": "#/$defs/a"}, "#/items") == {"$ref": "#/items/$defs/a"}`
+    """
+    if isinstance(schema, list):
+        return [part_of(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: part_of(value, place) for key, value in schema.items()}
+    if isinstance(target := schema.get("$ref"), str) and target.startswith("#"):
+        moved["$ref"] = f"{place}{target[1:]}"
+    return moved
+
+
+def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
+    found = document
+    for part in unquote(fragment).split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            raise _missing(reference, path)
+    if not isinstance(found, bool | dict):
+        raise _missing(reference, path)
+    return found
+
+
+def _missing(reference: str, path: str) -> SchemaError:
+    return SchemaError(
+        f"{path}: keyword '$ref' to '{reference}' leads nowhere.", hint="Check $defs."
+    )
+
+
+@cache
+def _published(where: str) -> Any:
+    """A meta-schema that comes with jsonschema, its references led from this one's place."""
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+    resource = REGISTRY.get(where) or REGISTRY.get(f"{where}#")
+    return None if resource is None else _placed(resource.contents, where)
+
+
+def _placed(value: Any, base: str) -> Any:
+    """A meta-schema with absolute references; the dynamic ones mean the whole it is a part of."""
+    if isinstance(value, list):
+        return [_placed(item, base) for item in value]
+    if not isinstance(value, dict):
+        return value
+    placed = {key: _placed(item, base) for key, item in value.items()}
+    for keyword in _REFERENCES:
+        if isinstance(reference := value.get(keyword), str):
+            whole = urljoin(base.partition("meta/")[0], "schema")
+            placed[keyword] = whole if keyword in _DYNAMIC else urljoin(base, reference)
+    return placed
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _mappings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _mappings(item)
