@@ -48,7 +48,7 @@ def _rows(model: LocalModel, work: RowWork, layout: RowLayout) -> Make:
 
 def _texts(model: LocalModel, work: TextWork) -> Make:
     generator = TextGenerator(model)
-    model.pieces  # noqa: B018 tables of the vocabulary, made once a process
+    model.vocabulary  # noqa: B018 tables of the vocabulary, made once a process
 
     def make(count: int, seed: int) -> list[Made]:
         records = [dict(work.record(number)) for number in range(count)]

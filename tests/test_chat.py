@@ -181,7 +181,8 @@ def test_an_error_reaches_the_reader_of_a_stream(
 ) -> None:
     """What fails in the stream's thread is raised where it is read."""
     monkeypatch.setattr(
-        "synthgen_local.engine.constraints.free_text.FreeText.take", lambda *_: 1 / 0
+        "synthgen_local.engine.constraints.free_text.FreeTextConstraint.accept_token",
+        lambda *_: 1 / 0,
     )
 
     with pytest.raises(ZeroDivisionError):

@@ -231,7 +231,7 @@ def test_a_constraint_that_looks_beyond_its_mask_gets_all_logits() -> None:
 
     def start(row: int) -> Start:
         begun = usual(row)
-        begun.constraint.looks_beyond = row % 2 == 0  # type: ignore[misc]
+        begun.constraint.needs_full_logits = row % 2 == 0  # type: ignore[misc]
         return begun
 
     looking = replace(job(), start=start, weighed=weigh_none)
@@ -329,7 +329,7 @@ def test_only_rows_that_are_not_steered_draw_with_their_pass(steered: int) -> No
     def start(row: int) -> Start:
         begun = usual(row)
         if row % 2 < steered:
-            begun.constraint.steer = np.negative  # type: ignore[misc, assignment]
+            begun.constraint.process_logits = np.negative  # type: ignore[misc, assignment]
         return begun
 
     def made(slots: int) -> list[Decoded]:

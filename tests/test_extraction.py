@@ -13,7 +13,7 @@ from masks import allowed_by
 
 from synthgen_local.engine.backends.protocol import Logits
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.constraints.extraction import Reading, _Scan
+from synthgen_local.engine.constraints.extraction import ExtractionConstraint, _Scan
 from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.schema.grammar.lark import write_grammar
 from synthgen_local.schema.grounding import ground
@@ -29,16 +29,16 @@ def several(least: int, most: int = 4) -> Array:
     return Array(NAME, least, most)
 
 
-def start(shape: Shape, passage: str, written: str = "") -> Reading:
+def start(shape: Shape, passage: str, written: str = "") -> ExtractionConstraint:
     """A row of a shape's that has been written so far."""
     grounded = ground(shape, passage)
     assert grounded is not None
     lark = LLMatcher.grammar_from_lark(write_grammar(grounded))
-    reading = Reading(Grammar(TOKENIZER, lark).start(), passage)
+    reading = ExtractionConstraint(Grammar(TOKENIZER, lark).start(), passage)
     taken = len(reading.text())
     while taken < len(written.encode()):
         allowed_by(reading, TOKENIZER.vocab_size)
-        taken += 1 + len(reading.take(written.encode()[taken], STREAM))
+        taken += 1 + len(reading.accept_token(written.encode()[taken], STREAM))
     assert reading.text().startswith(written)
     return reading
 
@@ -51,16 +51,16 @@ def logits(likes: Mapping[str, float]) -> Logits:
     return made
 
 
-def likeliest(reading: Reading, made: Logits) -> int:
+def likeliest(reading: ExtractionConstraint, made: Logits) -> int:
     allowed = allowed_by(reading, len(made))
-    return int(np.where(allowed, reading.steer(made), -np.inf).argmax())
+    return int(np.where(allowed, reading.process_logits(made), -np.inf).argmax())
 
 
 def read(shape: Shape, passage: str, likes: Mapping[str, float], written: str = "") -> Any:
     """What is written by who takes the likeliest token."""
     reading = start(shape, passage, written)
-    while not reading.finished:
-        reading.take(likeliest(reading, logits(likes)), STREAM)
+    while not reading.is_terminated:
+        reading.accept_token(likeliest(reading, logits(likes)), STREAM)
     return json.loads(reading.text())
 
 
@@ -159,19 +159,19 @@ def test_what_is_allowed_never_changes(seed: int) -> None:
     grounded = ground(Array(FILMS, 1, 3), passage)
     assert grounded is not None
     grammar = Grammar(TOKENIZER, LLMatcher.grammar_from_lark(write_grammar(grounded)))
-    reading, plain = Reading(grammar.start(), passage), grammar.start()
-    while not plain.finished:
+    reading, plain = ExtractionConstraint(grammar.start(), passage), grammar.start()
+    while not plain.is_terminated:
         made = stream.standard_normal(TOKENIZER.vocab_size, dtype=np.float32)
         before = made.copy()
         allowed = allowed_by(plain, len(made))
         assert (allowed_by(reading, len(made)) == allowed).all()
-        steered = reading.steer(made)
+        steered = reading.process_logits(made)
         assert np.isfinite(steered).all()
         assert (made == before).all()
         token = int(stream.choice(np.flatnonzero(allowed)))
-        assert reading.take(token, stream) == plain.take(token, stream)
+        assert reading.accept_token(token, stream) == plain.accept_token(token, stream)
 
-    assert reading.finished
+    assert reading.is_terminated
     assert reading.text() == plain.text()
 
 
@@ -180,7 +180,7 @@ def test_outside_of_lists_the_logits_are_the_models() -> None:
     reading, made = start(FILMS, "Ann in Bob", '{"Actor":"'), logits({})
     allowed_by(reading, TOKENIZER.vocab_size)
 
-    assert (reading.steer(made) == made).all()
+    assert (reading.process_logits(made) == made).all()
 
 
 def test_characters_of_several_tokens_count() -> None:

@@ -9,22 +9,22 @@ import pytest
 from masks import allowed_by
 
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.constraints.free_text import FreeText
-from synthgen_local.engine.constraints.vocabulary import Pieces
+from synthgen_local.engine.constraints.free_text import FreeTextConstraint
+from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 
 TOKENIZER = RandomModel().tokenizer
-PIECES = Pieces(TOKENIZER)
+PIECES = VocabularyTable(TOKENIZER)
 END = PIECES.end_tokens[0]
 STREAM = np.random.default_rng(0)
 
 
-def write(tokens: Sequence[int], most: int = 99, stop: Sequence[str] = ()) -> FreeText:
+def write(tokens: Sequence[int], most: int = 99, stop: Sequence[str] = ()) -> FreeTextConstraint:
     """Free text that takes tokens until it is over."""
-    free = FreeText(PIECES, most, stop)
+    free = FreeTextConstraint(PIECES, most, stop)
     for token in tokens:
-        if free.finished:
+        if free.is_terminated:
             break
-        assert free.take(token, STREAM) == ()
+        assert free.accept_token(token, STREAM) == ()
     return free
 
 
@@ -47,7 +47,7 @@ def test_free_text(written: bytes, most: int, stop: list[str], text: str, finish
     """It ends at the first stop or after the most tokens, without the stop or half a character."""
     free = write(list(written), most, stop)
 
-    assert (free.text(), free.finished) == (text, finished)
+    assert (free.text(), free.is_terminated) == (text, finished)
 
 
 def test_the_longer_of_two_stops_that_end_at_once() -> None:
@@ -57,13 +57,13 @@ def test_the_longer_of_two_stops_that_end_at_once() -> None:
 
 def test_the_end_token_ends_and_writes_nothing() -> None:
     """An end token is the end, even of nothing."""
-    assert (write([END]).finished, write([END]).text()) == (True, "")
+    assert (write([END]).is_terminated, write([END]).text()) == (True, "")
     assert write([*b"ab", END, *b"cd"]).text() == "ab"
 
 
 def test_what_is_allowed() -> None:
     """All bytes may be written and the end said; no other special token may."""
-    allowed = allowed_by(FreeText(PIECES, 9), TOKENIZER.vocab_size)
+    allowed = allowed_by(FreeTextConstraint(PIECES, 9), TOKENIZER.vocab_size)
     special = {t for t in range(TOKENIZER.vocab_size) if TOKENIZER.is_special_token(t)}
 
     assert allowed[:0xF5].all()  # UTF-8 has no byte beyond
@@ -74,4 +74,4 @@ def test_what_is_allowed() -> None:
 
 def test_the_logits_are_the_models_own() -> None:
     """Nothing is steered."""
-    assert FreeText(PIECES, 9).steer is None
+    assert FreeTextConstraint(PIECES, 9).process_logits is None

@@ -26,12 +26,12 @@ def test_a_word_on_a_token_is_the_masks(grammar: str, seed: int) -> None:
     """Wherever a row says that it can tell, it says of each token what its mask says."""
     rng = np.random.default_rng(seed)
     masks, row, told = Masks(1, VOCABULARY), Grammar(TOKENIZER, grammar).start(), 0
-    while not row.finished:
+    while not row.is_terminated:
         allowed = flags(masks.of([row])[0], VOCABULARY)
-        if row.admits:
-            assert [row.admits(token) for token in range(VOCABULARY)] == allowed.tolist()
+        if row.validate_token:
+            assert [row.validate_token(token) for token in range(VOCABULARY)] == allowed.tolist()
             told += 1
-        row.take(int(rng.choice(np.flatnonzero(allowed))), rng)
+        row.accept_token(int(rng.choice(np.flatnonzero(allowed))), rng)
     assert told >= 2
 
 
@@ -39,10 +39,10 @@ def test_nothing_is_told_where_little_may_come_next() -> None:
     """After a border of values, and after what was forced, the mask is asked."""
     row, rng = Grammar(TOKENIZER, STRINGS).start(), np.random.default_rng(0)
 
-    told = [row.admits is not None]
+    told = [row.validate_token is not None]
     for token in b'ab"':
-        row.take(token, rng)
-        told.append(row.admits is not None)
+        row.accept_token(token, rng)
+        told.append(row.validate_token is not None)
 
     assert told == [False, True, True, False]
     assert row.text() == '{"ab":"'

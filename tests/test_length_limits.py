@@ -8,8 +8,8 @@ import pytest
 
 from synthgen_local import PromptError, SynthgenError
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.constraints.mentions import Entry, Length, Range
-from synthgen_local.engine.constraints.vocabulary import Pieces
+from synthgen_local.engine.constraints.mentions import Length, MentionedValue, Range
+from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 from synthgen_local.errors import UsageError
 from synthgen_local.prompting.length_limits import (
     Preferences,
@@ -19,11 +19,11 @@ from synthgen_local.prompting.length_limits import (
     read_preferences,
 )
 
-PIECES = Pieces(RandomModel().tokenizer)
+PIECES = VocabularyTable(RandomModel().tokenizer)
 
 
-def entries(*values: str) -> list[Entry]:
-    return [Entry.of(value, PIECES) for value in values]
+def entries(*values: str) -> list[MentionedValue]:
+    return [MentionedValue.of(value, PIECES) for value in values]
 
 
 def check(length: Length, *values: str) -> None:

@@ -26,7 +26,7 @@ USES: dict[str, Callable[[dict[str, Any]], object]] = {
     "tokens": lambda made: made["engine"].tokenize("text"),
     "a tokenizer": lambda made: made["engine"].tokenizer.tokenize_str("text"),
     "a context": lambda made: made["engine"].open_context(ContextSize(1, 64, 1)),
-    "tables of the vocabulary": lambda made: made["model"].pieces,
+    "tables of the vocabulary": lambda made: made["model"].vocabulary,
 }
 
 

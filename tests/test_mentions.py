@@ -13,19 +13,25 @@ from masks import allowed_by
 from synthgen_local.engine.backends.protocol import ContextSize, Logits
 from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
 from synthgen_local.engine.constraints import mentions
-from synthgen_local.engine.constraints.mentions import Entry, Length, Prose, Range, most_tokens
+from synthgen_local.engine.constraints.mentions import (
+    Length,
+    MentionConstraint,
+    MentionedValue,
+    Range,
+    most_tokens,
+)
 from synthgen_local.engine.constraints.text_rules import (
     ends_sentence,
     fits_a_line,
     fits_a_value,
     places,
 )
-from synthgen_local.engine.constraints.vocabulary import Pieces
+from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.workers import Accepted, Layout, decode_shards
 from synthgen_local.prompting.length_limits import check_room
 
-PIECES = Pieces(RandomModel().tokenizer)
+PIECES = VocabularyTable(RandomModel().tokenizer)
 END = PIECES.end_tokens[0]
 FREE = Length(Range(0, 300))
 BLUE = ["blue", "caldo verde", "5"]
@@ -54,8 +60,8 @@ class Leaning(RandomModel):
         return context
 
 
-def entries(values: Sequence[str]) -> list[Entry]:
-    return [Entry.of(value, PIECES) for value in values]
+def entries(values: Sequence[str]) -> list[MentionedValue]:
+    return [MentionedValue.of(value, PIECES) for value in values]
 
 
 def write(
@@ -71,7 +77,9 @@ def write(
     longest = most_tokens(entries(values), length)
 
     def start(row: int) -> Start:  # whose first token makes it different from the others
-        return Start((row,), Prose(PIECES, entries(values), length, temperature=temperature))
+        return Start(
+            (row,), MentionConstraint(PIECES, entries(values), length, temperature=temperature)
+        )
 
     job = Job((1,), start, longest + 1, seed, temperature)
     context = Leaning(gains or {}).open_context(ContextSize(rows, (longest + 2) * rows, 1))
@@ -137,38 +145,38 @@ def test_no_choice_of_tokens_breaks_a_promise(
 ) -> None:
     """Whatever allowed tokens are taken, one is allowed until the text is finished and right."""
     values, length = case
-    prose, stream = Prose(PIECES, entries(values), length), np.random.default_rng(0)
+    prose, stream = MentionConstraint(PIECES, entries(values), length), np.random.default_rng(0)
     liked = data.draw(st.lists(st.sampled_from(b"abT5 .,-!\"'"), min_size=1, max_size=3))
     tokens = 0
-    while not prose.finished:
+    while not prose.is_terminated:
         allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
         assert allowed, (prose.text(), values, length)
         usual = [token for token in liked if token in allowed] or allowed
         token = usual[tokens % len(usual)] if tokens % 7 else allowed[tokens % len(allowed)]
-        tokens += 1 + len(prose.take(token, stream))
+        tokens += 1 + len(prose.accept_token(token, stream))
 
     assert_kept(prose.text(), values, length)
     assert tokens <= most_tokens(entries(values), length)
 
 
-def take(prose: Prose, text: str) -> None:
+def accept_token(prose: MentionConstraint, text: str) -> None:
     """Write a text byte by byte, each allowed."""
     data = list(text.encode())
     while data:
         token = data.pop(0)
         assert allowed_by(prose, len(PIECES.line))[token]
-        forced = list(prose.take(token, np.random.default_rng(0)))
+        forced = list(prose.accept_token(token, np.random.default_rng(0)))
         assert data[: len(forced)] == forced
         del data[: len(forced)]
 
 
-def finish(prose: Prose, letter: str) -> str:
+def finish(prose: MentionConstraint, letter: str) -> str:
     """Write the letter wherever it is allowed, else the first token that is, to the end."""
-    while not prose.finished:
+    while not prose.is_terminated:
         allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
         assert allowed, prose.text()
         token = ord(letter) if ord(letter) in allowed else allowed[0]
-        prose.take(token, np.random.default_rng(0))
+        prose.accept_token(token, np.random.default_rng(0))
     return prose.text()
 
 
@@ -186,7 +194,7 @@ def test_spaces_of_a_value_stand_in_the_text(value: str) -> None:
 def test_a_stop_of_a_value_that_is_undone_ends_no_sentence_too_many(most: int) -> None:
     """Where a letter makes another word of a value, its stop counts: there must be room for it."""
     length = Length(Range(0, 300), sentences=Range(0, most))
-    prose = Prose(PIECES, entries(["Yo! Bob"]), length)
+    prose = MentionConstraint(PIECES, entries(["Yo! Bob"]), length)
     take(prose, "Yo! Bob")
 
     assert_kept(finish(prose, "s"), ["Yo! Bob"], length)
@@ -195,7 +203,7 @@ def test_a_stop_of_a_value_that_is_undone_ends_no_sentence_too_many(most: int) -
 def test_a_stop_that_completes_a_value_is_no_end() -> None:
     """A stop that makes a value of the letters before it does not count as a sentence's."""
     length = Length(Range(0, 20), sentences=Range(3))
-    prose = Prose(PIECES, entries(["b?"]), length)
+    prose = MentionConstraint(PIECES, entries(["b?"]), length)
     take(prose, "b? xxxxxxxxxx b")
 
     assert_kept(finish(prose, "?"), ["b?"], length)
@@ -203,7 +211,7 @@ def test_a_stop_that_completes_a_value_is_no_end() -> None:
 
 def test_a_value_is_not_forced_before_its_room_is_needed() -> None:
     """With room left anything may follow; near the bound, only what is due."""
-    prose = Prose(PIECES, entries(["blue"]), Length(Range(0, 60)))
+    prose = MentionConstraint(PIECES, entries(["blue"]), Length(Range(0, 60)))
     take(prose, "x.y")
 
     assert allowed_by(prose, len(PIECES.line))[list(b'xyz,.!"- ')].all()
@@ -229,13 +237,13 @@ def test_a_text_does_not_end_early(temperature: float) -> None:
 @pytest.mark.parametrize("token", [ord("\n"), ord("\r"), END])
 def test_a_line_break_is_an_end(token: int) -> None:
     """What a model gives to a line break goes to its end token."""
-    prose = Prose(PIECES, [], FREE)
+    prose = MentionConstraint(PIECES, [], FREE)
     take(prose, "Yes.")
     logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
     logits[token] = 9
 
     assert allowed_by(prose, len(PIECES.line))[END]
-    assert prose.steer(logits).argmax() == END
+    assert prose.process_logits(logits).argmax() == END
 
 
 @pytest.mark.parametrize("letter", ["a", " ", ".", "e", '"', ","])
@@ -265,7 +273,7 @@ def test_a_text_does_not_depend_on_its_company() -> None:
     values = [["blue"], ["red", "5"], [], ["caldo verde"], ["Mr. Fox"]]
 
     def start(row: int) -> Start:
-        return Start((row, 2), Prose(PIECES, entries(values[row]), FREE))
+        return Start((row, 2), MentionConstraint(PIECES, entries(values[row]), FREE))
 
     def texts(layout: Layout) -> dict[int, str | None]:
         job = Job((1,), start, 400, seed=3)
@@ -284,11 +292,11 @@ def accept(decoded: Decoded) -> Accepted[str]:
 
 
 def test_steering_leaves_the_logits_as_they_were() -> None:
-    """`steer` returns a copy: rows of equal tokens share their logits."""
-    prose = Prose(PIECES, entries(["blue"]), FREE)
+    """`process_logits` returns a copy: rows of equal tokens share their logits."""
+    prose = MentionConstraint(PIECES, entries(["blue"]), FREE)
     logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
 
-    assert prose.steer(logits)[ord("b")] > 0
+    assert prose.process_logits(logits)[ord("b")] > 0
     assert not logits.any()
 
 

@@ -87,9 +87,9 @@ def test_none_leaves_null_to_the_model(random_model: LocalModel) -> None:
     logits = np.random.default_rng(0).normal(size=tokens.tokenizer.vocab_size).astype(np.float32)
     for row in (free, even, greedy):
         allowed_by(row, len(logits))
-    assert (free.steer(logits) == logits).all()
-    assert greedy.steer is None
-    assert (even.steer(logits) != logits).any()
+    assert (free.process_logits(logits) == logits).all()
+    assert greedy.process_logits is None
+    assert (even.process_logits(logits) != logits).any()
 
 
 def test_a_type_list_is_optional_too(random_model: LocalModel) -> None:

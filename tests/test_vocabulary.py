@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from synthgen_local import LocalModel
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.constraints.text_rules import STOPS, ends_sentence, fits_a_line, joins
-from synthgen_local.engine.constraints.vocabulary import Pieces
+from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 
-BYTES = Pieces(RandomModel().tokenizer)
+BYTES = VocabularyTable(RandomModel().tokenizer)
 CHARACTERS = st.characters(codec="utf-8")
 MISFITS = "\x85\x80\xa0\u2003\u2028\u2029\u202f\u3000"
 
@@ -49,7 +49,7 @@ def ends(text: str) -> int:
     return sum(c == " " and ends_sentence(text[:i]) for i, c in enumerate(text))
 
 
-def assert_agrees(pieces: Pieces, token: int) -> None:
+def assert_agrees(pieces: VocabularyTable, token: int) -> None:
     """Compare every table's entry with what the token's bytes say."""
     text, rest = split(pieces.piece(token))
     line = text is not None and pieces.piece(token) != b""
@@ -80,13 +80,13 @@ def test_bytes() -> None:
 def test_tokens_of_the_default_model(model: LocalModel) -> None:
     """Of a vocabulary of words, a sample of tokens have the entries that their text says."""
     for token in range(0, model.engine.tokenizer.vocab_size, 7):
-        assert_agrees(model.pieces, token)
+        assert_agrees(model.vocabulary, token)
 
 
 @pytest.mark.model
 def test_the_line_of_the_default_model_has_its_words(model: LocalModel) -> None:
     """Most tokens may stand in a line; end tokens and line breaks say that it is over."""
-    pieces = model.pieces
+    pieces = model.vocabulary
 
     assert pieces.line.mean() > 0.9
     assert not pieces.line[pieces.over].any()
@@ -117,7 +117,7 @@ def test_no_surrogate_control_or_space_is_finished(character: str) -> None:
 @pytest.mark.parametrize("unfinished", ["\x85", "\u2028", "\ud7ff", "😀"])
 def test_characters_of_the_default_model_are_finished(model: LocalModel, unfinished: str) -> None:
     """What may follow part of a character makes a line with it, and nothing else may follow."""
-    pieces, data = model.pieces, unfinished.encode()
+    pieces, data = model.vocabulary, unfinished.encode()
     for size in range(1, len(data)):
         expected = [
             token

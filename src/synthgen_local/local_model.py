@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from .engine.backends.protocol import Model, closed
 from .engine.backends.random_model import RandomModel
-from .engine.constraints.vocabulary import Pieces
+from .engine.constraints.vocabulary import VocabularyTable
 from .engine.decoder import Decoded, Job, Prefix
 from .engine.workers import (
     GPU_ROWS,
@@ -108,7 +108,7 @@ class LocalModel:
         self._engine = engine
         self._note = note
         self._closed = False
-        self._pieces: Pieces | None = None
+        self._vocabulary: VocabularyTable | None = None
         self.flash_attn: FlashAttention = "on" if flash_attn else "off"
         self._keep_prefixes = keep_prefixes and opened is not None and not engine.on_gpu
         self.path = path
@@ -190,11 +190,11 @@ class LocalModel:
         return self._engine.name
 
     @property
-    def pieces(self) -> Pieces:
+    def vocabulary(self) -> VocabularyTable:
         """Tables over the vocabulary for prose; made at first use, in about half a second."""
-        if self._pieces is None:
-            self._pieces = Pieces(self.engine.tokenizer)
-        return self._pieces
+        if self._vocabulary is None:
+            self._vocabulary = VocabularyTable(self.engine.tokenizer)
+        return self._vocabulary
 
     def decode(
         self,

@@ -113,8 +113,10 @@ class Job:
         def start(_row: int) -> Start:
             return Start((), grammar.start())
 
-        prefix = (*prompt, *grammar.head)
-        return cls(prefix, start, longest - len(grammar.head), seed, temperature, usual, weighed)
+        prefix = (*prompt, *grammar.forced_prefix)
+        return cls(
+            prefix, start, longest - len(grammar.forced_prefix), seed, temperature, usual, weighed
+        )
 
 
 @dataclass(frozen=True)
@@ -193,22 +195,22 @@ class _Row:
     @property
     def asks_all(self) -> bool:
         """Whether logits are wanted of tokens that may not come next."""
-        return self.weighed or self.guesses or self.constraint.looks_beyond
+        return self.weighed or self.guesses or self.constraint.needs_full_logits
 
-    def take(self, drawn: Draw, most: bool) -> bool:
+    def accept(self, drawn: Draw, most: bool) -> bool:
         """Accept a token and what is then forced, unless it is a guess that may not come next.
 
         `most` says whether it was drawn from most of all tokens.
         """
         guessed, self.guesses = self.guesses, False
-        admits = self.constraint.admits
-        if guessed and admits and not admits(drawn.token):
+        validate = self.constraint.validate_token
+        if guessed and validate and not validate(drawn.token):
             return False
-        self.pending = (drawn.token, *self.constraint.take(drawn.token, self.stream))
+        self.pending = (drawn.token, *self.constraint.accept_token(drawn.token, self.stream))
         self.tokens += len(self.pending)
         self.drawn += 1
         self.log_weight += drawn.log_allowed or 0.0
-        if self.constraint.admits and not self.weighed:
+        if self.constraint.validate_token and not self.weighed:
             self.guesses = most
         return True
 
@@ -301,7 +303,7 @@ class Decoder:
         rows: list[_Row] = []
         while slots and (ticket := queue.pop()) is not None:
             rows.append(self._start(ticket, slots.pop()))
-        drawing = [row for row in rows if not (row.pending or row.constraint.finished)]
+        drawing = [row for row in rows if not (row.pending or row.constraint.is_terminated)]
         if drawing:
             masks = self._masks.of([row.constraint for row in drawing])
             self._draw(drawing, [self._first_logits] * len(drawing), masks)
@@ -310,7 +312,7 @@ class Decoder:
     def _start(self, ticket: Ticket, slot: int) -> _Row:
         start = self._job.start(ticket.row)
         stream = row_stream(self._job.seed, ticket.row, len(ticket.rejections))
-        if not start.constraint.finished:
+        if not start.constraint.is_terminated:
             self._context.fork(slot)
         suffix, weighed = start.suffix, self._job.weighed(ticket.row)
         return _Row(ticket, slot, start.constraint, stream, suffix, len(suffix), weighed)
@@ -327,7 +329,7 @@ class Decoder:
         steps = [_step(rows, masks[first]) for rows, first in zip(groups, firsts, strict=False)]
         self._account(groups, steps)
         outputs = [index for index, rows in enumerate(groups) for _ in rows]
-        if any(row.constraint.steer for row in drawing):
+        if any(row.constraint.process_logits for row in drawing):
             every = self._context.decode(steps)
             self._draw(drawing, [every[output] for output in outputs], masks)
         else:
@@ -350,7 +352,7 @@ class Decoder:
     ) -> None:
         """Draw a token for each row from its logits, as its constraint steers them."""
         steered = [
-            steer(found) if (steer := row.constraint.steer) else found
+            process(found) if (process := row.constraint.process_logits) else found
             for row, found in zip(rows, logits, strict=True)
         ]
         draws = self._context.draw(steered, self._inputs(rows, masks))
@@ -377,7 +379,7 @@ class Decoder:
         refused = [
             (row, found)
             for row, found, most, drawn in zip(rows, logits, have_most(masks), draws, strict=True)
-            if not row.take(drawn, most)
+            if not row.accept(drawn, most)
         ]
         if refused:
             again, found = zip(*refused, strict=True)
@@ -411,8 +413,8 @@ class Decoder:
 
     def _finished(self, active: list[_Row], slots: list[int]) -> Iterator[Decoded]:
         """Yield the rows that are whole, without them in `active`, their slots free."""
-        finished = [row for row in active if row.constraint.finished]
-        active[:] = [row for row in active if not row.constraint.finished]
+        finished = [row for row in active if row.constraint.is_terminated]
+        active[:] = [row for row in active if not row.constraint.is_terminated]
         for row in finished:
             text = row.constraint.text()
             self._release(row)

@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from ..engine.constraints.free_text import FreeText
-from ..engine.constraints.grammar import Constraint, Grammar, Limited
+from ..engine.constraints.free_text import FreeTextConstraint
+from ..engine.constraints.grammar import Constraint, Grammar, LimitedConstraint
 from ..engine.decoder import Decoded, Job, Start, weigh_none
 from ..engine.workers import Accepted, Rejected
 from ..errors import DecodingError, UsageError
@@ -179,17 +179,17 @@ class Chat:
         prefix, suffixes = share(prompts)
         tokenizer = self.model.engine.tokenizer
         grammar = None if self.grammar is None else Grammar(tokenizer, self.grammar.serialised)
-        head = () if grammar is None else grammar.head
+        head = () if grammar is None else grammar.forced_prefix
 
         def start(row: int) -> Start:
             constraint: Constraint
             if grammar is None:
-                constraint = FreeText(self.model.pieces, self.max_tokens, self.stop)
+                constraint = FreeTextConstraint(self.model.vocabulary, self.max_tokens, self.stop)
             else:
                 constraint = grammar.start()
                 if self.grammar is not None and self.grammar.longest is None:
                     most = self.max_tokens - len(head)
-                    constraint = Limited(constraint, most, tokenizer.eos_tokens)
+                    constraint = LimitedConstraint(constraint, most, tokenizer.eos_tokens)
             begun[row] = constraint
             heard = constraint if reader is None else _Heard(constraint, reader)
             return Start((*suffixes[row], *head), heard)
@@ -210,8 +210,8 @@ class Chat:
     def _answer(
         self, decoded: Decoded, text: str, prompt: Sequence[int], constraint: Constraint
     ) -> Answer:
-        cut = isinstance(constraint, FreeText | Limited) and constraint.cut
-        stop = constraint.stopped_by if isinstance(constraint, FreeText) else None
+        cut = isinstance(constraint, FreeTextConstraint | LimitedConstraint) and constraint.cut
+        stop = constraint.stopped_by if isinstance(constraint, FreeTextConstraint) else None
         finish: Finish = "length" if cut else "stop"
         return Answer(text, finish, len(prompt), decoded.drawn, stop)
 
@@ -232,26 +232,26 @@ class _Heard:
         self._reader = reader
         self._said = 0
         self.matcher = constraint.matcher
-        self.narrow = constraint.narrow
-        self.looks_beyond = constraint.looks_beyond
-        self.steer = constraint.steer
+        self.fill_bitmask = constraint.fill_bitmask
+        self.needs_full_logits = constraint.needs_full_logits
+        self.process_logits = constraint.process_logits
         self.text = constraint.text
         self.close = constraint.close
         self._say()
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the row is whole, or nobody reads on."""
-        return self._constraint.finished or self._reader.left.is_set()
+        return self._constraint.is_terminated or self._reader.left.is_set()
 
     @property
-    def admits(self) -> Callable[[int], bool] | None:
+    def validate_token(self) -> Callable[[int], bool] | None:
         """The constraint's own."""
-        return self._constraint.admits
+        return self._constraint.validate_token
 
-    def take(self, token: int, stream: Any) -> Sequence[int]:
+    def accept_token(self, token: int, stream: Any) -> Sequence[int]:
         """Accept a token and pass on what it wrote."""
-        forced = self._constraint.take(token, stream)
+        forced = self._constraint.accept_token(token, stream)
         self._say()
         return forced
 

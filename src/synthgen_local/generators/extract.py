@@ -20,8 +20,8 @@ from pydantic import BaseModel
 
 from ..data.frames import column_of
 from ..dataset import Dataset
-from ..engine.constraints.extraction import Reading
-from ..engine.constraints.grammar import Grammar, Nothing
+from ..engine.constraints.extraction import ExtractionConstraint
+from ..engine.constraints.grammar import EmptyConstraint, Grammar
 from ..engine.constraints.text_rules import places
 from ..engine.decoder import Decoded, Job, Start, weigh_some
 from ..engine.workers import Accepted, Outcome, Rejected
@@ -260,11 +260,11 @@ class Extractor:
 
         def start(row: int) -> Start:
             if row in refused:
-                return Start((), Nothing())
+                return Start((), EmptyConstraint())
             lark = write_grammar(shapes[row])
             grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
-            constraint = Reading(grammar.start(), texts[row])
-            return Start((*suffixes[row], *grammar.head), constraint)
+            constraint = ExtractionConstraint(grammar.start(), texts[row])
+            return Start((*suffixes[row], *grammar.forced_prefix), constraint)
 
         usual = [len(suffixes.get(row, ())) + _USUAL for row in range(len(texts))]
         longest = max(needs.values(), default=0)

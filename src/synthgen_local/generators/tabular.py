@@ -300,7 +300,7 @@ class TabularGenerator:
         """The rows' grammar, with the rates at which it is to have null."""
         fast = self._sampling == "fast"
         tokenizer = self._model.engine.tokenizer
-        grammar = Grammar(tokenizer, self.serialised, forcing=fast)
+        grammar = Grammar(tokenizer, self.serialised, fast_forward=fast)
         if not fast or not has_nulls(self.grammar.shape):
             return grammar
         columns = [] if self._lines is None else [name for name, _ in self._lines.columns]

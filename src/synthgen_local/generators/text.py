@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..data.frames import records_of, without_missing
-from ..engine.constraints.mentions import Entry, Length, Prose, most_tokens
+from ..engine.constraints.mentions import Length, MentionConstraint, MentionedValue, most_tokens
 from ..engine.constraints.text_rules import ends_sentence, places
 from ..engine.decoder import Decoded, Job, Start
 from ..engine.workers import Accepted, Outcome, Rejected, values
@@ -90,7 +90,7 @@ class _Plan:
 
     fields: Any
     leaves: Sequence[Leaf]
-    entries: Sequence[Entry]
+    entries: Sequence[MentionedValue]
     length: Length
 
 
@@ -175,11 +175,11 @@ class TextGenerator:
         return self._texts(originals, plans, preferences, job, part)
 
     def _plan(self, fields: Any, wanted: Preferences, index: int) -> _Plan:
-        pieces = self._model.pieces
+        vocabulary = self._model.vocabulary
         try:
             values = json_fields(fields)
             found = leaves(values)
-            entries = [Entry.of(leaf.text, pieces) for leaf in found]
+            entries = [MentionedValue.of(leaf.text, vocabulary) for leaf in found]
             due = list(dict.fromkeys(entries)) if self._mentions == "exact" else []
             length = limits(wanted.wishes, due)
             paths = [shown(leaf.path) for leaf in found]
@@ -191,7 +191,7 @@ class TextGenerator:
         return _Plan(values, found, due, length)
 
     def _job(self, plans: Sequence[_Plan], wanted: Preferences, seed: int) -> Job:
-        engine, pieces = self._model.engine, self._model.pieces
+        engine, vocabulary = self._model.engine, self._model.vocabulary
         prefix, suffixes = share([
             self._prompt(plan.fields, wanted.rest).tokens(engine) for plan in plans
         ])  # fmt: skip
@@ -209,7 +209,9 @@ class TextGenerator:
 
         def start(row: int) -> Start:
             plan = plans[row]
-            prose = Prose(pieces, plan.entries, plan.length, temperature=self._temperature)
+            prose = MentionConstraint(
+                vocabulary, plan.entries, plan.length, temperature=self._temperature
+            )
             return Start(suffixes[row], prose)
 
         usual = [

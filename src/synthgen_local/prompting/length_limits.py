@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..engine.constraints.mentions import Entry, Length, Range
+from ..engine.constraints.mentions import Length, MentionedValue, Range
 from ..engine.constraints.text_rules import STOPS
 from ..errors import PromptError, UsageError
 
@@ -76,7 +76,7 @@ def read_preferences(preferences: Mapping[str, Any] | None) -> Preferences:
     return Preferences(wishes, rest, unread)
 
 
-def limits(wishes: Sequence[Wish], values: Sequence[Entry]) -> Length:
+def limits(wishes: Sequence[Wish], values: Sequence[MentionedValue]) -> Length:
     """Return the limits of a text with these values; characters are always bounded.
 
     Without a greatest length a text may have three times the characters of its values, half
@@ -108,7 +108,7 @@ def limits(wishes: Sequence[Wish], values: Sequence[Entry]) -> Length:
     return Length(characters, words, sentences)
 
 
-def check_room(length: Length, values: Sequence[tuple[str, Entry]]) -> None:
+def check_room(length: Length, values: Sequence[tuple[str, MentionedValue]]) -> None:
     """Raise PromptError if no text within `length` holds all `values`, pairs of path and entry.
 
     Example: `check_room(length, [("$.actor", entry)])`
@@ -141,7 +141,7 @@ def check_room(length: Length, values: Sequence[tuple[str, Entry]]) -> None:
         _check_stops(values)
 
 
-def _check_stops(values: Sequence[tuple[str, Entry]]) -> None:
+def _check_stops(values: Sequence[tuple[str, MentionedValue]]) -> None:
     for path, entry in values:
         if any(s in entry.value for s in STOPS) and not any(map(str.isalnum, entry.value)):
             raise PromptError(

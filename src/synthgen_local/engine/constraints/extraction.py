@@ -39,13 +39,13 @@ _STOPS = (".", "!", "?")
 _BEGINS = re.compile(r"(?:^|[.!?…]['\")\]]* )$")  # where a capital means nothing
 
 
-class Reading:
+class ExtractionConstraint:
     """A grammar's row that is read out of a passage. A `Constraint`.
 
-    Example: `Reading(grammar.start(), "Tom Hanks played Forrest Gump.")`
+    Example: `ExtractionConstraint(grammar.start(), "Tom Hanks played Forrest Gump.")`
     """
 
-    admits = None
+    validate_token = None
 
     def __init__(self, constraint: GrammarConstraint, passage: str) -> None:
         self._constraint = constraint
@@ -56,19 +56,19 @@ class Reading:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = constraint.matcher
-        self.looks_beyond = constraint.looks_beyond
+        self.needs_full_logits = constraint.needs_full_logits
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the grammar admits nothing more."""
-        return self._constraint.finished
+        return self._constraint.is_terminated
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """The grammar's mask."""
-        self._constraint.narrow(mask)
+        self._constraint.fill_bitmask(mask)
         self._mask = mask
 
-    def steer(self, logits: Logits) -> Logits:
+    def process_logits(self, logits: Logits) -> Logits:
         """Make tokens rare that would take what the list has, or go back."""
         scan = self._scan
         if not scan.in_list and not scan.begun:
@@ -117,9 +117,9 @@ class Reading:
     def _is_name(self, item: str) -> bool:
         return any(self._passage.startswith(item, place) for place in self._names)
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a token and what the grammar forces after it."""
-        forced = self._constraint.take(token, stream)
+        forced = self._constraint.accept_token(token, stream)
         written = b"".join(map(self._constraint.piece, (token, *forced)))
         self._scan.read(self._decoder.decode(written))
         return forced

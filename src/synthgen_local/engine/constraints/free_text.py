@@ -10,43 +10,43 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..bitmask import Mask, write
-from .vocabulary import Pieces
+from .vocabulary import VocabularyTable
 
 
-class FreeText:
+class FreeTextConstraint:
     """Any text of at most `most` tokens, up to the first of `stop`. A `Constraint`.
 
-    Example: `FreeText(pieces, most=100, stop=["END"])`
+    Example: `FreeTextConstraint(pieces, most=100, stop=["END"])`
     """
 
     matcher = None
-    looks_beyond = False
-    steer = None
-    admits = None
+    needs_full_logits = False
+    process_logits = None
+    validate_token = None
 
-    def __init__(self, pieces: Pieces, most: int, stop: Sequence[str] = ()) -> None:
+    def __init__(self, pieces: VocabularyTable, most: int, stop: Sequence[str] = ()) -> None:
         self._pieces = pieces
         self._left = most
         self._stop = stop
         self._bytes = b""
-        self.finished = False
+        self.is_terminated = False
         self.cut = False  # at the most tokens
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """Everything but special tokens that are no end."""
         write(mask, self._pieces.speech)
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Write a token."""
         self._left -= 1
         if token in self._pieces.end_tokens:
-            self.finished = True
+            self.is_terminated = True
             return ()
         self._bytes += self._pieces.piece(token)
         written = self._bytes.decode(errors="ignore")
         stopped = any(stop in written for stop in self._stop)
         self.cut = self._left == 0 and not stopped
-        self.finished = self.cut or stopped
+        self.is_terminated = self.cut or stopped
         return ()
 
     def text(self) -> str:
@@ -54,7 +54,7 @@ class FreeText:
         text = self._bytes.decode(errors="ignore")
         if (stop := self.stopped_by) is not None:
             return text[: text.find(stop)]
-        return text if self.finished else text[: len(text) - self._begun(text)]
+        return text if self.is_terminated else text[: len(text) - self._begun(text)]
 
     @property
     def stopped_by(self) -> str | None:

@@ -32,7 +32,7 @@ class Constraint(Protocol):
     """One row on its way. Used by one thread."""
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the row is whole: nothing is asked of it any more but its text."""
         ...
 
@@ -41,7 +41,7 @@ class Constraint(Protocol):
         """The grammar that says what may come next, or None for a constraint without one."""
         ...
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """Leave in a mask what may come next; it holds what the matcher says, if there is one.
 
         Raises DecodingError if the grammar has come to no good.
@@ -49,12 +49,12 @@ class Constraint(Protocol):
         ...
 
     @property
-    def looks_beyond(self) -> bool:
-        """Whether `steer` reads logits of tokens that the mask leaves out."""
+    def needs_full_logits(self) -> bool:
+        """Whether `process_logits` reads logits of tokens that the mask leaves out."""
         ...
 
     @property
-    def admits(self) -> Callable[[int], bool] | None:
+    def validate_token(self) -> Callable[[int], bool] | None:
         """Says of a token whether it may come next, for less than a mask; None: ask for the mask.
 
         Not None only where most of what might come before the last token is likely to be what may
@@ -63,14 +63,14 @@ class Constraint(Protocol):
         ...
 
     @property
-    def steer(self) -> Callable[[Logits], Logits] | None:
+    def process_logits(self) -> Callable[[Logits], Logits] | None:
         """Says which logits to draw from, shape (vocabulary,): the model's, or a changed copy.
 
         None if they are always the model's: then draws need not wait for it.
         """
         ...
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a drawn token; return the tokens that must follow it, already accepted.
 
         `stream` is the row's own, for choices that are not a token.
@@ -118,31 +118,33 @@ class Masks:
         found[unasked] = self._everything  # at once: numpy frees the interpreter's lock each time
         for constraint, mask in zip(constraints, found, strict=True):
             if constraint is not None:
-                constraint.narrow(mask)
+                constraint.fill_bitmask(mask)
         return found
 
 
 class Grammar:
-    """A grammar for many rows: `head` are the tokens that every row begins with.
+    """A grammar for many rows: `forced_prefix` are the tokens that every row begins with.
 
     `serialised` is llguidance's form. Rows may start in several threads, each of which compiles it
     once: copies of a matcher share what they learn under a lock, and threads that shared it would
-    wait for each other at every mask. Without `forcing`, each token beyond the head is a draw, of
-    which the mask may leave one: what the model thinks of it is then known.
+    wait for each other at every mask. Without `fast_forward`, each token after the prefix is
+    sampled, even where the mask allows one token only: its logit is then known.
 
     Raises DecodingError if llguidance cannot use it.
 
     Example: `Grammar(model.tokenizer, LLMatcher.grammar_from_lark('start: "a"')).start().text()`
     """
 
-    def __init__(self, tokenizer: LLTokenizer, serialised: str, *, forcing: bool = True) -> None:
+    def __init__(
+        self, tokenizer: LLTokenizer, serialised: str, *, fast_forward: bool = True
+    ) -> None:
         self.tokenizer = tokenizer
-        self.forcing = forcing
+        self.fast_forward = fast_forward
         self._serialised = serialised
         self._thread = threading.local()
         first = self._compile()
         self._unused = deque([first.deep_copy()])  # the first thread need not compile it again
-        self.head: tuple[int, ...] = tuple(_checked(first).compute_ff_tokens())
+        self.forced_prefix: tuple[int, ...] = tuple(_checked(first).compute_ff_tokens())
 
     def start(self) -> GrammarConstraint:
         """A row that has its head."""
@@ -154,7 +156,7 @@ class Grammar:
             matcher.reset()
         else:
             matcher = self._thread.fresh.deep_copy()
-        if not _checked(matcher).consume_tokens(self.head):
+        if not _checked(matcher).consume_tokens(self.forced_prefix):
             reason = matcher.get_error().splitlines()[0]
             raise DecodingError(f"The grammar refuses its own head: {reason}")
         return GrammarConstraint(self, matcher, idle)
@@ -179,28 +181,28 @@ def _checked(matcher: LLMatcher) -> LLMatcher:
 class GrammarConstraint:
     """A row of a grammar."""
 
-    looks_beyond = False
-    steer = None
+    needs_full_logits = False
+    process_logits = None
 
     def __init__(self, grammar: Grammar, matcher: LLMatcher, idle: deque[LLMatcher]) -> None:
         self._tokenizer = grammar.tokenizer
-        self._forcing = grammar.forcing
-        self._tokens = list(grammar.head)
+        self._fast_forward = grammar.fast_forward
+        self._tokens = list(grammar.forced_prefix)
         self.matcher = matcher
         self._idle = idle  # matchers keep what they learnt of the grammar: the next row gains
         self._within = False  # a string, as far as the last token says
 
     @property
-    def admits(self) -> Callable[[int], bool] | None:
+    def validate_token(self) -> Callable[[int], bool] | None:
         """The grammar's word on one token, within a string."""
         return self._allows if self._within else None
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the grammar admits nothing more."""
         return bool(self.matcher.is_stopped())
 
-    def narrow(self, mask: Mask) -> None:  # noqa: ARG002
+    def fill_bitmask(self, mask: Mask) -> None:  # noqa: ARG002
         """The grammar's mask."""
         self._check()
 
@@ -216,12 +218,12 @@ class GrammarConstraint:
                 f"The grammar cannot go on: {reason}", hint="Simplify the field's pattern."
             )
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Accept a token and what the grammar forces after it."""
         matcher = self.matcher
         matcher.consume_token(token)
         forced: list[int] = []
-        if self._forcing and not matcher.is_stopped():
+        if self._fast_forward and not matcher.is_stopped():
             forced = matcher.compute_ff_tokens()
         if forced:
             matcher.consume_tokens(forced)
@@ -243,51 +245,51 @@ class GrammarConstraint:
         self._idle.append(self.matcher)
 
 
-class Limited:
+class LimitedConstraint:
     """A constraint of no certain length, ended within `most` tokens.
 
     From half of them on it ends where it may; `cut` says that it could not. `end_tokens` are the
     model's.
 
-    Example: `Limited(grammar.start(), most=100, end_tokens=tokenizer.eos_tokens)`
+    Example: `LimitedConstraint(grammar.start(), most=100, end_tokens=tokenizer.eos_tokens)`
     """
 
-    admits = None
+    validate_token = None
 
     def __init__(self, constraint: Constraint, most: int, end_tokens: Sequence[int]) -> None:
         self._constraint = constraint
         self._left = most
         self._late = most // 2
         self._end_tokens = np.array(end_tokens, dtype=np.int64)
-        self.looks_beyond = constraint.looks_beyond
-        self.steer = constraint.steer
+        self.needs_full_logits = constraint.needs_full_logits
+        self.process_logits = constraint.process_logits
         self.close = constraint.close
-        self.cut = most <= 0 and not constraint.finished
+        self.cut = most <= 0 and not constraint.is_terminated
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the row is whole, or cut."""
-        return self.cut or self._constraint.finished
+        return self.cut or self._constraint.is_terminated
 
     @property
     def matcher(self) -> LLMatcher | None:
         """The constraint's own."""
         return self._constraint.matcher
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """The constraint's own tokens; late, only its ends if there are any."""
-        self._constraint.narrow(mask)
+        self._constraint.fill_bitmask(mask)
         if self._left <= self._late:
             ends = self._end_tokens[has(mask, self._end_tokens)]
             if len(ends):
                 write_tokens(mask, ends)
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a token and what must follow it, as far as there is room."""
-        forced = self._constraint.take(token, stream)
+        forced = self._constraint.accept_token(token, stream)
         room = self._left - 1
         self._left = room - len(forced)
-        self.cut = self._left <= 0 and not self._constraint.finished
+        self.cut = self._left <= 0 and not self._constraint.is_terminated
         return forced[:room]
 
     def text(self) -> str:
@@ -300,22 +302,22 @@ class Limited:
             raise
 
 
-class Nothing:
+class EmptyConstraint:
     """A row that is over before it has begun, without a token. A `Constraint`.
 
-    Example: `Nothing().finished`
+    Example: `EmptyConstraint().is_terminated`
     """
 
-    finished = True
+    is_terminated = True
     matcher = None
-    looks_beyond = False
-    admits = None
-    steer = None
+    needs_full_logits = False
+    validate_token = None
+    process_logits = None
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """Nobody asks."""
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:  # noqa: ARG002
         """Nothing can be taken."""
         return ()
 

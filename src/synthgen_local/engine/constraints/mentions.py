@@ -31,7 +31,7 @@ from .text_rules import (
     starts_word,
     without_stops,
 )
-from .vocabulary import Pieces
+from .vocabulary import VocabularyTable
 
 _SEPARATOR = 4  # characters kept free for each value beside its own
 _LIST = 24  # characters of room at which the values that are due follow as a list
@@ -85,7 +85,7 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Entry:
+class MentionedValue:
     """A value and the tokens that write it, after a space of their own and without one."""
 
     value: str
@@ -93,7 +93,7 @@ class Entry:
     bare: tuple[int, ...]
 
     @classmethod
-    def of(cls, value: str, pieces: Pieces) -> Entry:
+    def of(cls, value: str, pieces: VocabularyTable) -> MentionedValue:
         """The value in the model's own tokens."""
         return cls(value, pieces.tokens(f" {value}"), pieces.tokens(value))
 
@@ -118,7 +118,7 @@ class Entry:
         return all(map(fits_a_line, self.value))
 
 
-def most_tokens(values: Sequence[Entry], length: Length) -> int:
+def most_tokens(values: Sequence[MentionedValue], length: Length) -> int:
     """Return the most tokens that a text may take.
 
     Example: `most_tokens([], Length(Range(0, 100))) == 116`
@@ -156,22 +156,22 @@ class _Room:
     tokens: int
 
 
-class Prose:
+class MentionConstraint:
     """One text on its way; see the module for how. A `Constraint`.
 
     `temperature` is that of the draw, which the bonuses make up for.
 
-    Example: `Prose(pieces, [Entry.of("blue", pieces)], Length(Range(0, 200)))`
+    Example: `MentionConstraint(pieces, [MentionedValue.of("blue", pieces)], Length(Range(0, 200)))`
     """
 
     matcher = None
-    looks_beyond = True  # at the end tokens, and at how likely the likeliest is
-    admits = None
+    needs_full_logits = True  # at the end tokens, and at how likely the likeliest is
+    validate_token = None
 
     def __init__(
         self,
-        pieces: Pieces,
-        values: Sequence[Entry],
+        pieces: VocabularyTable,
+        values: Sequence[MentionedValue],
         length: Length,
         *,
         temperature: float = 1.0,
@@ -197,7 +197,7 @@ class Prose:
         self._whole = 0  # characters up to the last place where the text could have ended
         self._listed = False  # values have followed as a list: nothing but the end comes after
         self._tired = False  # the model would have ended the text
-        self.finished = False
+        self.is_terminated = False
         self._look()
 
     def text(self) -> str:
@@ -207,7 +207,7 @@ class Prose:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """What keeps the promises whatever is drawn later."""
         pieces, room = self._pieces, self._room
         if self._entering:
@@ -236,7 +236,7 @@ class Prose:
             raise DecodingError("A text cannot go on within its limits.", hint="Widen its length.")
         return mask
 
-    def steer(self, logits: Logits) -> Logits:
+    def process_logits(self, logits: Logits) -> Logits:
         """Add the bonuses; a line break is as good as an end token."""
         pieces = self._pieces
         unlikely = logits < logits.max() - np.float32(_LIKELY)
@@ -258,10 +258,10 @@ class Prose:
             steered[pieces.stop] += np.float32(_STOP_BONUS * self._heat)
         return steered
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Write a token; a value that has begun by its bonus is written to its end."""
         if token in self._pieces.end_tokens:
-            self.finished = True
+            self.is_terminated = True
             return ()
         forced: list[int] = []
         if self._entering:
@@ -296,12 +296,12 @@ class Prose:
         self._room = self._left()
         if self._could_stop(text):
             if self._listed or self._tight(_STRETCH) or self._sentences_left() == 0:
-                self.finished = True
+                self.is_terminated = True
                 return
             self._whole = len(text)
         elif self._whole and not self._due and self._tight(_STRETCH):
             self._tail.text = text[: self._whole]
-            self.finished = True
+            self.is_terminated = True
             return
         self._candidates, self._bonuses, self._only_in_values = {}, {}, set()
         if not self._entering and not tail.unfinished:
@@ -309,8 +309,8 @@ class Prose:
 
     def _look_for_values(self, text: str) -> None:
         """See which values are due; a mention that nothing can undo is looked for once only."""
-        due: list[Entry] = []
-        unsure: list[Entry] = []
+        due: list[MentionedValue] = []
+        unsure: list[MentionedValue] = []
         for entry in self._open:
             held = places(entry.value, text)
             if not held:

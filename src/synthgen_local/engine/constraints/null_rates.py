@@ -62,9 +62,9 @@ class NullRates:
         self._pieces = _Pieces(grammar.tokenizer)
 
     @property
-    def head(self) -> tuple[int, ...]:
+    def forced_prefix(self) -> tuple[int, ...]:
         """The tokens that every row begins with."""
-        return self._grammar.head
+        return self._grammar.forced_prefix
 
     def start(self) -> NullRatesConstraint | GrammarConstraint:
         """A row that has its head."""
@@ -78,7 +78,7 @@ class NullRates:
 class NullRatesConstraint:
     """A row with rates. A `Constraint`."""
 
-    admits = None
+    validate_token = None
 
     def __init__(
         self,
@@ -94,21 +94,21 @@ class NullRatesConstraint:
         self._scan.read(row.text().encode())
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = row.matcher
-        self.looks_beyond = row.looks_beyond
+        self.needs_full_logits = row.needs_full_logits
         self.text = row.text
         self.close = row.close
 
     @property
-    def finished(self) -> bool:
+    def is_terminated(self) -> bool:
         """Whether the grammar admits nothing more."""
-        return self._row.finished
+        return self._row.is_terminated
 
-    def narrow(self, mask: Mask) -> None:
+    def fill_bitmask(self, mask: Mask) -> None:
         """The grammar's mask, without tokens that write past a place where null may stand.
 
         So that each such place is a draw of its own.
         """
-        self._row.narrow(mask)
+        self._row.fill_bitmask(mask)
         self._mask = mask
         long = self._scan.long(self._pieces)
         if not len(long):
@@ -118,7 +118,7 @@ class NullRatesConstraint:
         if skipping and size(mask) > len(skipping):
             remove(mask, skipping)
 
-    def steer(self, logits: Logits) -> Logits:
+    def process_logits(self, logits: Logits) -> Logits:
         """Give null its share of the mass."""
         rate = self._scan.null_rate
         if rate is None:
@@ -136,9 +136,9 @@ class NullRatesConstraint:
         steered[null] += np.float32(odds * self._temperature)
         return steered
 
-    def take(self, token: int, stream: np.random.Generator) -> Sequence[int]:
+    def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a token and what the grammar forces after it."""
-        forced = self._row.take(token, stream)
+        forced = self._row.accept_token(token, stream)
         for taken in (token, *forced):
             self._scan.read(self._row.piece(taken))
         return forced

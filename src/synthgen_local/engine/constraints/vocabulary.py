@@ -18,7 +18,7 @@ from .text_rules import ENDS, STOPS, fits_a_line, joins
 _DECIMALS = re.compile(r"[.,]\d")
 
 
-class Pieces:
+class VocabularyTable:
     """Tables over a vocabulary, each of shape (vocabulary,).
 
     `line`: may follow a whole character. `whole`: and ends with one. `characters`, and
@@ -30,7 +30,7 @@ class Pieces:
     letter and after a stop. `over` lists the tokens by which a model says that the line is
     over, `end_tokens` those of them that write nothing.
 
-    Example: `Pieces(model.tokenizer).characters[token]`
+    Example: `VocabularyTable(model.tokenizer).characters[token]`
     """
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
