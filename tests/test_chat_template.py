@@ -110,7 +110,7 @@ def test_a_killed_renderer_is_replaced() -> None:
 def test_it_ends_with_its_parent() -> None:
     """A parent that is killed leaves no renderer behind; one that ends says nothing."""
     code = (
-        "import os, signal, sys\nfrom synthgen_local import chat_template\n"
+        "import os, signal, sys\nfrom synthgen_local.prompting import chat_template\n"
         "chat_template.render('x', [], {})\n"
         "print(chat_template._renderer._process.pid, flush=True)\n"
         "if sys.argv[1] == 'kill': os.kill(os.getpid(), signal.SIGKILL)"

@@ -15,7 +15,9 @@ from synthgen_local.system.subprocess_call import DiedError
 UNDER_A_LIMIT = """
 import resource, sys
 from pathlib import Path
-from synthgen_local import ModelError, chat_template, memory
+from synthgen_local import ModelError
+from synthgen_local.prompting import chat_template
+from synthgen_local.system import memory
 from synthgen_local.models.gguf import read_header
 chat_template.render  # what is imported needs memory too
 most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (1 << 27)

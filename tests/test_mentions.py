@@ -31,8 +31,8 @@ from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
 from synthgen_local.engine.workers import Accepted, Layout, decode_shards
 from synthgen_local.prompting.length_limits import check_room
 
-PIECES = VocabularyTable(RandomModel().tokenizer)
-END = PIECES.end_tokens[0]
+VOCABULARY = VocabularyTable(RandomModel().tokenizer)
+END = VOCABULARY.end_tokens[0]
 FREE = Length(Range(0, 300))
 BLUE = ["blue", "caldo verde", "5"]
 VALUES = st.lists(
@@ -61,7 +61,7 @@ class Leaning(RandomModel):
 
 
 def entries(values: Sequence[str]) -> list[MentionedValue]:
-    return [MentionedValue.of(value, PIECES) for value in values]
+    return [MentionedValue.of(value, VOCABULARY) for value in values]
 
 
 def write(
@@ -78,7 +78,7 @@ def write(
 
     def start(row: int) -> Start:  # whose first token makes it different from the others
         return Start(
-            (row,), MentionConstraint(PIECES, entries(values), length, temperature=temperature)
+            (row,), MentionConstraint(VOCABULARY, entries(values), length, temperature=temperature)
         )
 
     job = Job((1,), start, longest + 1, seed, temperature)
@@ -145,11 +145,11 @@ def test_no_choice_of_tokens_breaks_a_promise(
 ) -> None:
     """Whatever allowed tokens are taken, one is allowed until the text is finished and right."""
     values, length = case
-    prose, stream = MentionConstraint(PIECES, entries(values), length), np.random.default_rng(0)
+    prose, stream = MentionConstraint(VOCABULARY, entries(values), length), np.random.default_rng(0)
     liked = data.draw(st.lists(st.sampled_from(b"abT5 .,-!\"'"), min_size=1, max_size=3))
     tokens = 0
     while not prose.is_terminated:
-        allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
+        allowed = allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist()
         assert allowed, (prose.text(), values, length)
         usual = [token for token in liked if token in allowed] or allowed
         token = usual[tokens % len(usual)] if tokens % 7 else allowed[tokens % len(allowed)]
@@ -159,12 +159,12 @@ def test_no_choice_of_tokens_breaks_a_promise(
     assert tokens <= most_tokens(entries(values), length)
 
 
-def accept_token(prose: MentionConstraint, text: str) -> None:
+def accept(prose: MentionConstraint, text: str) -> None:
     """Write a text byte by byte, each allowed."""
     data = list(text.encode())
     while data:
         token = data.pop(0)
-        assert allowed_by(prose, len(PIECES.line))[token]
+        assert allowed_by(prose, len(VOCABULARY.line))[token]
         forced = list(prose.accept_token(token, np.random.default_rng(0)))
         assert data[: len(forced)] == forced
         del data[: len(forced)]
@@ -173,7 +173,7 @@ def accept_token(prose: MentionConstraint, text: str) -> None:
 def finish(prose: MentionConstraint, letter: str) -> str:
     """Write the letter wherever it is allowed, else the first token that is, to the end."""
     while not prose.is_terminated:
-        allowed = allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist()
+        allowed = allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist()
         assert allowed, prose.text()
         token = ord(letter) if ord(letter) in allowed else allowed[0]
         prose.accept_token(token, np.random.default_rng(0))
@@ -194,8 +194,8 @@ def test_spaces_of_a_value_stand_in_the_text(value: str) -> None:
 def test_a_stop_of_a_value_that_is_undone_ends_no_sentence_too_many(most: int) -> None:
     """Where a letter makes another word of a value, its stop counts: there must be room for it."""
     length = Length(Range(0, 300), sentences=Range(0, most))
-    prose = MentionConstraint(PIECES, entries(["Yo! Bob"]), length)
-    take(prose, "Yo! Bob")
+    prose = MentionConstraint(VOCABULARY, entries(["Yo! Bob"]), length)
+    accept(prose, "Yo! Bob")
 
     assert_kept(finish(prose, "s"), ["Yo! Bob"], length)
 
@@ -203,20 +203,20 @@ def test_a_stop_of_a_value_that_is_undone_ends_no_sentence_too_many(most: int) -
 def test_a_stop_that_completes_a_value_is_no_end() -> None:
     """A stop that makes a value of the letters before it does not count as a sentence's."""
     length = Length(Range(0, 20), sentences=Range(3))
-    prose = MentionConstraint(PIECES, entries(["b?"]), length)
-    take(prose, "b? xxxxxxxxxx b")
+    prose = MentionConstraint(VOCABULARY, entries(["b?"]), length)
+    accept(prose, "b? xxxxxxxxxx b")
 
     assert_kept(finish(prose, "?"), ["b?"], length)
 
 
 def test_a_value_is_not_forced_before_its_room_is_needed() -> None:
     """With room left anything may follow; near the bound, only what is due."""
-    prose = MentionConstraint(PIECES, entries(["blue"]), Length(Range(0, 60)))
-    take(prose, "x.y")
+    prose = MentionConstraint(VOCABULARY, entries(["blue"]), Length(Range(0, 60)))
+    accept(prose, "x.y")
 
-    assert allowed_by(prose, len(PIECES.line))[list(b'xyz,.!"- ')].all()
-    take(prose, "y" * 48)
-    assert allowed_by(prose, len(PIECES.line)).nonzero()[0].tolist() == sorted(b" ,")
+    assert allowed_by(prose, len(VOCABULARY.line))[list(b'xyz,.!"- ')].all()
+    accept(prose, "y" * 48)
+    assert allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist() == sorted(b" ,")
 
 
 def test_values_against_the_model() -> None:
@@ -237,12 +237,12 @@ def test_a_text_does_not_end_early(temperature: float) -> None:
 @pytest.mark.parametrize("token", [ord("\n"), ord("\r"), END])
 def test_a_line_break_is_an_end(token: int) -> None:
     """What a model gives to a line break goes to its end token."""
-    prose = MentionConstraint(PIECES, [], FREE)
-    take(prose, "Yes.")
-    logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
+    prose = MentionConstraint(VOCABULARY, [], FREE)
+    accept(prose, "Yes.")
+    logits: Logits = np.zeros(len(VOCABULARY.line), dtype=np.float32)
     logits[token] = 9
 
-    assert allowed_by(prose, len(PIECES.line))[END]
+    assert allowed_by(prose, len(VOCABULARY.line))[END]
     assert prose.process_logits(logits).argmax() == END
 
 
@@ -273,11 +273,11 @@ def test_a_text_does_not_depend_on_its_company() -> None:
     values = [["blue"], ["red", "5"], [], ["caldo verde"], ["Mr. Fox"]]
 
     def start(row: int) -> Start:
-        return Start((row, 2), MentionConstraint(PIECES, entries(values[row]), FREE))
+        return Start((row, 2), MentionConstraint(VOCABULARY, entries(values[row]), FREE))
 
     def texts(layout: Layout) -> dict[int, str | None]:
         job = Job((1,), start, 400, seed=3)
-        rows = decode_shards(RandomModel(), job, [range(5)], layout, accept, attempts=1)
+        rows = decode_shards(RandomModel(), job, [range(5)], layout, as_text, attempts=1)
         return {outcome.row: outcome.value for outcome in rows}
 
     alone = texts(Layout(1, 1, 1))
@@ -287,14 +287,14 @@ def test_a_text_does_not_depend_on_its_company() -> None:
         assert_kept(text or "", values[row], FREE)
 
 
-def accept(decoded: Decoded) -> Accepted[str]:
+def as_text(decoded: Decoded) -> Accepted[str]:
     return Accepted(decoded.text)
 
 
 def test_steering_leaves_the_logits_as_they_were() -> None:
     """`process_logits` returns a copy: rows of equal tokens share their logits."""
-    prose = MentionConstraint(PIECES, entries(["blue"]), FREE)
-    logits: Logits = np.zeros(len(PIECES.line), dtype=np.float32)
+    prose = MentionConstraint(VOCABULARY, entries(["blue"]), FREE)
+    logits: Logits = np.zeros(len(VOCABULARY.line), dtype=np.float32)
 
     assert prose.process_logits(logits)[ord("b")] > 0
     assert not logits.any()

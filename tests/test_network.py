@@ -41,7 +41,9 @@ def tried(function, *arguments):
     return "made"
 """
 
-WITHOUT_A_KERNEL = "from synthgen_local import offline\noffline._ask_kernel = lambda: False\n"
+WITHOUT_A_KERNEL = (
+    "from synthgen_local.system import network\noffline._ask_kernel = lambda: False\n"
+)
 
 UNDER_A_TRIPWIRE = """
 import os, sys
@@ -139,7 +141,7 @@ def test_without_the_kernel_python_refuses() -> None:
     code = f"""{TRY}{WITHOUT_A_KERNEL}
 import json
 before = socket.socket()
-shut = offline.close_network()
+shut = network.close_network()
 print(json.dumps([
     vars(shut), tried(socket.socket), tried(socket.getaddrinfo, "localhost", 80),
     tried(socket.gethostbyname, "localhost"), tried(before.connect, ("127.0.0.1", 9)),
@@ -298,8 +300,8 @@ for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_OFFLINE"):
     os.environ[name] = "0"
 for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING", "LANGSMITH_TRACING_V2"):
     os.environ[name] = os.environ[name.replace("SMITH", "CHAIN")] = "true"
-from synthgen_local import offline
-offline.{told_by}()
+from synthgen_local.system import network
+network.{told_by}()
 import json, huggingface_hub, huggingface_hub.utils._telemetry as telemetry, langsmith.utils
 telemetry.send_telemetry("examples")
 print(json.dumps([telemetry._TELEMETRY_QUEUE.qsize(), telemetry._TELEMETRY_THREAD,
