@@ -41,9 +41,10 @@ def tried(function, *arguments):
     return "made"
 """
 
-WITHOUT_A_KERNEL = (
-    "from synthgen_local.system import network\noffline._ask_kernel = lambda: False\n"
-)
+WITHOUT_A_KERNEL = """
+from synthgen_local.system import network
+network._ask_kernel = lambda: False
+"""
 
 UNDER_A_TRIPWIRE = """
 import os, sys
