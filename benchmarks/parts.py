@@ -27,7 +27,7 @@ from works import WORKS, Work
 from synthgen_local import LocalModel
 from synthgen_local.engine import decoder, workers
 from synthgen_local.engine.backends.protocol import Logits, Step
-from synthgen_local.engine.constraints.grammar import Constraint, Masks
+from synthgen_local.engine.constraints.protocol import BatchBitmask, Constraint
 from synthgen_local.engine.sampling import Draw, DrawInputs
 
 PARTS = ("prompt", "decode", "mask", "draw", "check")
@@ -136,15 +136,15 @@ class TimedContext:
         self._clock.add_pass(seconds, rows, self._context.size.slots)
 
 
-class TimedMasks(Masks):
+class TimedMasks(BatchBitmask):
     """Masks that are counted."""
 
     clock: Clock
 
-    def of(self, constraints: Sequence[Constraint | None]) -> NDArray[np.int32]:
+    def fill(self, constraints: Sequence[Constraint | None]) -> NDArray[np.int32]:
         """What may come next."""
         with self.clock.measuring("mask"):
-            return super().of(constraints)
+            return super().fill(constraints)
 
 
 class TimedDecoder(decoder.Decoder):
@@ -188,12 +188,12 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
     watching.decode = timed_decode
     TimedMasks.clock = TimedDecoder.clock = clock
-    cast("Any", decoder).Masks = TimedMasks
+    cast("Any", decoder).BatchBitmask = TimedMasks
     cast("Any", workers).Decoder = TimedDecoder
     try:
         yield
     finally:
-        cast("Any", decoder).Masks = Masks
+        cast("Any", decoder).BatchBitmask = BatchBitmask
         cast("Any", workers).Decoder = decoder.Decoder
         watching.engine.open_context = opened
         del watching.decode

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synthgen_local.engine.bitmask import Mask, flags, masks, write
-from synthgen_local.engine.constraints.grammar import Constraint, Masks
+from synthgen_local.engine.constraints.protocol import BatchBitmask, Constraint
 
 
 def mask_of(allowed: ArrayLike) -> Mask:
@@ -19,4 +19,4 @@ def mask_of(allowed: ArrayLike) -> Mask:
 
 def allowed_by(constraint: Constraint, vocabulary: int) -> NDArray[np.bool_]:
     """What may come next, shape (vocabulary,)."""
-    return flags(Masks(1, vocabulary).of([constraint])[0], vocabulary)
+    return flags(BatchBitmask(1, vocabulary).fill([constraint])[0], vocabulary)

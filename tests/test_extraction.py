@@ -13,8 +13,16 @@ from masks import allowed_by
 
 from synthgen_local.engine.backends.protocol import Logits
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.constraints.extraction import ExtractionConstraint, _Scan
+from synthgen_local.engine.constraints.extraction import (
+    ExtractionConstraint,
+    _continues_list,
+    _items,
+    _partial_string,
+    _siblings,
+    _string_after,
+)
 from synthgen_local.engine.constraints.grammar import Grammar
+from synthgen_local.engine.constraints.json_cursor import JsonCursor
 from synthgen_local.schema.grammar.lark import write_grammar
 from synthgen_local.schema.grounding import ground
 from synthgen_local.schema.ir import Array, Record, Shape, Text
@@ -187,7 +195,7 @@ def test_characters_of_several_tokens_count() -> None:
     """An item is what it is, whatever tokens it was written with."""
     reading = start(several(2), "Zoë saw Zoé", '["Zoë","')
 
-    assert reading._scan.items == ["Zoë"]
+    assert reading._cursor.containers[-1].strings == ["Zoë"]
 
 
 @pytest.mark.parametrize("passage", ["é", "é and è saw Bob", "京 東 Bob"])
@@ -218,12 +226,12 @@ def test_where_in_json_the_writing_stands(
     written: str, in_list: bool, begun: str, items: list[str], siblings: list[str]
 ) -> None:
     """Lists, the strings in them and the string that is begun, escapes as they are written."""
-    scan = _Scan()
-    for character in written:
-        scan.read(character)
+    cursor = JsonCursor()
+    for byte in written.encode():
+        cursor.read(bytes([byte]))
 
-    assert (scan.in_list, scan.begun, scan.items) == (in_list, begun, items)
-    assert not in_list or scan.siblings == siblings
+    assert (cursor.in_array, _partial_string(cursor), _items(cursor)) == (in_list, begun, items)
+    assert not in_list or _siblings(cursor) == siblings
 
 
 @pytest.mark.parametrize(
@@ -245,8 +253,8 @@ def test_what_a_piece_would_do(
     written: str, piece: str, after: str | None, goes_on: bool | None
 ) -> None:
     """The string that it would leave the writing in, and whether the list would go on."""
-    scan = _Scan()
-    scan.read(written)
+    cursor = JsonCursor()
+    cursor.read(written.encode())
 
-    assert scan.after(piece) == after
-    assert scan.goes_on(piece) is goes_on
+    assert _string_after(cursor, piece) == after
+    assert _continues_list(cursor, piece) is goes_on

@@ -9,7 +9,8 @@ from llguidance import LLMatcher
 
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.bitmask import flags, have_most, size
-from synthgen_local.engine.constraints.grammar import Grammar, Masks
+from synthgen_local.engine.constraints.grammar import Grammar
+from synthgen_local.engine.constraints.protocol import BatchBitmask
 
 TOKENIZER = RandomModel().tokenizer
 VOCABULARY = TOKENIZER.vocab_size
@@ -25,9 +26,9 @@ NUMBERS = LLMatcher.grammar_from_lark('start: "{" /[0-9]{1,9}/ ("," /[0-9]{1,9}/
 def test_a_word_on_a_token_is_the_masks(grammar: str, seed: int) -> None:
     """Wherever a row says that it can tell, it says of each token what its mask says."""
     rng = np.random.default_rng(seed)
-    masks, row, told = Masks(1, VOCABULARY), Grammar(TOKENIZER, grammar).start(), 0
+    masks, row, told = BatchBitmask(1, VOCABULARY), Grammar(TOKENIZER, grammar).start(), 0
     while not row.is_terminated:
-        allowed = flags(masks.of([row])[0], VOCABULARY)
+        allowed = flags(masks.fill([row])[0], VOCABULARY)
         if row.validate_token:
             assert [row.validate_token(token) for token in range(VOCABULARY)] == allowed.tolist()
             told += 1
@@ -51,7 +52,7 @@ def test_nothing_is_told_where_little_may_come_next() -> None:
 def test_a_mask_that_nobody_asks_for_has_every_token() -> None:
     """No constraint, no limit; those beside it get theirs."""
     row = Grammar(TOKENIZER, NUMBERS).start()
-    found = Masks(2, VOCABULARY).of([None, row])
+    found = BatchBitmask(2, VOCABULARY).fill([None, row])
     every, digits = found
 
     assert flags(every, VOCABULARY).all()

@@ -8,7 +8,7 @@ import pytest
 
 from synthgen_local import PromptError, SynthgenError
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.constraints.mentions import Length, MentionedValue, Range
+from synthgen_local.engine.constraints.text_length import Length, MentionedValue, Range
 from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 from synthgen_local.errors import UsageError
 from synthgen_local.prompting.length_limits import (

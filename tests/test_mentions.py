@@ -13,13 +13,8 @@ from masks import allowed_by
 from synthgen_local.engine.backends.protocol import ContextSize, Logits
 from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
 from synthgen_local.engine.constraints import mentions
-from synthgen_local.engine.constraints.mentions import (
-    Length,
-    MentionConstraint,
-    MentionedValue,
-    Range,
-    most_tokens,
-)
+from synthgen_local.engine.constraints.mentions import MentionConstraint
+from synthgen_local.engine.constraints.text_length import Length, MentionedValue, Range, most_tokens
 from synthgen_local.engine.constraints.text_rules import (
     ends_sentence,
     fits_a_line,
@@ -149,7 +144,7 @@ def test_no_choice_of_tokens_breaks_a_promise(
     liked = data.draw(st.lists(st.sampled_from(b"abT5 .,-!\"'"), min_size=1, max_size=3))
     tokens = 0
     while not prose.is_terminated:
-        allowed = allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist()
+        allowed = allowed_by(prose, VOCABULARY.size).nonzero()[0].tolist()
         assert allowed, (prose.text(), values, length)
         usual = [token for token in liked if token in allowed] or allowed
         token = usual[tokens % len(usual)] if tokens % 7 else allowed[tokens % len(allowed)]
@@ -164,7 +159,7 @@ def accept(prose: MentionConstraint, text: str) -> None:
     data = list(text.encode())
     while data:
         token = data.pop(0)
-        assert allowed_by(prose, len(VOCABULARY.line))[token]
+        assert allowed_by(prose, VOCABULARY.size)[token]
         forced = list(prose.accept_token(token, np.random.default_rng(0)))
         assert data[: len(forced)] == forced
         del data[: len(forced)]
@@ -173,7 +168,7 @@ def accept(prose: MentionConstraint, text: str) -> None:
 def finish(prose: MentionConstraint, letter: str) -> str:
     """Write the letter wherever it is allowed, else the first token that is, to the end."""
     while not prose.is_terminated:
-        allowed = allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist()
+        allowed = allowed_by(prose, VOCABULARY.size).nonzero()[0].tolist()
         assert allowed, prose.text()
         token = ord(letter) if ord(letter) in allowed else allowed[0]
         prose.accept_token(token, np.random.default_rng(0))
@@ -214,9 +209,9 @@ def test_a_value_is_not_forced_before_its_room_is_needed() -> None:
     prose = MentionConstraint(VOCABULARY, entries(["blue"]), Length(Range(0, 60)))
     accept(prose, "x.y")
 
-    assert allowed_by(prose, len(VOCABULARY.line))[list(b'xyz,.!"- ')].all()
+    assert allowed_by(prose, VOCABULARY.size)[list(b'xyz,.!"- ')].all()
     accept(prose, "y" * 48)
-    assert allowed_by(prose, len(VOCABULARY.line)).nonzero()[0].tolist() == sorted(b" ,")
+    assert allowed_by(prose, VOCABULARY.size).nonzero()[0].tolist() == sorted(b" ,")
 
 
 def test_values_against_the_model() -> None:
@@ -239,10 +234,10 @@ def test_a_line_break_is_an_end(token: int) -> None:
     """What a model gives to a line break goes to its end token."""
     prose = MentionConstraint(VOCABULARY, [], FREE)
     accept(prose, "Yes.")
-    logits: Logits = np.zeros(len(VOCABULARY.line), dtype=np.float32)
+    logits: Logits = np.zeros(VOCABULARY.size, dtype=np.float32)
     logits[token] = 9
 
-    assert allowed_by(prose, len(VOCABULARY.line))[END]
+    assert allowed_by(prose, VOCABULARY.size)[END]
     assert prose.process_logits(logits).argmax() == END
 
 
@@ -294,7 +289,7 @@ def as_text(decoded: Decoded) -> Accepted[str]:
 def test_steering_leaves_the_logits_as_they_were() -> None:
     """`process_logits` returns a copy: rows of equal tokens share their logits."""
     prose = MentionConstraint(VOCABULARY, entries(["blue"]), FREE)
-    logits: Logits = np.zeros(len(VOCABULARY.line), dtype=np.float32)
+    logits: Logits = np.zeros(VOCABULARY.size, dtype=np.float32)
 
     assert prose.process_logits(logits)[ord("b")] > 0
     assert not logits.any()

@@ -80,10 +80,13 @@ def test_none_leaves_null_to_the_model(random_model: LocalModel) -> None:
     """Without a rate the draw is the model's own, as at temperature 0."""
     schema = RowSchema.of({"type": ["string", "null"], "maxLength": 3})
     grammar = compile_schema(schema)
-    tokens = Grammar(random_model.engine.tokenizer, grammar.serialised)
-    free = NullRates(tokens, NullPlace([grammar.shape], usual=None), temperature=1.0).start()
-    even = NullRates(tokens, NullPlace([grammar.shape], usual=0.5), temperature=1.0).start()
-    greedy = NullRates(tokens, NullPlace([grammar.shape], usual=0.5), temperature=0).start()
+    tokens, table = (
+        Grammar(random_model.engine.tokenizer, grammar.serialised),
+        random_model.vocabulary,
+    )
+    free = NullRates(tokens, table, NullPlace([grammar.shape], usual=None), temperature=1.0).start()
+    even = NullRates(tokens, table, NullPlace([grammar.shape], usual=0.5), temperature=1.0).start()
+    greedy = NullRates(tokens, table, NullPlace([grammar.shape], usual=0.5), temperature=0).start()
     logits = np.random.default_rng(0).normal(size=tokens.tokenizer.vocab_size).astype(np.float32)
     for row in (free, even, greedy):
         allowed_by(row, len(logits))

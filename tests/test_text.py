@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from synthgen_local import LocalModel, PromptError, SynthgenError
-from synthgen_local.engine.constraints.mentions import Length, Range
+from synthgen_local.engine.constraints.text_length import Length, Range
 from synthgen_local.engine.constraints.text_rules import ends_sentence, fits_a_line, places
 from synthgen_local.errors import UsageError
 from synthgen_local.generators.spans import json_fields, leaves

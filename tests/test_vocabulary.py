@@ -14,6 +14,7 @@ from synthgen_local.engine.constraints.text_rules import STOPS, ends_sentence, f
 from synthgen_local.engine.constraints.vocabulary import VocabularyTable
 
 BYTES = VocabularyTable(RandomModel().tokenizer)
+TEXT = BYTES.text
 CHARACTERS = st.characters(codec="utf-8")
 MISFITS = "\x85\x80\xa0\u2003\u2028\u2029\u202f\u3000"
 
@@ -49,30 +50,31 @@ def ends(text: str) -> int:
     return sum(c == " " and ends_sentence(text[:i]) for i, c in enumerate(text))
 
 
-def assert_agrees(pieces: VocabularyTable, token: int) -> None:
+def assert_agrees(vocabulary: VocabularyTable, token: int) -> None:
     """Compare every table's entry with what the token's bytes say."""
-    text, rest = split(pieces.piece(token))
-    line = text is not None and pieces.piece(token) != b""
+    table = vocabulary.text
+    text, rest = split(vocabulary.token_bytes(token))
+    line = text is not None and vocabulary.token_bytes(token) != b""
 
-    assert pieces.line[token] == line
+    assert table.in_line[token] == line
     if not line or text is None:
         return
-    assert pieces.whole[token] == (rest == b"")
-    assert pieces.characters[token] == len(text) + bool(rest)
-    assert pieces.words[token] == len((text + "x" * bool(rest)).split())
-    assert pieces.opens[token] == (not text.startswith(" "))
-    assert pieces.closes[token] == (text.endswith(" ") and not rest)
+    assert table.complete[token] == (rest == b"")
+    assert table.characters[token] == len(text) + bool(rest)
+    assert table.words[token] == len((text + "x" * bool(rest)).split())
+    assert table.starts_solid[token] == (not text.startswith(" "))
+    assert table.ends_in_space[token] == (text.endswith(" ") and not rest)
     decimal = text[:1] in (".", ",") and text[1:2].isdecimal()
-    assert pieces.joins[token] == (text == "" or joins(text[0]) or decimal)
-    assert pieces.stops[token] == (bool(rest) or any(stop in text for stop in STOPS))
-    assert pieces.stop[token] == (len(text) == 1 and text in STOPS)
-    assert pieces.ends[token] == ends(f"x{text}")
-    assert pieces.ends_after_stop[token] == ends(f"x.{text}")
+    assert table.continues_word[token] == (text == "" or joins(text[0]) or decimal)
+    assert table.has_stop[token] == (bool(rest) or any(stop in text for stop in STOPS))
+    assert table.is_stop[token] == (len(text) == 1 and text in STOPS)
+    assert table.sentences[token] == ends(f"x{text}")
+    assert table.sentences_after_stop[token] == ends(f"x.{text}")
 
 
 def test_bytes() -> None:
     """Of a vocabulary of bytes, every token's entries are what the byte says."""
-    for token in range(len(BYTES.line)):
+    for token in range(len(TEXT.in_line)):
         assert_agrees(BYTES, token)
 
 
@@ -86,12 +88,16 @@ def test_tokens_of_the_default_model(model: LocalModel) -> None:
 @pytest.mark.model
 def test_the_line_of_the_default_model_has_its_words(model: LocalModel) -> None:
     """Most tokens may stand in a line; end tokens and line breaks say that it is over."""
-    pieces = model.vocabulary
+    vocabulary = model.vocabulary
 
-    assert pieces.line.mean() > 0.9
-    assert not pieces.line[pieces.over].any()
-    assert {pieces.piece(token)[:1] for token in pieces.over} == {b"", b"\n", b"\r"}
-    assert {pieces.piece(token) for token in pieces.end_tokens} == {b""}
+    assert vocabulary.text.in_line.mean() > 0.9
+    assert not vocabulary.text.in_line[vocabulary.text.line_ends].any()
+    assert {vocabulary.token_bytes(token)[:1] for token in vocabulary.text.line_ends} == {
+        b"",
+        b"\n",
+        b"\r",
+    }
+    assert {vocabulary.token_bytes(token) for token in vocabulary.end_tokens} == {b""}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -99,7 +105,7 @@ def test_a_character_is_finished_as_a_line_allows(size: int) -> None:
     """After some bytes of a character come those, and only those, that lead to one that fits."""
     found = sorted(unfinished for unfinished in beginnings() if len(unfinished) == size)
     for unfinished in found[:: 1 if size < 3 else 50]:
-        assert BYTES.after(unfinished).nonzero()[0].tolist() == [
+        assert TEXT.completing(unfinished).nonzero()[0].tolist() == [
             byte for byte in range(256) if split(unfinished + bytes([byte]))[0] is not None
         ]
 
@@ -108,7 +114,10 @@ def test_a_character_is_finished_as_a_line_allows(size: int) -> None:
 def test_no_surrogate_control_or_space_is_finished(character: str) -> None:
     """Somewhere on the way through the bytes of such a character a mask says no."""
     data = character.encode(errors="surrogatepass")
-    masks = [BYTES.line, *(BYTES.after(data[:size]) for size in range(1, len(data)))]
+    masks = [
+        TEXT.in_line,
+        *(TEXT.completing(data[:size]) for size in range(1, len(data))),
+    ]
 
     assert not all(mask[byte] for mask, byte in zip(masks, data, strict=True))
 
@@ -117,21 +126,25 @@ def test_no_surrogate_control_or_space_is_finished(character: str) -> None:
 @pytest.mark.parametrize("unfinished", ["\x85", "\u2028", "\ud7ff", "😀"])
 def test_characters_of_the_default_model_are_finished(model: LocalModel, unfinished: str) -> None:
     """What may follow part of a character makes a line with it, and nothing else may follow."""
-    pieces, data = model.vocabulary, unfinished.encode()
+    vocabulary, data = model.vocabulary, unfinished.encode()
     for size in range(1, len(data)):
         expected = [
             token
             for token in range(model.engine.tokenizer.vocab_size)
-            if pieces.piece(token) and split(data[:size] + pieces.piece(token))[0] is not None
+            if vocabulary.token_bytes(token)
+            and split(data[:size] + vocabulary.token_bytes(token))[0] is not None
         ]
-        assert pieces.after(data[:size]).nonzero()[0].tolist() == expected
+        assert vocabulary.text.completing(data[:size]).nonzero()[0].tolist() == expected
 
 
 @given(CHARACTERS)
 def test_every_character_of_a_line_can_be_written(character: str) -> None:
     """Whatever fits a line is written byte by byte, each byte allowed."""
     data = character.encode()
-    masks = [BYTES.line, *(BYTES.after(data[:size]) for size in range(1, len(data)))]
+    masks = [
+        TEXT.in_line,
+        *(TEXT.completing(data[:size]) for size in range(1, len(data))),
+    ]
     allowed = all(mask[byte] for mask, byte in zip(masks, data, strict=True))
 
     assert allowed == fits_a_line(character)

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from ..errors import DecodingError
 from .backends.protocol import Context, ContextSize, Logits, Model, Step
 from .bitmask import Mask, have_most
-from .constraints.grammar import Constraint, Grammar, Masks
+from .constraints.grammar import Grammar
 from .constraints.null_rates import NullRates
+from .constraints.protocol import BatchBitmask, Constraint
 from .sampling import Draw, DrawInputs, row_stream
 
 _USUAL = 128  # tokens a row is expected to take where its bound is far above
@@ -275,7 +276,7 @@ class Decoder:
             self._first_logits = prefix.logits
         self._free_cells = context.size.cells - len(job.prompt)
         self._branches = 0
-        self._masks = Masks(context.size.slots, len(self._first_logits))
+        self._masks = BatchBitmask(context.size.slots, len(self._first_logits))
 
     def run(
         self, queue: RowQueue, cancelled: Callable[[], bool] = lambda: False
@@ -305,7 +306,7 @@ class Decoder:
             rows.append(self._start(ticket, slots.pop()))
         drawing = [row for row in rows if not (row.pending or row.constraint.is_terminated)]
         if drawing:
-            masks = self._masks.of([row.constraint for row in drawing])
+            masks = self._masks.fill([row.constraint for row in drawing])
             self._draw(drawing, [self._first_logits] * len(drawing), masks)
         return rows
 
@@ -324,7 +325,7 @@ class Decoder:
         rows that guess.
         """
         drawing = [row for rows in groups for row in rows]
-        masks = self._masks.of([None if row.guesses else row.constraint for row in drawing])
+        masks = self._masks.fill([None if row.guesses else row.constraint for row in drawing])
         firsts = accumulate(map(len, groups), initial=0)
         steps = [_step(rows, masks[first]) for rows, first in zip(groups, firsts, strict=False)]
         self._account(groups, steps)
@@ -383,7 +384,7 @@ class Decoder:
         ]
         if refused:
             again, found = zip(*refused, strict=True)
-            self._draw(again, found, self._masks.of([row.constraint for row in again]))
+            self._draw(again, found, self._masks.fill([row.constraint for row in again]))
 
     def _fitting(self, active: list[_Row], slots: list[int], queue: RowQueue) -> list[list[_Row]]:
         """Rows to be evaluated as one, after putting back the youngest until all fit.

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from ..engine.constraints.free_text import FreeTextConstraint
-from ..engine.constraints.grammar import Constraint, Grammar, LimitedConstraint
+from ..engine.constraints.grammar import Grammar
+from ..engine.constraints.limits import TokenLimitConstraint
+from ..engine.constraints.protocol import Constraint
 from ..engine.decoder import Decoded, Job, Start, weigh_none
 from ..engine.workers import Accepted, Rejected
 from ..errors import DecodingError, UsageError
@@ -189,7 +191,7 @@ class Chat:
                 constraint = grammar.start()
                 if self.grammar is not None and self.grammar.longest is None:
                     most = self.max_tokens - len(head)
-                    constraint = LimitedConstraint(constraint, most, tokenizer.eos_tokens)
+                    constraint = TokenLimitConstraint(constraint, most, tokenizer.eos_tokens)
             begun[row] = constraint
             heard = constraint if reader is None else _Heard(constraint, reader)
             return Start((*suffixes[row], *head), heard)
@@ -210,7 +212,7 @@ class Chat:
     def _answer(
         self, decoded: Decoded, text: str, prompt: Sequence[int], constraint: Constraint
     ) -> Answer:
-        cut = isinstance(constraint, FreeTextConstraint | LimitedConstraint) and constraint.cut
+        cut = isinstance(constraint, FreeTextConstraint | TokenLimitConstraint) and constraint.cut
         stop = constraint.stopped_by if isinstance(constraint, FreeTextConstraint) else None
         finish: Finish = "length" if cut else "stop"
         return Answer(text, finish, len(prompt), decoded.drawn, stop)

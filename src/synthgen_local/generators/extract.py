@@ -21,7 +21,8 @@ from pydantic import BaseModel
 from ..data.frames import column_of
 from ..dataset import Dataset
 from ..engine.constraints.extraction import ExtractionConstraint
-from ..engine.constraints.grammar import EmptyConstraint, Grammar
+from ..engine.constraints.grammar import Grammar
+from ..engine.constraints.limits import EmptyConstraint
 from ..engine.constraints.text_rules import places
 from ..engine.decoder import Decoded, Job, Start, weigh_some
 from ..engine.workers import Accepted, Outcome, Rejected

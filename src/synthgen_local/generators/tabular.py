@@ -304,7 +304,8 @@ class TabularGenerator:
         if not fast or not has_nulls(self.grammar.shape):
             return grammar
         columns = [] if self._lines is None else [name for name, _ in self._lines.columns]
-        return NullRates(grammar, self._nulls, self._temperature, columns)
+        vocabulary = self._model.vocabulary
+        return NullRates(grammar, vocabulary, self._nulls, self._temperature, columns)
 
     def _null_place(self, rate: float | Literal["examples"] | None) -> NullPlace:
         """How often values are null; the certificate names rates that are those of examples."""

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..data.frames import records_of, without_missing
-from ..engine.constraints.mentions import Length, MentionConstraint, MentionedValue, most_tokens
+from ..engine.constraints.mentions import MentionConstraint
+from ..engine.constraints.text_length import Length, MentionedValue, most_tokens
 from ..engine.constraints.text_rules import ends_sentence, places
 from ..engine.decoder import Decoded, Job, Start
 from ..engine.workers import Accepted, Outcome, Rejected, values

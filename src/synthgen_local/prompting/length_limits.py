@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..engine.constraints.mentions import Length, MentionedValue, Range
+from ..engine.constraints.text_length import Length, MentionedValue, Range
 from ..engine.constraints.text_rules import STOPS
 from ..errors import PromptError, UsageError
 
@@ -91,7 +91,7 @@ def limits(wishes: Sequence[Wish], values: Sequence[MentionedValue]) -> Length:
     }
     characters, words, sentences = ranges.values()
     if characters.maximum is None:
-        room = sum(entry.room for entry in values) + 1
+        room = sum(entry.reserved for entry in values) + 1
         longest = max(
             3 * room,
             characters.minimum + characters.minimum // 2 + 100,
@@ -114,14 +114,14 @@ def check_room(length: Length, values: Sequence[tuple[str, MentionedValue]]) -> 
     Example: `check_room(length, [("$.actor", entry)])`
     """
     for path, entry in values:
-        if entry.room + 1 > length.longest:
+        if entry.reserved + 1 > length.longest:
             raise PromptError(
                 f"The value at {path} has {len(entry.value)} characters: "
                 f"no text of at most {length.longest} holds it as a part.",
                 hint="Raise the maximum length.",
             )
     distinct = list(dict.fromkeys(entry for _, entry in values))
-    room = sum(entry.room for entry in distinct) + 1
+    room = sum(entry.reserved for entry in distinct) + 1
     words = sum(entry.words for entry in distinct)
     needed = room + 2 * (length.words.minimum + length.sentences.minimum)
     if needed > length.longest:

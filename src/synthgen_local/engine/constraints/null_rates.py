@@ -1,97 +1,100 @@
-"""How often a value is null, drawn at a given rate whatever the model thinks of it.
+"""Null rates: the probability with which a nullable value is null, whatever the model prefers.
 
-A grammar says where null may stand, and a language model has habits there rather than rates.
-At each such place the mass of null is weighed against the mass of all other values; among these
-the model chooses as ever. Knows tokens, JSON and lines of values with tabs between them, not
-schemas.
+A grammar says where null may stand; a language model has habits there instead of rates. Where a
+nullable value begins, the logits are changed so that null gets the given probability; the model
+chooses among all other values. Knows tokens, JSON and the compact layout; knows no schemas.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from llguidance import LLTokenizer
 from numpy.typing import NDArray
 
 from ..backends.protocol import Logits
 from ..bitmask import Mask, flags, has, remove, size
 from .grammar import Grammar, GrammarConstraint
+from .json_cursor import JsonCursor
+from .vocabulary import VocabularyTable
 
 _NO_TOKENS = np.empty(0, dtype=np.int64)
 
 
 class Place(Protocol):
-    """Where a value stands in a row."""
+    """The place of a value in a row: the root, a property or an item."""
 
     @property
     def null_rate(self) -> float | None:
-        """How often it is null, from 0 to 1; None where that is not to be steered."""
+        """The probability of null, from 0 to 1; None leaves it to the model."""
         ...
 
     def of_key(self, key: str) -> Place | None:
-        """Where the value of a key of it stands."""
+        """Return the place of a property's value."""
         ...
 
     def of_item(self, index: int) -> Place | None:
-        """Where an item of it stands."""
+        """Return the place of an item."""
         ...
 
 
 class NullRates:
-    """A grammar whose rows have null as often as `root` and the places within it say.
+    """A grammar whose sequences have null at the rates of `root` and the places within it.
 
-    Rows are JSON, or lines of the values of `columns`, keys of the root. At temperature 0 nothing
-    is drawn, and the model's likeliest token stays the likeliest.
+    Rows are JSON, or the compact layout with `columns`, keys of the root. At temperature 0 the
+    likeliest token stays the likeliest, and rates have no effect.
 
-    Example: `NullRates(grammar, root, temperature=1.0).start()`
+    Example: `NullRates(grammar, vocabulary, root, temperature=1.0).start()`
     """
 
     def __init__(
-        self, grammar: Grammar, root: Place, temperature: float, columns: Sequence[str] = ()
+        self,
+        grammar: Grammar,
+        vocabulary: VocabularyTable,
+        root: Place,
+        temperature: float,
+        columns: Sequence[str] = (),
     ) -> None:
         self._grammar = grammar
         self._root = root
         self._columns = columns
         self._temperature = temperature
-        self._pieces = _Pieces(grammar.tokenizer)
+        self._skipping = _SkippingTokens(vocabulary)
 
     @property
     def forced_prefix(self) -> tuple[int, ...]:
-        """The tokens that every row begins with."""
+        """The tokens that every sequence begins with."""
         return self._grammar.forced_prefix
 
     def start(self) -> NullRatesConstraint | GrammarConstraint:
-        """A row that has its head."""
+        """Return the constraint of a new sequence, which has accepted the forced prefix."""
         row = self._grammar.start()
         if self._temperature == 0:
             return row
-        scan = _LineScan(self._root, self._columns) if self._columns else _Scan(self._root)
-        return NullRatesConstraint(row, scan, self._temperature, self._pieces)
+        columns = self._columns
+        cursor = _CompactCursor(self._root, columns) if columns else _PlaceCursor(self._root)
+        return NullRatesConstraint(row, cursor, self._temperature, self._skipping)
 
 
 class NullRatesConstraint:
-    """A row with rates. A `Constraint`."""
+    """A sequence with null rates. A `Constraint`."""
 
     validate_token = None
 
     def __init__(
         self,
         row: GrammarConstraint,
-        scan: _Scan | _LineScan,
+        cursor: _PlaceCursor | _CompactCursor,
         temperature: float,
-        pieces: _Pieces,
+        skipping: _SkippingTokens,
     ) -> None:
         self._row = row
         self._temperature = temperature
-        self._pieces = pieces
-        self._scan = scan
-        self._scan.read(row.text().encode())
+        self._skipping = skipping
+        self._cursor = cursor
+        self._cursor.read(row.text().encode())
         self._mask: Mask = np.empty(0, dtype=np.int32)
         self.matcher = row.matcher
         self.needs_full_logits = row.needs_full_logits
@@ -100,193 +103,135 @@ class NullRatesConstraint:
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the grammar admits nothing more."""
+        """Whether the grammar allows no further token."""
         return self._row.is_terminated
 
     def fill_bitmask(self, mask: Mask) -> None:
-        """The grammar's mask, without tokens that write past a place where null may stand.
+        """Remove tokens that write past the beginning of a nullable value.
 
-        So that each such place is a draw of its own.
+        Each such value then begins with a sampled token.
         """
         self._row.fill_bitmask(mask)
         self._mask = mask
-        long = self._scan.long(self._pieces)
-        if not len(long):
+        candidates = self._cursor.candidates(self._skipping)
+        if not len(candidates):
             return
-        long = long[has(mask, long)]
-        skipping = [int(token) for token in long if self._skips(int(token))]
+        candidates = candidates[has(mask, candidates)]
+        skipping = [int(token) for token in candidates if self._skips_value(int(token))]
         if skipping and size(mask) > len(skipping):
             remove(mask, skipping)
 
     def process_logits(self, logits: Logits) -> Logits:
-        """Give null its share of the mass."""
-        rate = self._scan.null_rate
+        """Give null the probability of its rate, where a nullable value begins."""
+        rate = self._cursor.null_rate
         if rate is None:
             return logits
-        first, allowed = self._pieces.first, flags(self._mask, len(logits))
+        first, allowed = self._skipping.first_byte, flags(self._mask, len(logits))
         null = allowed & (first == ord("n"))
         other = allowed & ~null & (first != ord("]"))
         if not null.any() or not other.any():
             return logits
-        steered = logits.copy()
+        processed = logits.copy()
         if rate in (0, 1):
-            steered[null if rate == 0 else other] = -np.inf
-            return steered
-        odds = np.log(rate / (1 - rate)) + self._mass(logits[other]) - self._mass(logits[null])
-        steered[null] += np.float32(odds * self._temperature)
-        return steered
+            processed[null if rate == 0 else other] = -np.inf
+            return processed
+        log_odds = np.log(rate / (1 - rate)) + self._mass(logits[other]) - self._mass(logits[null])
+        processed[null] += np.float32(log_odds * self._temperature)
+        return processed
 
     def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
-        """Accept a token and what the grammar forces after it."""
+        """Accept a token and the grammar's fast-forward tokens after it."""
         forced = self._row.accept_token(token, stream)
-        for taken in (token, *forced):
-            self._scan.read(self._row.piece(taken))
+        for accepted in (token, *forced):
+            self._cursor.read(self._row.token_bytes(accepted))
         return forced
 
-    def _skips(self, token: int) -> bool:
-        """Whether a token writes up to such a place and on."""
-        scan = self._scan.copy()
-        for byte in self._row.piece(token)[:-1]:
-            scan.read(bytes([byte]))
-            if scan.null_rate is not None:
+    def _skips_value(self, token: int) -> bool:
+        """Return whether a token writes the beginning of a nullable value and more."""
+        cursor = self._cursor.copy()
+        for byte in self._row.token_bytes(token)[:-1]:
+            cursor.read(bytes([byte]))
+            if cursor.null_rate is not None:
                 return True
         return False
 
     def _mass(self, logits: Logits) -> float:
-        """The log of what the tokens weigh together."""
+        """Return the logarithm of the tokens' unnormalised probability."""
         scaled = logits.astype(np.float64) / self._temperature
         peak = float(scaled.max())
         return peak + float(np.log(np.exp(scaled - peak).sum()))
 
 
-class _Pieces:
-    """Which tokens may write past the beginning of a value."""
+class _SkippingTokens:
+    """Tokens that may write past the beginning of a value, by where they are written."""
 
-    def __init__(self, tokenizer: LLTokenizer) -> None:
-        pieces = [
-            b"" if tokenizer.is_special_token(token) else tokenizer.decode_bytes([token])
-            for token in range(tokenizer.vocab_size)
-        ]
-        self.first = np.array([piece[0] if piece else 0 for piece in pieces], dtype=np.uint8)
-        self.outside = _matching(pieces, rb"[:,\[].")
-        self.inside = _matching(pieces, rb'".*[:,\[].')
-        self.beyond_tab = _matching(pieces, rb"\t.")
+    def __init__(self, vocabulary: VocabularyTable) -> None:
+        self.first_byte = vocabulary.first_byte
+        self.outside_string = vocabulary.matching(rb"[:,\[].")
+        self.in_string = vocabulary.matching(rb'".*[:,\[].')
+        self.past_tab = vocabulary.matching(rb"\t.")
 
 
-def _matching(pieces: Sequence[bytes], pattern: bytes) -> NDArray[np.int64]:
-    found = re.compile(pattern, re.S)
-    return np.array([token for token, piece in enumerate(pieces) if found.search(piece)], dtype=int)
-
-
-@dataclass
-class _Open:
-    """A list or an object that has not ended: where it stands, and where a key's value will."""
-
-    place: Place | None
-    index: int | None  # of a list's item
-    inner: Place | None = None
-
-
-class _Scan:
-    """Where in a JSON text the writing stands, byte by byte."""
+class _PlaceCursor:
+    """The place of the value that begins at the end of a JSON text."""
 
     def __init__(self, root: Place) -> None:
-        self._open: list[_Open] = []
-        self._begins: Place | None = root  # the place of a value of which nothing is written
-        self._awaits_key = False
-        self._string: bytes | None = None
-        self._escape = False
+        self._root = root
+        self._json = JsonCursor()
 
     @property
     def null_rate(self) -> float | None:
-        """The rate of the value that begins here, None if none begins."""
-        return None if self._begins is None else self._begins.null_rate
+        """The null rate of the value that begins here, None if none begins."""
+        if not self._json.at_value:
+            return None
+        place: Place | None = self._root
+        for step in self._json.path():
+            if place is None:
+                return None
+            place = place.of_key(step) if isinstance(step, str) else place.of_item(step)
+        return None if place is None else place.null_rate
 
-    def long(self, pieces: _Pieces) -> NDArray[np.int64]:
-        """Tokens that may write past the beginning of a value from here."""
-        return pieces.outside if self._string is None else pieces.inside
+    def candidates(self, tokens: _SkippingTokens) -> NDArray[np.int64]:
+        """Return the tokens that may write past the beginning of a value from here."""
+        return tokens.outside_string if self._json.string is None else tokens.in_string
 
-    def copy(self) -> _Scan:
-        """A scan that goes its own way from here."""
+    def copy(self) -> _PlaceCursor:
+        """Return a cursor that reads on independently."""
         other = copy(self)
-        other._open = [replace(one) for one in self._open]
+        other._json = self._json.copy()
         return other
 
     def read(self, text: bytes) -> None:
-        """Go on over what has been written."""
-        for byte in text:
-            if self._string is None:
-                self._outside(chr(byte))
-            else:
-                self._inside(bytes([byte]))
-
-    def _outside(self, character: str) -> None:
-        begins, self._begins = self._begins, None
-        match character:
-            case '"':
-                self._string = b""
-            case "{":
-                self._open.append(_Open(begins, None))
-                self._awaits_key = True
-            case "[":
-                self._open.append(_Open(begins, -1))
-                self._next_item()
-            case "," if self._open[-1].index is None:
-                self._awaits_key = True
-            case ",":
-                self._next_item()
-            case ":":
-                self._begins = self._open[-1].inner
-            case "]" | "}":
-                self._open.pop()
-                self._awaits_key = False
-
-    def _next_item(self) -> None:
-        top = self._open[-1]
-        assert top.index is not None
-        top.index += 1
-        self._begins = None if top.place is None else top.place.of_item(top.index)
-
-    def _inside(self, byte: bytes) -> None:
-        assert self._string is not None
-        if byte != b'"' or self._escape:
-            self._escape = byte == b"\\" and not self._escape
-            self._string += byte
-            return
-        if self._awaits_key:
-            top = self._open[-1]
-            key = json.loads(b'"' + self._string + b'"')
-            top.inner = None if top.place is None else top.place.of_key(key)
-            self._awaits_key = False
-        self._string = None
+        """Advance over bytes that were written."""
+        self._json.read(text)
 
 
-class _LineScan:
-    """Where in a line of values the writing stands."""
+class _CompactCursor:
+    """The column of the value that begins at the end of a row in the compact layout."""
 
     def __init__(self, root: Place, columns: Sequence[str]) -> None:
         self._places = [root.of_key(name) for name in columns]
-        steered = [place is not None and place.null_rate is not None for place in self._places]
-        self._last = max((column for column, is_one in enumerate(steered) if is_one), default=-1)
+        nullable = [place is not None and place.null_rate is not None for place in self._places]
+        self._last = max((column for column, is_one in enumerate(nullable) if is_one), default=-1)
         self._column = 0
-        self._begins = True
+        self._at_value = True
 
     @property
     def null_rate(self) -> float | None:
-        """The rate of the value that begins here, None if none begins."""
-        place = self._places[self._column] if self._begins else None
+        """The null rate of the value that begins here, None if none begins."""
+        place = self._places[self._column] if self._at_value else None
         return None if place is None else place.null_rate
 
-    def long(self, pieces: _Pieces) -> NDArray[np.int64]:
-        """Tokens that may write past the beginning of a value from here."""
-        return pieces.beyond_tab if self._column < self._last else _NO_TOKENS
+    def candidates(self, tokens: _SkippingTokens) -> NDArray[np.int64]:
+        """Return the tokens that may write past the beginning of a value from here."""
+        return tokens.past_tab if self._column < self._last else _NO_TOKENS
 
-    def copy(self) -> _LineScan:
-        """A scan that goes its own way from here."""
+    def copy(self) -> _CompactCursor:
+        """Return a cursor that reads on independently."""
         return copy(self)
 
     def read(self, text: bytes) -> None:
-        """Go on over what has been written."""
+        """Advance over bytes that were written."""
         if text:
             self._column += text.count(b"\t")
-            self._begins = text.endswith(b"\t")
+            self._at_value = text.endswith(b"\t")
