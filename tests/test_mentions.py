@@ -98,7 +98,7 @@ def cases(draw: st.DrawFn) -> tuple[list[str], Length]:
     """Values and a length that just holds them, or easily; see `lengths.check_room`."""
     values = draw(VALUES)
     held = entries(values)
-    least = sum(entry.room for entry in held) + 1
+    least = sum(entry.reserved for entry in held) + 1
     spare = draw(st.sampled_from([1, 2, 8, 40, 200]))
     words, sentences = Range(), Range()
     if draw(st.booleans()):
