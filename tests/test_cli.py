@@ -892,8 +892,9 @@ def test_a_first_use_begins_with_a_line(tmp_path: Path, monkeypatch: pytest.Monk
 def test_each_step_of_loading_is_named(weights: Path, tmp_path: Path) -> None:
     """Kernels, the trial, the measurement and the prompt: whoever waits knows for what."""
     code = (
-        "import sys; from synthgen_local import LocalModel, TabularGenerator, tuning\n"
-        "tuning._tune = lambda *a, note, **k: note('Measuring') or tuning.recorded(a[0])\n"
+        "import sys; from synthgen_local import LocalModel, TabularGenerator\n"
+        "from synthgen_local.loading import load_plan as plan\n"
+        "plan._tune = lambda *a, note, **k: note('Measuring') or plan.recorded(a[0])\n"
         "with LocalModel.load(sys.argv[1], note=print) as model:\n"
         "    TabularGenerator('name', model, batch=1).generate()"
     )
