@@ -48,7 +48,7 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
 
     Example: `prefill_rate(LocalModel.load("random"), seconds=0.1)`
     """
-    layout = model.layout(_ROWS)
+    layout = model.parallel_plan(_ROWS)
     ready = threading.Barrier(layout.contexts)
     rates = [0.0] * layout.contexts
 

@@ -93,7 +93,7 @@ def _assignments(name: str, options: argparse.Namespace, folder: Path) -> list[A
 def _optimised(model: LocalModel, format_name: str | None, folder: Path) -> str:
     """The weights of the second server: written in a format, else what this project opens."""
     if not format_name:
-        opened = model.opened.path if model.opened else None
+        opened = model.load_plan.path if model.load_plan else None
         return str(opened) if opened and opened != model.path else ""
     target = folder / f"{model.name}-{format_name}.gguf"
     weight_formats.write(find(model.name), target, format_name, threads=CORES)

@@ -19,7 +19,7 @@ from parts import PARTS, parts
 from works import WORKS, Work
 
 from synthgen_local import LocalModel
-from synthgen_local.engine.workers import Layout
+from synthgen_local.engine.parallel_plan import ParallelPlan
 
 
 def main() -> None:
@@ -50,8 +50,8 @@ def main() -> None:
 
 def _lay_out(model: LocalModel, contexts: int, rows: int) -> None:
     """Let a model decode so, whatever it would choose."""
-    layout = Layout(contexts, rows, max(1, model.threads // contexts))
-    cast("Any", model).layout = lambda _rows, _batch=None: layout
+    plan = ParallelPlan(contexts, rows, max(1, model.threads // contexts))
+    cast("Any", model).plan = lambda _rows, _batch=None: plan
 
 
 def measure(

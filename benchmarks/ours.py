@@ -54,7 +54,7 @@ def _texts(model: LocalModel, work: TextWork) -> Make:
         records = [dict(work.record(number)) for number in range(count)]
         outcomes = generator.outcomes(records, {"max_length": work.longest}, seed=seed)
         with closing(outcomes):
-            return [Made(o.value.text, o.decoded.tokens) for o in outcomes if o.value]
+            return [Made(o.value.text, o.completion.tokens) for o in outcomes if o.value]
 
     return make
 

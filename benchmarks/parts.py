@@ -28,7 +28,8 @@ from synthgen_local import LocalModel
 from synthgen_local.engine import decoder, workers
 from synthgen_local.engine.backends.protocol import Logits, Step
 from synthgen_local.engine.constraints.protocol import BatchBitmask, Constraint
-from synthgen_local.engine.sampling import Draw, DrawInputs
+from synthgen_local.engine.requests import GenerationRequest
+from synthgen_local.engine.sampling import Sample, SamplingInputs
 
 PARTS = ("prompt", "decode", "mask", "draw", "check")
 
@@ -108,19 +109,19 @@ class TimedContext:
         self._add_pass(steps, time.perf_counter() - start)
         return logits
 
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+    def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
         """Draws that are no part of a pass."""
         with self._clock.measuring("draw"):
-            draws: list[Draw] = self._context.draw(logits, inputs)
+            draws: list[Sample] = self._context.sample(logits, inputs)
         return draws
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """A forward pass, and draws that tell themselves how long they took."""
         start, before = time.perf_counter(), self._drawn
-        found: tuple[list[Logits], list[Draw]]
-        found = self._context.decode_and_draw(steps, outputs, inputs)
+        found: tuple[list[Logits], list[Sample]]
+        found = self._context.decode_and_sample(steps, outputs, inputs)
         drawing = self._drawn - before
         self._clock.add("draw", drawing)
         self._add_pass(steps, time.perf_counter() - start - drawing)
@@ -129,7 +130,7 @@ class TimedContext:
     @property
     def _drawn(self) -> float:
         """Seconds within passes until now; the random model's draws count as passes."""
-        return getattr(self._context, "seconds_drawing", 0.0)
+        return getattr(self._context, "sampling_seconds", 0.0)
 
     def _add_pass(self, steps: Sequence[Step], seconds: float) -> None:
         rows = sum(len(step.slots) for step in steps)
@@ -152,17 +153,17 @@ class TimedDecoder(decoder.Decoder):
 
     clock: Clock
 
-    def _draw(self, *args: Any) -> None:
+    def _sample(self, *args: Any) -> None:
         with self.clock.measuring("mask"):
-            super()._draw(*args)
+            super()._sample(*args)
 
-    def _inputs(self, *args: Any) -> DrawInputs:
+    def _inputs(self, *args: Any) -> SamplingInputs:
         with self.clock.measuring("mask"):
             return super()._inputs(*args)
 
-    def _take(self, *args: Any) -> None:
+    def _accept(self, *args: Any) -> None:
         with self.clock.measuring("mask"):
-            super()._take(*args)
+            super()._accept(*args)
 
 
 def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..., Any]:
@@ -182,8 +183,8 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     opened, decode = model.engine.open_context, model.decode
     watching = cast("Any", model)
 
-    def timed_decode(job: decoder.Job, rows: int, check: Any, **options: Any) -> Any:
-        return decode(job, rows, _timed(check, "check", clock), **options)
+    def timed_decode(request: GenerationRequest, rows: int, check: Any, **options: Any) -> Any:
+        return decode(request, rows, _timed(check, "check", clock), **options)
 
     watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
     watching.decode = timed_decode
@@ -207,7 +208,7 @@ def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, floa
 
     Example: `parts(model, BILLING, 64, seed=0)["decode"]`
     """
-    clock = Clock(model.layout(rows).contexts)
+    clock = Clock(model.parallel_plan(rows).contexts)
     make = ours.prepare(model, work)
     with watched(model, clock):
         start = time.perf_counter()

@@ -33,10 +33,10 @@ from synthgen_local.engine.backends.protocol import (
     ContextSize,
     Logits,
     Step,
-    decode_then_draw,
+    decode_then_sample,
 )
-from synthgen_local.engine.compiled_sampler import CompiledDraw
-from synthgen_local.engine.sampling import Draw, DrawInputs
+from synthgen_local.engine.compiled_sampler import CompiledSampler
+from synthgen_local.engine.sampling import Sample, SamplingInputs
 from synthgen_local.kernels import build
 
 
@@ -105,11 +105,11 @@ class Recorder:
         ]
         return np.array(kept)  # rows of equal histories draw from the same, as they will again
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """A pass with all logits, and the draws."""
-        return decode_then_draw(cast("Context", self), steps, outputs, inputs)
+        return decode_then_sample(cast("Context", self), steps, outputs, inputs)
 
 
 class _Played(ctypes.Structure):
@@ -126,12 +126,12 @@ class Player:
         size: ContextSize,
         *,
         recording: Recording,
-        draws: CompiledDraw,
+        draws: CompiledSampler,
         library: Any,
         pause: float,
     ) -> None:
         self.size = size
-        self.seconds_drawing = 0.0
+        self.sampling_seconds = 0.0
         self._recording = recording
         self._draws = draws
         self._play, self._find = (
@@ -170,23 +170,23 @@ class Player:
         time.sleep(max(0.0, self._pause - (time.perf_counter() - start)))
         return logits
 
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+    def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
         """Draws without a pass."""
         return self._draws.rows(logits, inputs, threads=self.size.threads)
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """A pass and its draws."""
         start, every = time.perf_counter(), self._recording.logits
         places = self._places(steps)
         chosen = [places[output] for output in outputs]
-        draws = self._draws.after_pass(inputs, chosen, every.shape[1], threads=self.size.threads)
+        draws = self._draws.prepare_pass(inputs, chosen, every.shape[1], threads=self.size.threads)
         pause = max(0.0, self._pause - (time.perf_counter() - start))
         played = _Played(pause, every.ctypes.data)
         if draws.make(self._play, self._find, ctypes.byref(played), llama_cpp.llama_batch()):
             raise InterruptedError("A pass was interrupted.")
-        self.seconds_drawing += draws.seconds
+        self.sampling_seconds += draws.seconds
         logits = [every[place] for place in chosen]
         return logits, draws.found(logits)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.constraints.grammar import Grammar
-from synthgen_local.engine.decoder import Decoded, Job
-from synthgen_local.engine.workers import Accepted, Layout, Rejected, decode_shards
+from synthgen_local.engine.parallel_plan import ParallelPlan
+from synthgen_local.engine.requests import Accepted, Completion, GenerationRequest, Rejected
+from synthgen_local.engine.workers import decode_shards
 from synthgen_local.schema import RowGrammar
 from synthgen_local.schema.grammar.tsv import Lines
 
@@ -15,9 +16,9 @@ def decode(grammar: RowGrammar, salt: int, rows: int, lines: Lines | None = None
     model = RandomModel(salt)
     written = lines or grammar
     tokens = Grammar(model.tokenizer, written.serialised)
-    job = Job.of_grammar(tokens, model.tokenize("?"), written.longest, seed=salt)
+    job = GenerationRequest.from_grammar(tokens, model.tokenize("?"), written.longest, seed=salt)
 
-    def check(decoded: Decoded) -> Accepted[str] | Rejected:
+    def check(decoded: Completion) -> Accepted[str] | Rejected:
         text = lines.read(decoded.text) if lines else decoded.text
         try:
             grammar.schema.parse(text)
@@ -25,7 +26,9 @@ def decode(grammar: RowGrammar, salt: int, rows: int, lines: Lines | None = None
             return Rejected(str(error))
         return Accepted(text)
 
-    outcomes = list(decode_shards(model, job, [range(rows)], Layout(1, rows, 1), check, attempts=1))
+    outcomes = list(
+        decode_shards(model, job, [range(rows)], ParallelPlan(1, rows, 1), check, attempts=1)
+    )
     assert [outcome.rejections for outcome in outcomes] == [()] * rows
-    assert all(len(outcome.decoded.text.encode()) <= written.longest for outcome in outcomes)
+    assert all(len(outcome.completion.text.encode()) <= written.longest for outcome in outcomes)
     return [str(outcome.value) for outcome in outcomes]

@@ -19,8 +19,8 @@ from synthgen_local.engine import compiled_sampler
 from synthgen_local.engine.backends.llamacpp import LlamaContext, LlamaModel, held_formats
 from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
 from synthgen_local.engine.bitmask import Mask
-from synthgen_local.engine.compiled_sampler import CompiledDraw
-from synthgen_local.engine.sampling import Draw, DrawInputs, draw, draw_row, draw_rows
+from synthgen_local.engine.compiled_sampler import CompiledSampler
+from synthgen_local.engine.sampling import Sample, SamplingInputs, sample, sample_row, sample_rows
 from synthgen_local.kernels.build import Kernels
 
 
@@ -34,21 +34,21 @@ class DrawOne(Protocol):
         *,
         temperature: float,
         uniform: float,
-        weighed: bool = True,
-    ) -> Draw:
-        """Draw it."""
+        with_mass: bool = True,
+    ) -> Sample:
+        """Sample it."""
         ...
 
 
 @pytest.fixture(scope="session")
 def ours(library: str) -> DrawOne:
     """The compiled draw, of one row."""
-    compiled = CompiledDraw(library)
+    compiled = CompiledSampler(library)
 
     def one(
-        logits: Logits, mask: Mask, *, temperature: float, uniform: float, weighed: bool = True
-    ) -> Draw:
-        inputs = DrawInputs(mask[None], temperature, [uniform], [weighed])
+        logits: Logits, mask: Mask, *, temperature: float, uniform: float, with_mass: bool = True
+    ) -> Sample:
+        inputs = SamplingInputs(mask[None], temperature, [uniform], [with_mass])
         return compiled.rows([logits], inputs, threads=1)[0]
 
     return one
@@ -62,7 +62,7 @@ def ours(library: str) -> DrawOne:
     spread=st.sampled_from([0.1, 3.0, 40.0]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     uniform=st.floats(0, 1, exclude_max=True),
-    weighed=st.booleans(),
+    with_mass=st.booleans(),
 )
 def test_a_draw_is_numpys(
     ours: DrawOne,
@@ -72,31 +72,31 @@ def test_a_draw_is_numpys(
     spread: float,
     temperature: float,
     uniform: float,
-    weighed: bool,
+    with_mass: bool,
 ) -> None:
     """The same token and mass, up to rounding: the token's neighbours may differ by that.
 
-    A draw that is not weighed reads none of the logits that the mask leaves out.
+    A draw that is not with_mass reads none of the logits that the mask leaves out.
     """
     stream = np.random.default_rng(seed)
     logits = stream.normal(0, spread, blocks * 16).astype(np.float32)
     allowed = stream.random(len(logits)) < part
     allowed[stream.integers(len(logits))] = True
     mask = mask_of(allowed)
-    read = logits if weighed else np.where(allowed, logits, np.float32(np.nan))
-    mine = ours(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
-    numpys = draw(read, mask, temperature=temperature, uniform=uniform, weighed=weighed)
+    read = logits if with_mass else np.where(allowed, logits, np.float32(np.nan))
+    mine = ours(read, mask, temperature=temperature, uniform=uniform, with_mass=with_mass)
+    numpys = sample(read, mask, temperature=temperature, uniform=uniform, with_mass=with_mass)
     scaled = logits.astype(np.float64) / (temperature or 1)
     weights = np.exp(scaled - scaled.max())
     exact = np.log(weights[allowed].sum() / weights.sum())
-    if weighed:
-        assert mine.log_allowed == pytest.approx(exact, abs=1e-4)
+    if with_mass:
+        assert mine.log_allowed_mass == pytest.approx(exact, abs=1e-4)
     else:
-        assert mine.log_allowed is None
+        assert mine.log_allowed_mass is None
     assert allowed[mine.token]
     if mine.token != numpys.token:
         first, last = (
-            draw(read, mask, temperature=temperature, uniform=each, weighed=weighed).token
+            sample(read, mask, temperature=temperature, uniform=each, with_mass=with_mass).token
             for each in (max(0.0, uniform - 1e-6), min(uniform + 1e-6, np.nextafter(1, 0)))
         )
         assert first <= mine.token <= last
@@ -104,15 +104,15 @@ def test_a_draw_is_numpys(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [0, 17, 63])
-@pytest.mark.parametrize("weighed", [True, False])
+@pytest.mark.parametrize("with_mass", [True, False])
 def test_logits_that_are_no_numbers_are_refused(
-    ours: DrawOne, bad: float, place: int, weighed: bool
+    ours: DrawOne, bad: float, place: int, with_mass: bool
 ) -> None:
     """By whichever draw, wherever they are."""
     logits = np.zeros(64, np.float32)
     logits[place] = bad
     with pytest.raises(DecodingError, match="not finite"):
-        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5, weighed=weighed)
+        ours(logits, mask_of(np.ones(64)), temperature=1.0, uniform=0.5, with_mass=with_mass)
 
 
 @pytest.mark.parametrize("vocabulary", [48, 50])
@@ -126,26 +126,26 @@ def test_what_the_model_finds_impossible_is_weighed_among_itself(
     allowed[0] = 0
     found = ours(logits, mask_of(allowed), temperature=1.0, uniform=0.5)
     assert found.token == 7
-    assert found.log_allowed == pytest.approx(-300)
+    assert found.log_allowed_mass == pytest.approx(-300)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("weighed", [True, False])
-def test_where_nothing_is_possible(ours: DrawOne, temperature: float, weighed: bool) -> None:
+@pytest.mark.parametrize("with_mass", [True, False])
+def test_where_nothing_is_possible(ours: DrawOne, temperature: float, with_mass: bool) -> None:
     """It is an error, and no token that is not allowed."""
     logits = np.full(64, -np.inf, np.float32)
     logits[0] = 0
     allowed = np.ones(64)
     allowed[0] = 0
-    with pytest.raises(DecodingError, match="impossible"):
-        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5, weighed=weighed)
+    with pytest.raises(DecodingError, match="probability of zero"):
+        ours(logits, mask_of(allowed), temperature=temperature, uniform=0.5, with_mass=with_mass)
 
 
 def test_a_library_that_does_not_load(tmp_path: Path) -> None:
     """The error names the file that is to be deleted."""
     (tmp_path / "cut.so").write_bytes(b"cut")
     with pytest.raises(DecodingError, match=r"cut\.so cannot be loaded"):
-        CompiledDraw(str(tmp_path / "cut.so"))
+        CompiledSampler(str(tmp_path / "cut.so"))
 
 
 @settings(max_examples=30, deadline=None)
@@ -158,32 +158,32 @@ def test_rows_are_drawn_as_each_alone(library: str, seed: int, rows: int, thread
     masks = np.array([mask_of(stream.random(512) < 0.5) for _ in range(rows)])
     masks[:, 0] = masks[:, 0] & ~1 | 2
     uniforms = stream.random(rows).tolist()
-    weighed = (stream.random(rows) < 0.5).tolist()
-    drawn, inputs = CompiledDraw(library).rows, DrawInputs(masks, 0.7, uniforms, weighed)
+    with_mass = (stream.random(rows) < 0.5).tolist()
+    drawn, inputs = CompiledSampler(library).rows, SamplingInputs(masks, 0.7, uniforms, with_mass)
     together = drawn(logits, inputs, threads=threads)
     alone = [
         drawn(
             [logits[n]],
-            DrawInputs(masks[n : n + 1], 0.7, uniforms[n : n + 1], weighed[n : n + 1]),
+            SamplingInputs(masks[n : n + 1], 0.7, uniforms[n : n + 1], with_mass[n : n + 1]),
             threads=threads,
         )
         for n in range(rows)
     ]
     assert [together] == [[draw for [draw] in alone]]
-    numpys = draw_rows(logits, inputs)
-    assert [draw.log_allowed for draw in together] == [
-        None if draw.log_allowed is None else pytest.approx(draw.log_allowed, abs=1e-4)
+    numpys = sample_rows(logits, inputs)
+    assert [draw.log_allowed_mass for draw in together] == [
+        None if draw.log_allowed_mass is None else pytest.approx(draw.log_allowed_mass, abs=1e-4)
         for draw in numpys
     ]
 
 
 @pytest.mark.parametrize("size", [64, 50])
-@pytest.mark.parametrize("weighed", [True, False])
-def test_an_empty_mask_is_an_error(ours: DrawOne, size: int, weighed: bool) -> None:
+@pytest.mark.parametrize("with_mass", [True, False])
+def test_an_empty_mask_is_an_error(ours: DrawOne, size: int, with_mass: bool) -> None:
     """A grammar that allows nothing is to blame, not the weights."""
     nothing = np.zeros(size, np.float32), mask_of(np.zeros(size))
     with pytest.raises(DecodingError, match="no token is allowed"):
-        ours(*nothing, temperature=1.0, uniform=0.5, weighed=weighed)
+        ours(*nothing, temperature=1.0, uniform=0.5, with_mass=with_mass)
 
 
 def test_a_logit_of_minus_infinity_is_no_weight(ours: DrawOne) -> None:
@@ -226,18 +226,18 @@ def begun(engine: LlamaModel, cells: int = 1024) -> LlamaContext:
 
 def steps_and_draws(
     engine: LlamaModel, seed: int, temperature: float
-) -> tuple[list[Step], list[int], DrawInputs]:
+) -> tuple[list[Step], list[int], SamplingInputs]:
     """Rows of which two take the same tokens, and of three few logits are asked."""
     stream = np.random.default_rng(seed)
     masks = np.array([mask_of(stream.random(engine.vocabulary) < 0.1) for _ in range(ROWS)])
-    weighed = [True, False, False, False, False, True]
+    with_mass = [True, False, False, False, False, True]
     tokens = stream.integers(1000, 2000, 40).tolist()
     steps = [
         Step([0, 1], tokens[:3]),
         *(Step([slot], tokens[slot : 2 * slot], masks[slot]) for slot in range(2, 5)),
         Step([5], tokens[:9]),
     ]
-    inputs = DrawInputs(masks, temperature, stream.random(ROWS).tolist(), weighed)
+    inputs = SamplingInputs(masks, temperature, stream.random(ROWS).tolist(), with_mass)
     return steps, [0, 0, 1, 2, 3, 4], inputs
 
 
@@ -250,12 +250,12 @@ def test_a_pass_and_its_draws_are_the_same_in_one_call(
         steps, outputs, inputs = steps_and_draws(engine, 0, temperature)
         with closing(begun(engine)) as context:
             every = context.decode(steps)
-            apart = context.draw([every[output] for output in outputs], inputs)
+            apart = context.sample([every[output] for output in outputs], inputs)
             looked_at = [every[0].copy(), every[4].copy()]
         with closing(begun(engine)) as context:
-            logits, draws = context.decode_and_draw(steps, outputs, inputs)
+            logits, draws = context.decode_and_sample(steps, outputs, inputs)
             assert draws == apart
-            assert context.seconds_drawing > 0
+            assert context.sampling_seconds > 0
             for one, other in zip(looked_at, (logits[1], logits[5]), strict=True):
                 assert (one == other).all()
             later = [Step([slot], [found.token]) for slot, found in enumerate(draws)]
@@ -268,8 +268,8 @@ def test_what_exceeds_a_pass_is_drawn_after_the_last(engines: list[LlamaModel]) 
     _, _, inputs = steps_and_draws(engine, 1, 1.0)
     steps = [Step([slot], [1000 + slot] * 100) for slot in range(ROWS)]
     with closing(begun(engine)) as context:
-        logits, draws = context.decode_and_draw(steps, list(range(ROWS)), inputs)
-    assert draws == context.draw(logits, inputs)
+        logits, draws = context.decode_and_sample(steps, list(range(ROWS)), inputs)
+    assert draws == context.sample(logits, inputs)
 
 
 def test_what_the_library_leaves_to_numpy_is_drawn_after_a_pass(
@@ -279,7 +279,7 @@ def test_what_the_library_leaves_to_numpy_is_drawn_after_a_pass(
     steps, outputs, inputs = steps_and_draws(engines[0], 2, 1.0)
     inputs.masks[4] = 0
     with closing(begun(engines[0])) as context, pytest.raises(DecodingError, match="no token"):
-        context.decode_and_draw(steps, outputs, inputs)
+        context.decode_and_sample(steps, outputs, inputs)
 
 
 def test_what_is_left_to_numpy_is_drawn_from_each_rows_own_logits(
@@ -289,15 +289,17 @@ def test_what_is_left_to_numpy_is_drawn_from_each_rows_own_logits(
     steps, outputs, inputs = steps_and_draws(engines[0], 4, 0.005)
     left: list[int] = []
 
-    def by_numpy(logits: Logits, inputs: DrawInputs, row: int) -> Draw:
+    def by_numpy(logits: Logits, inputs: SamplingInputs, row: int) -> Sample:
         left.append(row)
-        return draw_row(logits, inputs, row)
+        return sample_row(logits, inputs, row)
 
-    monkeypatch.setattr(compiled_sampler, "draw_row", by_numpy)
+    monkeypatch.setattr(compiled_sampler, "sample_row", by_numpy)
     with closing(begun(engines[0])) as context:
-        logits, draws = context.decode_and_draw(steps, outputs, inputs)
+        logits, draws = context.decode_and_sample(steps, outputs, inputs)
         assert left
-        assert [draws[row] for row in left] == [draw_row(logits[row], inputs, row) for row in left]
+        assert [draws[row] for row in left] == [
+            sample_row(logits[row], inputs, row) for row in left
+        ]
 
 
 def test_a_pass_and_its_draws_are_one_call(
@@ -306,9 +308,9 @@ def test_a_pass_and_its_draws_are_one_call(
     """Neither of the two is called by itself."""
     steps, outputs, inputs = steps_and_draws(engines[0], 5, 1.0)
     with closing(begun(engines[0])) as context:
-        for owner, name in ((llama_cpp, "llama_decode"), (CompiledDraw, "rows")):
+        for owner, name in ((llama_cpp, "llama_decode"), (CompiledSampler, "rows")):
             monkeypatch.delattr(owner, name)
-        context.decode_and_draw(steps, outputs, inputs)
+        context.decode_and_sample(steps, outputs, inputs)
 
 
 def test_a_pass_that_fails_draws_nothing(engines: list[LlamaModel]) -> None:
@@ -318,9 +320,9 @@ def test_a_pass_that_fails_draws_nothing(engines: list[LlamaModel]) -> None:
         outputs = list(range(ROWS))
         steps = [Step([slot], [1000] * 40) for slot in range(ROWS)]
         with closing(begun(engine, cells=256)) as context:
-            context.decode_and_draw(steps, outputs, inputs)
+            context.decode_and_sample(steps, outputs, inputs)
             with pytest.raises(DecodingError, match="stopped with status 1"):
-                context.decode_and_draw(steps, outputs, inputs)
+                context.decode_and_sample(steps, outputs, inputs)
         with closing(begun(engine)) as context:
             assert np.isfinite(context.decode([Step([0], [1000])])).all()
 
@@ -328,10 +330,10 @@ def test_a_pass_that_fails_draws_nothing(engines: list[LlamaModel]) -> None:
 def test_each_row_needs_its_inputs(library: str) -> None:
     """Where there are more rows than masks nothing is read beyond them."""
     logits = np.zeros((2, 64), np.float32)
-    inputs = DrawInputs(mask_of(np.ones(64))[None], 1.0, [0.5], [True])
+    inputs = SamplingInputs(mask_of(np.ones(64))[None], 1.0, [0.5], [True])
     with pytest.raises(ValueError, match="Each row"):
-        CompiledDraw(library).rows(list(logits), inputs, threads=1)
+        CompiledSampler(library).rows(list(logits), inputs, threads=1)
     with pytest.raises(ValueError, match="Each row"):
-        CompiledDraw(library).after_pass(inputs, [0, 1], 64, threads=1)
+        CompiledSampler(library).prepare_pass(inputs, [0, 1], 64, threads=1)
     with pytest.raises(ValueError, match="Each row"):
-        draw_rows(list(logits), inputs)
+        sample_rows(list(logits), inputs)

@@ -13,76 +13,79 @@ import pytest
 from llguidance import LLMatcher
 
 from synthgen_local import DecodingError
+from synthgen_local.engine import decoder
 from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
 from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
 from synthgen_local.engine.bitmask import flags
 from synthgen_local.engine.constraints.grammar import Grammar
-from synthgen_local.engine.decoder import (
-    Decoded,
-    Decoder,
-    Job,
-    RowQueue,
-    Start,
-    weigh_none,
-    weigh_some,
-)
-from synthgen_local.engine.workers import (
+from synthgen_local.engine.decoder import Decoder
+from synthgen_local.engine.parallel_plan import ParallelPlan, make_shards, plan_workers
+from synthgen_local.engine.requests import (
     Accepted,
-    Layout,
+    Completion,
+    GenerationRequest,
+    LogWeightPolicy,
     Outcome,
     Rejected,
-    cut,
-    decode_shards,
-    plan,
+    RowQueue,
+    SequenceInit,
 )
+from synthgen_local.engine.scheduler import Scheduler
+from synthgen_local.engine.workers import decode_shards
 
 GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
 LONGEST = 32
-Check = Callable[[Decoded], Accepted[str] | Rejected]
+Check = Callable[[Completion], Accepted[str] | Rejected]
 
 
-def job(seed: int = 0, grammar: str = GRAMMAR, longest: int = LONGEST) -> Job:
-    return Job.of_grammar(Grammar(RandomModel().tokenizer, grammar), (1, 2, 3), longest, seed=seed)
+def job(seed: int = 0, grammar: str = GRAMMAR, longest: int = LONGEST) -> GenerationRequest:
+    return GenerationRequest.from_grammar(
+        Grammar(RandomModel().tokenizer, grammar), (1, 2, 3), longest, seed=seed
+    )
 
 
-def texts(seed: int, layout: Layout, rows: int = 24, cells: int = 0) -> list[str]:
+def texts(seed: int, plan: ParallelPlan, rows: int = 24, cells: int = 0) -> list[str]:
     model = RandomModel()
     if cells:
-        context = model.open_context(ContextSize(layout.slots, cells, 1))
+        context = model.open_context(ContextSize(plan.slots, cells, 1))
         decoded = Decoder(context, job(seed)).run(RowQueue(range(rows)))
-        return [row.text for row in sorted(decoded, key=lambda row: row.ticket.row)]
-    outcomes = decode_shards(model, job(seed), cut(range(rows), layout), layout, accept, attempts=1)
-    return [outcome.decoded.text for outcome in sorted(outcomes, key=lambda o: o.row)]
+        return [row.text for row in sorted(decoded, key=lambda row: row.attempt.row)]
+    outcomes = decode_shards(
+        model, job(seed), make_shards(range(rows), plan), plan, accept, attempts=1
+    )
+    return [outcome.completion.text for outcome in sorted(outcomes, key=lambda o: o.row)]
 
 
-def accept(decoded: Decoded) -> Accepted[str]:
+def accept(decoded: Completion) -> Accepted[str]:
     return Accepted(decoded.text)
 
 
 def test_same_seed_same_rows() -> None:
     """The same seed gives the same rows, another seed others."""
-    layout = Layout(2, 4, 1)
+    plan = ParallelPlan(2, 4, 1)
 
-    assert texts(7, layout) == texts(7, layout)
-    assert texts(7, layout) != texts(8, layout)
+    assert texts(7, plan) == texts(7, plan)
+    assert texts(7, plan) != texts(8, plan)
 
 
-@pytest.mark.parametrize("layout", [Layout(1, 1, 1), Layout(1, 5, 1), Layout(3, 2, 1)])
-def test_a_row_does_not_depend_on_its_company(layout: Layout) -> None:
+@pytest.mark.parametrize(
+    "plan", [ParallelPlan(1, 1, 1), ParallelPlan(1, 5, 1), ParallelPlan(3, 2, 1)]
+)
+def test_a_row_does_not_depend_on_its_company(plan: ParallelPlan) -> None:
     """A row's stream comes from (seed, row number): batch and contexts do not change it."""
-    assert texts(7, layout) == texts(7, Layout(1, 24, 1))
+    assert texts(7, plan) == texts(7, ParallelPlan(1, 24, 1))
 
 
 def test_rows_differ_within_a_run() -> None:
     """Each row has a random stream of its own."""
-    assert len(set(texts(7, Layout(1, 8, 1)))) > 20
+    assert len(set(texts(7, ParallelPlan(1, 8, 1)))) > 20
 
 
 def test_rows_put_back_for_want_of_room_come_out_the_same() -> None:
     """With room for one row of the greatest length, more slots wait and lose nothing."""
-    scarce = texts(7, Layout(1, 8, 1), cells=3 + LONGEST)
+    scarce = texts(7, ParallelPlan(1, 8, 1), cells=3 + LONGEST)
 
-    assert scarce == texts(7, Layout(1, 8, 1))
+    assert scarce == texts(7, ParallelPlan(1, 8, 1))
 
 
 def test_a_context_too_small_for_one_row_is_refused() -> None:
@@ -90,7 +93,7 @@ def test_a_context_too_small_for_one_row_is_refused() -> None:
     model = RandomModel()
     context = model.open_context(ContextSize(1, LONGEST, 1))
 
-    with pytest.raises(DecodingError, match="does not fit"):
+    with pytest.raises(DecodingError, match="do not fit"):
         Decoder(context, job())
 
 
@@ -99,12 +102,14 @@ def test_long_rows_are_begun_first() -> None:
     begun: list[int] = []
     plain = job()
 
-    def start(row: int) -> Start:
+    def start(row: int) -> SequenceInit:
         begun.append(row)
-        return plain.start(row)
+        return plain.init_sequence(row)
 
-    uneven = replace(plain, start=start, usual=[1, 3, 2, 3])
-    rows = decode_shards(RandomModel(), uneven, [range(4)], Layout(1, 1, 1), accept, attempts=1)
+    uneven = replace(plain, init_sequence=start, expected_tokens=[1, 3, 2, 3])
+    rows = decode_shards(
+        RandomModel(), uneven, [range(4)], ParallelPlan(1, 1, 1), accept, attempts=1
+    )
 
     assert [outcome.row for outcome in rows] == begun == [1, 3, 2, 0]
 
@@ -113,12 +118,14 @@ def test_a_rejected_row_is_drawn_anew() -> None:
     """A rejected row gets a fresh stream, and its rejections are reported."""
     seen: list[str] = []
 
-    def second_time(decoded: Decoded) -> Accepted[str] | Rejected:
+    def second_time(decoded: Completion) -> Accepted[str] | Rejected:
         seen.append(decoded.text)
-        return Accepted(decoded.text) if decoded.ticket.rejections else Rejected("too soon")
+        return Accepted(decoded.text) if decoded.attempt.rejections else Rejected("too soon")
 
     outcomes = list(
-        decode_shards(RandomModel(), job(), [range(5)], Layout(1, 2, 1), second_time, attempts=3)
+        decode_shards(
+            RandomModel(), job(), [range(5)], ParallelPlan(1, 2, 1), second_time, attempts=3
+        )
     )
 
     assert [outcome.rejections for outcome in outcomes] == [("too soon",)] * 5
@@ -129,7 +136,12 @@ def test_a_row_is_given_up_after_its_attempts() -> None:
     """No row is tried for ever: after the bound it has no value."""
     outcomes: list[Outcome[str]] = list(
         decode_shards(
-            RandomModel(), job(), [range(3)], Layout(1, 2, 1), lambda _: Rejected("no"), attempts=4
+            RandomModel(),
+            job(),
+            [range(3)],
+            ParallelPlan(1, 2, 1),
+            lambda _: Rejected("no"),
+            attempts=4,
         )
     )
 
@@ -139,16 +151,22 @@ def test_a_row_is_given_up_after_its_attempts() -> None:
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
     """What the check raises ends the run."""
 
-    def broken(decoded: Decoded) -> Accepted[str]:
+    def broken(decoded: Completion) -> Accepted[str]:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(decode_shards(RandomModel(), job(), [range(50)], Layout(2, 2, 1), broken, attempts=1))
+        list(
+            decode_shards(
+                RandomModel(), job(), [range(50)], ParallelPlan(2, 2, 1), broken, attempts=1
+            )
+        )
 
 
 def test_closing_stops_the_threads() -> None:
     """A run that is left early leaves no thread behind."""
-    rows = decode_shards(RandomModel(), job(), [range(10**6)], Layout(2, 4, 1), accept, attempts=1)
+    rows = decode_shards(
+        RandomModel(), job(), [range(10**6)], ParallelPlan(2, 4, 1), accept, attempts=1
+    )
     next(rows)
 
     rows.close()
@@ -160,10 +178,12 @@ def test_a_constant_row_needs_no_draw() -> None:
     """A grammar of one text is all forced."""
     constant = job(grammar=LLMatcher.grammar_from_lark('start: "same"'), longest=4)
     outcomes = list(
-        decode_shards(RandomModel(), constant, [range(3)], Layout(1, 2, 1), accept, attempts=1)
+        decode_shards(
+            RandomModel(), constant, [range(3)], ParallelPlan(1, 2, 1), accept, attempts=1
+        )
     )
 
-    assert [(o.decoded.text, o.decoded.drawn) for o in outcomes] == [("same", 0)] * 3
+    assert [(o.completion.text, o.completion.sampled_tokens) for o in outcomes] == [("same", 0)] * 3
 
 
 def test_a_row_may_end_by_the_end_token() -> None:
@@ -182,9 +202,9 @@ def test_log_weight_is_what_the_mask_left() -> None:
         RandomModel().open_context(ContextSize(1, 99, 1)), job()
     ).run(RowQueue([0])))  # fmt: skip
 
-    assert row.drawn <= row.tokens
+    assert row.sampled_tokens <= row.tokens
     assert row.log_weight is not None
-    assert row.log_weight < -row.drawn  # random logits leave a letter in 262 tokens little
+    assert row.log_weight < -row.sampled_tokens  # random logits leave a letter in 262 tokens little
 
 
 class FrugalContext(RandomContext):
@@ -205,7 +225,7 @@ class FrugalContext(RandomContext):
 @pytest.mark.parametrize("slots", [1, 7])
 def test_what_nobody_weighs_is_not_looked_at(slots: int) -> None:
     """Rows are the same where only logits of what may come next are there."""
-    every, some = job(), replace(job(), weighed=weigh_some)
+    every, some = job(), replace(job(), log_weights=LogWeightPolicy.SAMPLE)
     whole = RandomModel().open_context(ContextSize(slots, 900, 1))
     size, vocabulary = ContextSize(slots, 900, 1), RandomModel().tokenizer.vocab_size
     frugal = FrugalContext(size, vocabulary, salt=0)
@@ -219,22 +239,22 @@ def test_what_nobody_weighs_is_not_looked_at(slots: int) -> None:
     assert frugal.asked > 40
 
 
-def number(decoded: Decoded) -> int:
-    return decoded.ticket.row
+def number(decoded: Completion) -> int:
+    return decoded.attempt.row
 
 
 def test_a_constraint_that_looks_beyond_its_mask_gets_all_logits() -> None:
     """A prose steers by what the model would say if it might."""
     size, vocabulary = ContextSize(4, 900, 1), RandomModel().tokenizer.vocab_size
     frugal = FrugalContext(size, vocabulary, salt=0)
-    usual = job().start
+    usual = job().init_sequence
 
-    def start(row: int) -> Start:
+    def start(row: int) -> SequenceInit:
         begun = usual(row)
         begun.constraint.needs_full_logits = row % 2 == 0  # type: ignore[misc]
         return begun
 
-    looking = replace(job(), start=start, weighed=weigh_none)
+    looking = replace(job(), init_sequence=start, log_weights=LogWeightPolicy.NONE)
     rows = list(Decoder(frugal, looking).run(RowQueue(range(0, 40, 2))))
     assert frugal.asked == 0
     rows += list(Decoder(frugal, looking).run(RowQueue(range(1, 40, 2))))
@@ -289,68 +309,68 @@ def test_each_thread_compiles_a_grammar_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "threads", "layout"),
+    ("rows", "batch", "threads", "plan"),
     [
-        (64, 64, 2, Layout(2, 32, 1)),
-        (1, 64, 2, Layout(1, 1, 1)),
-        (8, 64, 8, Layout(2, 4, 3)),
-        (10, 64, 2, Layout(2, 5, 1)),
-        (1000, 20, 2, Layout(2, 10, 1)),
-        (1000, 1, 8, Layout(1, 1, 7)),
+        (64, 64, 2, ParallelPlan(2, 32, 1)),
+        (1, 64, 2, ParallelPlan(1, 1, 1)),
+        (8, 64, 8, ParallelPlan(2, 4, 3)),
+        (10, 64, 2, ParallelPlan(2, 5, 1)),
+        (1000, 20, 2, ParallelPlan(2, 10, 1)),
+        (1000, 1, 8, ParallelPlan(1, 1, 7)),
     ],
 )
-def test_plan(rows: int, batch: int, threads: int, layout: Layout) -> None:
+def test_plan(rows: int, batch: int, threads: int, plan: ParallelPlan) -> None:
     """One context for each core; for fewer rows fewer, whose threads leave one out."""
-    assert plan(RandomModel(), rows, batch=batch, threads=threads) == layout
+    assert plan_workers(RandomModel(), rows, batch=batch, threads=threads) == plan
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "threads", "layout"),
+    ("rows", "batch", "threads", "plan"),
     [
-        (1000, 256, 16, Layout(8, 32, 2)),
-        (1000, 256, 64, Layout(8, 32, 8)),
-        (1000, 256, 4, Layout(2, 128, 2)),
-        (10, 256, 16, Layout(2, 5, 8)),
-        (1, 256, 1, Layout(1, 1, 1)),
+        (1000, 256, 16, ParallelPlan(8, 32, 2)),
+        (1000, 256, 64, ParallelPlan(8, 32, 8)),
+        (1000, 256, 4, ParallelPlan(2, 128, 2)),
+        (10, 256, 16, ParallelPlan(2, 5, 8)),
+        (1, 256, 1, ParallelPlan(1, 1, 1)),
     ],
 )
-def test_plan_on_a_gpu(rows: int, batch: int, threads: int, layout: Layout) -> None:
+def test_plan_on_a_gpu(rows: int, batch: int, threads: int, plan: ParallelPlan) -> None:
     """A context for every other core, up to as many as a GPU was found to keep up with."""
     model: Any = RandomModel()
     model.on_gpu = True
-    assert plan(model, rows, batch=batch, threads=threads) == layout
+    assert plan_workers(model, rows, batch=batch, threads=threads) == plan
 
 
 @pytest.mark.parametrize("steered", [0, 1, 2])
 def test_only_rows_that_are_not_steered_draw_with_their_pass(steered: int) -> None:
     """None, every other one or all of them: rows come out as they do alone."""
-    usual, together = job().start, 0
+    usual, together = job().init_sequence, 0
 
-    def start(row: int) -> Start:
+    def start(row: int) -> SequenceInit:
         begun = usual(row)
         if row % 2 < steered:
             begun.constraint.process_logits = np.negative  # type: ignore[misc, assignment]
         return begun
 
-    def made(slots: int) -> list[Decoded]:
+    def made(slots: int) -> list[Completion]:
         nonlocal together
         context, together = RandomModel().open_context(ContextSize(slots, 900, 1)), 0
-        both = context.decode_and_draw
+        both = context.decode_and_sample
 
         def counting(*arguments: Any) -> Any:
             nonlocal together
             together += 1
             return both(*arguments)
 
-        context.decode_and_draw = counting  # type: ignore[method-assign]
-        rows = Decoder(context, replace(job(), start=start)).run(RowQueue(range(12)))
+        context.decode_and_sample = counting  # type: ignore[method-assign]
+        rows = Decoder(context, replace(job(), init_sequence=start)).run(RowQueue(range(12)))
         return sorted(rows, key=number)
 
     assert made(slots=4) == made(slots=1)
     assert (together > 0) == (steered < 2)
 
 
-def test_rows_of_equal_text_are_evaluated_once() -> None:
+def test_rows_of_equal_text_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows share a forward pass until they differ, and their cells are free when all are done."""
     model = RandomModel()
     context = model.open_context(ContextSize(20, 2000, 1))
@@ -364,11 +384,18 @@ def test_rows_of_equal_text_are_evaluated_once() -> None:
 
     context.decode = counting  # type: ignore[method-assign, assignment]
     grammar = LLMatcher.grammar_from_lark('start: /[a-f]/ "a long constant middle" /[a-f]/ "end"')
-    decoder = Decoder(context, job(grammar=grammar))
-    free = decoder._free_cells
-    rows = list(decoder.run(RowQueue(range(20))))
+    schedulers: list[Scheduler] = []
+
+    class Recorded(Scheduler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            schedulers.append(self)
+
+    monkeypatch.setattr(decoder, "Scheduler", Recorded)
+    request = job(grammar=grammar)
+    rows = list(Decoder(context, request).run(RowQueue(range(20))))
 
     heads = {row.text[0] for row in rows}
     assert 1 < len(heads) < 20
     assert evaluated == len(heads) * len("a" + "a long constant middle")
-    assert decoder._free_cells == free
+    assert [each.free_cells for each in schedulers] == [2000 - len(request.prompt)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from synthgen_local import LocalModel, TabularGenerator, UsageError
 from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
 from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
 from synthgen_local.engine.constraints.grammar import Grammar
-from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, weigh_all, weigh_none
+from synthgen_local.engine.decoder import Decoder
+from synthgen_local.engine.requests import Completion, GenerationRequest, LogWeightPolicy, RowQueue
 from synthgen_local.generators.tabular import Sampling
 
 SCHEMA = {"enum": ["ax", "bx", "by", "byy"]}
@@ -131,20 +132,22 @@ def test_each_token_counts_in_the_weight(known: LocalModel) -> None:
 
 
 def strings(
-    context: RefusedContext, weighed: Callable[[int], bool], temperature: float = 1.0
-) -> list[Decoded]:
+    context: RefusedContext, log_weights: LogWeightPolicy, temperature: float = 1.0
+) -> list[Completion]:
     """Strings of at most 3 letters."""
     grammar = Grammar(
         KnownModel().tokenizer, LLMatcher.grammar_from_lark(r'start: /"[^"\\\n]{0,3}"/')
     )
-    job = Job.of_grammar(grammar, (1,), 9, seed=3, temperature=temperature, weighed=weighed)
+    job = GenerationRequest.from_grammar(
+        grammar, (1,), 9, seed=3, temperature=temperature, log_weights=log_weights
+    )
     return list(Decoder(context, job).run(RowQueue(range(ROWS))))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_a_guess_that_is_refused_leaves_the_odds_of_the_others(temperature: float) -> None:
     """Tokens are drawn before the mask is known, and come as often as if it had been."""
-    rows = strings(context := RefusedContext(), weigh_none, temperature)
+    rows = strings(context := RefusedContext(), LogWeightPolicy.NONE, temperature)
     more = 0.3 ** (1 / temperature) / (0.3 ** (1 / temperature) + 0.1 ** (1 / temperature))
 
     expected = {'"' + "a" * n + '"': more**n * (1 - more) for n in range(3)} | {'"aaa"': more**3}
@@ -155,8 +158,8 @@ def test_a_guess_that_is_refused_leaves_the_odds_of_the_others(temperature: floa
 
 def test_a_row_that_is_weighed_does_not_guess() -> None:
     """What its masks left counts at every draw."""
-    for row in strings(RefusedContext(), weigh_all):
-        assert row.log_weight == pytest.approx(row.drawn * math.log(0.4), abs=1e-5)
+    for row in strings(RefusedContext(), LogWeightPolicy.ALL):
+        assert row.log_weight == pytest.approx(row.sampled_tokens * math.log(0.4), abs=1e-5)
 
 
 def test_exact_rows_are_the_same_again(known: LocalModel) -> None:

@@ -14,7 +14,7 @@ from validated import Even, Never
 
 from synthgen_local import DecodingError, LocalModel, PromptError, TooFewRowsError, UsageError
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.workers import Accepted
+from synthgen_local.engine.requests import Accepted
 from synthgen_local.generators.extract import ATTEMPTS, Extractor
 from synthgen_local.schema import Bounds
 from synthgen_local.schema.grammar.lark import write_grammar

@@ -26,7 +26,7 @@ from synthgen_local import (
 )
 from synthgen_local.engine.backends.llamacpp import _load_hint
 from synthgen_local.kernels.build import Kernels
-from synthgen_local.loading.probe import Trial, hold
+from synthgen_local.loading.probe import ProbeRequest, probe_kernels
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
 from synthgen_local.system import subprocess_call
 
@@ -38,13 +38,13 @@ NUMBERS += [1 << 40, 1 << 62, (1 << 63) + 5, (1 << 64) - 1]
 LOAD_EACH = """
 import sys
 from synthgen_local import SynthgenError
-from synthgen_local.loading.probe import Trial, carry_out
+from synthgen_local.loading.probe import ProbeRequest, run_probe
 from synthgen_local.system.processes import leave_no_core
 leave_no_core()
 for path in sys.stdin.read().splitlines():
     print(path, flush=True)
     try:
-        carry_out(Trial(path))
+        run_probe(ProbeRequest(path))
     except SynthgenError:
         pass
 """
@@ -376,7 +376,7 @@ def test_a_file_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     endless = {"tokenizer.ggml.model": (STRING, "rwkv")}
 
     with pytest.raises(ModelError, match="takes more than 3 s"):
-        hold(Trial(str(tiny(tmp_path / "endless.gguf", endless))))
+        probe_kernels(ProbeRequest(str(tiny(tmp_path / "endless.gguf", endless))))
 
 
 def test_a_file_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,11 +386,11 @@ def test_a_file_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.M
     new = tiny(tmp_path / "new.gguf", {"llama.context_length": (UINT32, 256)})
     tried: list[str] = []
 
-    def remember(what: Trial) -> Kernels:
+    def remember(what: ProbeRequest) -> Kernels:
         tried.append(Path(what.path).name)
         return what.kernels
 
-    monkeypatch.setattr(local_model, "hold", remember)
+    monkeypatch.setattr(local_model, "probe_kernels", remember)
     for path in (one, two, new):
         LocalModel.load(str(path)).close()
     assert tried == ["one.gguf", "new.gguf"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.bitmask import flags, have_most, size
+from synthgen_local.engine.bitmask import allow_most, flags, size
 from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.constraints.protocol import BatchBitmask
 
@@ -58,4 +58,4 @@ def test_a_mask_that_nobody_asks_for_has_every_token() -> None:
     assert flags(every, VOCABULARY).all()
     assert size(every) == VOCABULARY
     assert np.flatnonzero(flags(digits, VOCABULARY)).tolist() == list(b"0123456789")
-    assert have_most(found) == [True, False]
+    assert allow_most(found) == [True, False]

@@ -15,8 +15,9 @@ from llguidance import LLMatcher
 from synthgen_local import SchemaError
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.constraints.grammar import Grammar
-from synthgen_local.engine.decoder import Job
-from synthgen_local.engine.workers import Accepted, Layout, decode_shards
+from synthgen_local.engine.parallel_plan import ParallelPlan
+from synthgen_local.engine.requests import Accepted, GenerationRequest
+from synthgen_local.engine.workers import decode_shards
 from synthgen_local.schema.grammar.lark import longest_text, write_grammar, write_value
 from synthgen_local.schema.grounding import ground
 from synthgen_local.schema.ir import (
@@ -49,15 +50,15 @@ def drawn(shape: Shape, rows: int = 8) -> list[Any]:
     outcomes = list(
         decode_shards(
             model,
-            Job.of_grammar(grammar, (1,), longest),
+            GenerationRequest.from_grammar(grammar, (1,), longest),
             [range(rows)],
-            Layout(1, rows, 1),
+            ParallelPlan(1, rows, 1),
             lambda decoded: Accepted(decoded.text),
             attempts=1,
         )
     )
-    assert max(len(outcome.decoded.text.encode()) for outcome in outcomes) <= longest
-    return [json.loads(outcome.decoded.text) for outcome in outcomes]
+    assert max(len(outcome.completion.text.encode()) for outcome in outcomes) <= longest
+    return [json.loads(outcome.completion.text) for outcome in outcomes]
 
 
 def grounded(shape: Shape, passage: str) -> Shape:

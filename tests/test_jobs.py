@@ -22,14 +22,15 @@ from conftest import CACHE, Ran
 from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.data.provenance import file_hash, manifest_path, shard_hash
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.workers import Batch, Halt, Layout, cut
+from synthgen_local.engine.parallel_plan import BatchSettings, ParallelPlan, make_shards
+from synthgen_local.engine.stop_request import StopRequest
 from synthgen_local.jobs.ledger import Ledger, Made, folder_of, forget
 from synthgen_local.jobs.manifest import read_manifest
 from synthgen_local.jobs.runner import Keeping, Report, carry_out
 from synthgen_local.jobs.spec import ExtractSettings, GenerateSettings, TextSettings, Work
 from synthgen_local.jobs.verify import _moved, replay, verify
-from synthgen_local.loading.load_plan import Opening
-from synthgen_local.local_model import Part
+from synthgen_local.loading.load_plan import LoadPlan
+from synthgen_local.local_model import ShardSelection
 
 Run = Callable[..., Ran]
 SETTINGS = GenerateSettings(source="name, age int", rows=700, max_length=6, model="random", seed=3)
@@ -44,7 +45,7 @@ def work_of(settings: Any, model: LocalModel) -> Work:
     return settings.work(model, settings.read())
 
 
-def ended_after(rows: int, halt: Halt) -> Callable[..., Generator[Made]]:
+def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[Made]]:
     """Ask a run to end when so many rows have gone by.
 
     Shards in work are finished: of 700 rows in four shards two are left with up to 175.
@@ -54,7 +55,7 @@ def ended_after(rows: int, halt: Halt) -> Callable[..., Generator[Made]]:
         for count, row in enumerate(made, 1):
             yield row
             if count == rows:
-                halt.request()
+                stop.request()
 
     return track
 
@@ -79,8 +80,8 @@ def test_a_run_goes_on_where_it_was(
     random_model: LocalModel, tmp_path: Path, whole: bytes, rows: int
 ) -> None:
     """What was ended early ends in the bytes of an undisturbed run, with nothing left beside."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    first = into(output, random_model, halt=halt, track=ended_after(rows, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    first = into(output, random_model, stop=stop, track=ended_after(rows, stop))
 
     assert first.manifest is None
     assert not output.exists()
@@ -94,8 +95,8 @@ def test_a_run_goes_on_where_it_was(
 def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
     """Only what is missing is decoded. One thread makes shards one after the other."""
     model = LocalModel(RandomModel(), threads=1)
-    output, halt, seen = tmp_path / "rows.jsonl", Halt(), []
-    into(output, model, halt=halt, track=ended_after(360, halt))
+    output, stop, seen = tmp_path / "rows.jsonl", StopRequest(), []
+    into(output, model, stop=stop, track=ended_after(360, stop))
 
     def count(made: Generator[Made], rows: int) -> Generator[Made]:
         seen.append(rows)
@@ -110,11 +111,11 @@ def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
 def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> None:
     """Each shard by itself, in any order, gives the rows of the whole run."""
     work = work_of(SETTINGS, random_model)
-    together = {row.row: row.line for row in work.make(Part())}
+    together = {row.row: row.line for row in work.make(ShardSelection())}
     alone = {
         row.row: row.line
         for number in reversed(range(len(work.shards)))
-        for row in work.make(Part([number]))
+        for row in work.make(ShardSelection([number]))
     }
 
     assert len(work.shards) == 4
@@ -126,10 +127,10 @@ def test_real_shards_are_the_same_wherever_they_are_made(model: LocalModel) -> N
     """So it is with real weights, whose numbers depend on what is decoded together."""
     settings = GenerateSettings(source="name, age int, city", rows=12, batch=8, max_length=20)
     work = work_of(settings, model)
-    together = {row.row: row.line for row in work.make(Part())}
+    together = {row.row: row.line for row in work.make(ShardSelection())}
 
     assert len(work.shards) > 1
-    assert {row.row: row.line for row in work.make(Part([1]))} == {
+    assert {row.row: row.line for row in work.make(ShardSelection([1]))} == {
         row: together[row] for row in work.shards[1]
     }
 
@@ -150,8 +151,8 @@ def test_a_kept_run_is_there_to_be_seen(random_model: LocalModel, tmp_path: Path
 
 def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Path) -> None:
     """A run is not gone on with by another command; --fresh begins anew."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(10, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(10, stop))
     other = SETTINGS.model_copy(update={"seed": 4, "source": "name, age float"})
 
     with pytest.raises(RunError, match=r"other inputs: hash of the grammar, .*seed\.") as why:
@@ -162,7 +163,7 @@ def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Pa
 
 def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path) -> None:
     """Rows in flight may end, no other begins, and it takes two seconds at most."""
-    halt = Halt()
+    stop = StopRequest()
     endless = SETTINGS.model_copy(update={"rows": 10**6, "max_length": None})
     begun: list[float] = []
 
@@ -171,9 +172,9 @@ def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path)
             yield row
             if not begun:
                 begun.append(time.monotonic())
-                halt.request()
+                stop.request()
 
-    report = into(tmp_path / "rows.jsonl", random_model, endless, halt=halt, track=track)
+    report = into(tmp_path / "rows.jsonl", random_model, endless, stop=stop, track=track)
 
     assert time.monotonic() - begun[0] < 10  # 2 on a machine of one's own
     assert report.manifest is None
@@ -191,10 +192,10 @@ def test_texts_and_records_run_too(random_model: LocalModel, tmp_path: Path, com
         if command == "text"
         else ExtractSettings(source="name", passages=str(tmp_path / "in.txt"), **common)
     )
-    whole, output, halt = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl", Halt()
+    whole, output, stop = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl", StopRequest()
     into(whole, random_model, settings)
 
-    into(output, random_model, settings, halt=halt, track=ended_after(5, halt))
+    into(output, random_model, settings, stop=stop, track=ended_after(5, stop))
     into(output, random_model, settings)
 
     assert output.read_bytes() == whole.read_bytes()
@@ -279,8 +280,8 @@ def test_a_torn_ledger_never_gives_a_wrong_file(
     random_model: LocalModel, tmp_path: Path, whole: bytes, offset: int
 ) -> None:
     """A page that is cut off, zeroed or noise: an error that says so, or the right bytes."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(100, stop))
     state = folder_of(output) / "ledger.sqlite3"
     data = bytearray(state.read_bytes())
     page = 4096 * (len(data) // 4096 - 1 - offset % 10)
@@ -308,8 +309,8 @@ def test_a_torn_ledger_never_gives_a_wrong_file(
 
 def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path: Path) -> None:
     """What sqlite cannot see, the hash of each row does."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(100, stop))
     with sqlite3.connect(folder_of(output) / "ledger.sqlite3") as database:
         (row,) = database.execute("SELECT min(row) FROM rows").fetchone()  # shards end in any order
         change = "UPDATE rows SET line = replace(line, 'name', 'nome') WHERE row = ?"
@@ -375,8 +376,8 @@ def test_a_ledger_with_a_part_missing_is_damaged(
     random_model: LocalModel, tmp_path: Path, damage: str
 ) -> None:
     """What does not fit together is refused before a row is made, never taken for a new run."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(100, stop))
     with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
         database.executescript(damage)
 
@@ -388,8 +389,8 @@ def test_a_ledger_with_a_part_missing_is_damaged(
 
 def test_rows_of_other_inputs_never_enter_a_file(random_model: LocalModel, tmp_path: Path) -> None:
     """A ledger that forgot its inputs is not gone on with by another command."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(100, stop))
     with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
         database.execute("DELETE FROM run")
 
@@ -403,7 +404,7 @@ def test_rows_of_other_inputs_never_enter_a_file(random_model: LocalModel, tmp_p
 
 def test_what_the_bar_counted_is_kept(random_model: LocalModel, tmp_path: Path) -> None:
     """At each moment the rows that are said to be kept are in finished shards of the ledger."""
-    output, halt, said = tmp_path / "rows.jsonl", Halt(), list[int]()
+    output, stop, said = tmp_path / "rows.jsonl", StopRequest(), list[int]()
 
     def note(rows: int) -> None:
         with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
@@ -411,7 +412,7 @@ def test_what_the_bar_counted_is_kept(random_model: LocalModel, tmp_path: Path) 
         said.append(rows)
         assert rows <= done * len(work_of(SETTINGS, random_model).shards[0])
 
-    report = into(output, random_model, halt=halt, track=ended_after(100, halt), kept=note)
+    report = into(output, random_model, stop=stop, track=ended_after(100, stop), kept=note)
 
     assert said == sorted(said)
     assert report.kept == said[-1] > 100
@@ -426,8 +427,8 @@ def test_shards_in_work_are_finished_after_a_signal(
     random_model: LocalModel, tmp_path: Path
 ) -> None:
     """The first signal begins no shard, and those in work are not thrown away."""
-    halt = Halt()
-    report = into(tmp_path / "rows.jsonl", random_model, halt=halt, track=ended_after(1, halt))
+    stop = StopRequest()
+    report = into(tmp_path / "rows.jsonl", random_model, stop=stop, track=ended_after(1, stop))
 
     assert report.manifest is None
     assert report.kept == report.tally.made > 100
@@ -651,7 +652,7 @@ def test_a_shard_is_done_when_all_its_rows_are_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("slots", "usual"), [(1, 48), (32, 192), (100, 600)])
 def test_shards_are_even(rows: int, contexts: int, slots: int, usual: int) -> None:
     """All rows are in one shard, no shard is long, and every context has as many."""
-    shards = cut(range(rows), Layout(contexts, slots, 1))
+    shards = make_shards(range(rows), ParallelPlan(contexts, slots, 1))
 
     assert [row for shard in shards[:3] for row in shard] == list(range(sum(map(len, shards[:3]))))
     assert sum(map(len, shards)) == rows
@@ -675,7 +676,7 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
 
     layout = {
         "threads": random_model.threads,
-        "batch": random_model.batch(20),
+        "batch": random_model.batch_size(20),
         "flash_attn": "on",
     }
     assert manifest.settings == settings.model_copy(update=layout)
@@ -824,8 +825,8 @@ def test_code_of_validators_is_an_input(random_model: LocalModel, tmp_path: Path
     code = "from pydantic import BaseModel\nclass Y(BaseModel):\n    n: int\n"
     (tmp_path / "y.py").write_text(code)
     settings = SETTINGS.model_copy(update={"source": f"{tmp_path}/y.py:Y"})
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, settings, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, settings, stop=stop, track=ended_after(100, stop))
     (tmp_path / "y.py").write_text(f"{code}    # changed\n")
 
     with pytest.raises(RunError, match="code of the schema"):
@@ -834,8 +835,8 @@ def test_code_of_validators_is_an_input(random_model: LocalModel, tmp_path: Path
 
 def test_a_row_that_is_gone_is_missed(random_model: LocalModel, tmp_path: Path) -> None:
     """A shard that was done has to be whole when the file is written."""
-    output, halt = tmp_path / "rows.jsonl", Halt()
-    into(output, random_model, halt=halt, track=ended_after(100, halt))
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
+    into(output, random_model, stop=stop, track=ended_after(100, stop))
     done = json.loads("[" + _done(output) + "]")
     with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
         shard = work_of(SETTINGS, random_model).shards[done[0]]
@@ -853,10 +854,10 @@ def _done(output: Path) -> str:
 
 def test_a_halt_before_the_first_row(random_model: LocalModel, tmp_path: Path) -> None:
     """A signal that comes early ends the run in good order, and leaves nothing."""
-    halt = Halt()
-    halt.request()
+    stop = StopRequest()
+    stop.request()
 
-    assert into(tmp_path / "rows.jsonl", random_model, halt=halt).manifest is None
+    assert into(tmp_path / "rows.jsonl", random_model, stop=stop).manifest is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -921,8 +922,10 @@ def test_a_calibration_of_another_machine_changes_no_run(tmp_path: Path) -> None
     weights.write_bytes(b"GGUF")
     output = tmp_path / "rows.jsonl"
     here, there = (
-        LocalModel(RandomModel(), opened=Opening(weights, batch=batch), threads=2, flash_attn=flash)
-        for batch, flash in ((Batch(16), False), (Batch(64), True))
+        LocalModel(
+            RandomModel(), load_plan=LoadPlan(weights, batch=batch), threads=2, flash_attn=flash
+        )
+        for batch, flash in ((BatchSettings(16), False), (BatchSettings(64), True))
     )
     into(output, here, SETTINGS, keeping=Keeping(run=True))
     settings = read_manifest(output).settings
@@ -1001,9 +1004,9 @@ def test_a_ledger_holds_no_hash_of_a_guess(random_model: LocalModel, tmp_path: P
     examples = tmp_path / "me.jsonl"
     examples.write_text('{"name":"x","age":12345}\n')
     settings = SETTINGS.model_copy(update={"examples": str(examples)})
-    output, halt = tmp_path / "rows.jsonl", Halt()
+    output, stop = tmp_path / "rows.jsonl", StopRequest()
     work = work_of(settings, random_model)
-    into(output, random_model, settings, halt=halt, track=ended_after(10, halt))
+    into(output, random_model, settings, stop=stop, track=ended_after(10, stop))
 
     with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
         kept = str(database.execute("SELECT * FROM run").fetchall())
@@ -1053,7 +1056,7 @@ def test_more_rows_than_can_be(run: Run) -> None:
     for rows in (10**12, 10**30):
         done = run("generate", "n int", "-n", str(rows), "-m", "random")
         assert (done.code, len(done.err.splitlines())) == (2, 2)
-    assert len(cut(range(10**9), Layout(2, 32, 1))) > 10**6
+    assert len(make_shards(range(10**9), ParallelPlan(2, 32, 1))) > 10**6
 
 
 def test_what_streams_keeps_no_run(run: Run, tmp_path: Path) -> None:
@@ -1103,7 +1106,11 @@ def test_weights_held_in_memory_are_replayed_so(tmp_path: Path, random_model: Lo
     output = tmp_path / "rows.jsonl"
     into(output, random_model, keeping=Keeping())
     manifest = read_manifest(output)
-    for opened, weights in (("int8", "fast"), ("as-shipped", "as-shipped"), (None, "as-shipped")):
+    for opened, weights in (
+        ("int8", "fast"),
+        ("as-shipped", "as-shipped"),
+        (None, "as-shipped"),
+    ):
         facts = manifest.model.model_copy(
             update={"sha256": "a", "opened_sha256": "a", "opened_as": opened}
         )

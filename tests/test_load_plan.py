@@ -11,14 +11,14 @@ import pytest
 from tiny_gguf import UINT32, Tiny
 
 from synthgen_local import LocalModel, ModelError, UsageError
-from synthgen_local.engine.workers import Batch
+from synthgen_local.engine.parallel_plan import BatchSettings
 from synthgen_local.loading import load_plan, weight_formats
-from synthgen_local.loading.weight_formats import USUAL, Comparison, Measured, Speed
+from synthgen_local.loading.weight_formats import USUAL, Comparison, Measurement, Speed
 from synthgen_local.models import store
-from synthgen_local.system.subprocess_call import DiedError
+from synthgen_local.system.subprocess_call import SubprocessDiedError
 
 Run = Callable[..., Any]
-WIDE = Batch(64)
+WIDE = BatchSettings(64)
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that says that it is Q4_1, and measurements without a clock."""
 
-    def measure(name: str, asked: Comparison, size: int) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measurement:
         kl = {"as-shipped": 0.0, "q4_0": 0.2, "f16": 0.001}.get(name, 0.002)
         speeds = [Speed(each, 200.0 if each == WIDE else 100.0) for each in asked.batches]
-        return Measured(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
+        return Measurement(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
     monkeypatch.setattr(load_plan, "likely_format", lambda _kernels: "f16")
@@ -45,12 +45,12 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: Path) -> None:
     """It is measured once; then the record decides, and no two openings differ."""
-    first = load_plan.opening(shipped, threads=1)
+    first = load_plan.choose_load_plan(shipped, threads=1)
     record = next((cache / "optimised").glob("*.json"))
     written = record.stat().st_mtime_ns
 
-    assert load_plan.opening(shipped, threads=1) == first
-    assert (first.format, first.batch) == ("f16", Batch(12, flash=False))
+    assert load_plan.choose_load_plan(shipped, threads=1) == first
+    assert (first.format, first.batch) == ("f16", BatchSettings(12, flash=False))
     assert first.path.parent == record.parent
     assert json.loads(record.read_text())["sha256"] == store.sha256_of(first.path)
     assert record.stat().st_mtime_ns == written
@@ -66,9 +66,9 @@ def test_what_is_kept_is_not_forgotten_for_another_format(shipped: Path) -> None
 def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A format that spoils the logits is not kept, and its record can be read."""
 
-    def measure(name: str, asked: Comparison, size: int) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measurement:
         kl = 0.0 if name == "as-shipped" else float("nan")
-        return Measured(name, 1, kl, 2.0, [Speed(batch, 1.0) for batch in asked.batches])
+        return Measurement(name, 1, kl, 2.0, [Speed(batch, 1.0) for batch in asked.batches])
 
     monkeypatch.setattr(weight_formats, "measure", measure)
     load_plan.optimise(shipped, ["f16"], threads=1)
@@ -83,14 +83,14 @@ def test_what_does_not_pay_is_recorded_as_well(
 ) -> None:
     """The file as shipped is then opened without another look."""
 
-    def measure(name: str, _asked: Comparison, _size: int) -> Measured:
-        return Measured(name, 1, 0.0, 1.0, [Speed(USUAL, 1.0)])
+    def measure(name: str, _asked: Comparison, _size: int) -> Measurement:
+        return Measurement(name, 1, 0.0, 1.0, [Speed(USUAL, 1.0)])
 
     monkeypatch.setattr(weight_formats, "measure", measure)
-    assert load_plan.opening(shipped, threads=1) == load_plan.Opening(shipped)
+    assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
 
     monkeypatch.setattr(weight_formats, "write", None)
-    assert load_plan.opening(shipped, threads=1) == load_plan.Opening(shipped)
+    assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
     tuned = load_plan.recorded(shipped)
     assert tuned is not None
     assert tuned.verdicts() == {
@@ -108,7 +108,7 @@ def test_a_failure_at_first_use_is_told(shipped: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(weight_formats, "write", fail)
 
     with pytest.warns(UserWarning, match="as shipped, which is slower: no room"):
-        assert load_plan.opening(shipped, threads=1) == load_plan.Opening(shipped)
+        assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
     assert load_plan.recorded(shipped) is None
 
 
@@ -118,9 +118,9 @@ def test_a_format_that_llama_cpp_dies_of_is_not_kept(
     """The others are measured all the same, and the record says why it was not."""
     measure = weight_formats.measure
 
-    def dies_of_one(name: str, asked: Comparison, size: int) -> Measured:
+    def dies_of_one(name: str, asked: Comparison, size: int) -> Measurement:
         if name == "q8_0":
-            raise DiedError("llama.cpp ends with SIGSEGV on it")
+            raise SubprocessDiedError("llama.cpp ends with SIGSEGV on it")
         return measure(name, asked, size)
 
     monkeypatch.setattr(weight_formats, "measure", dies_of_one)
@@ -132,7 +132,7 @@ def test_a_format_that_llama_cpp_dies_of_is_not_kept(
 
 def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
     """What was asked for replaces what was found at first use, and is not measured twice."""
-    before = load_plan.opening(shipped, threads=1)
+    before = load_plan.choose_load_plan(shipped, threads=1)
     notes: list[str] = []
     tuned = load_plan.optimise(shipped, ["q4_0", "q8_0", "f16"], threads=1, note=notes.append)
     again = load_plan.optimise(shipped, ["f16"], threads=1, note=notes.append)
@@ -141,7 +141,7 @@ def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
     assert tuned == again
     assert len([note for note in notes if note.startswith("Measuring")]) == 4
     assert tuned.verdicts()["q4_0"] == "changes the model: KL above 0.01"
-    assert load_plan.opening(shipped, threads=1).batch == WIDE
+    assert load_plan.choose_load_plan(shipped, threads=1).batch == WIDE
     assert before.path == tuned.path(shipped)
 
 
@@ -150,30 +150,30 @@ def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
     tuned = load_plan.optimise(shipped, ["f16"], threads=1)
 
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0) as model:
-        assert model.opened == load_plan.Opening(tuned.path(shipped), "f16", WIDE)
-        assert (model.batch(1000), model.batch(1000, 7)) == (128, 7)
-        assert [model.batch(rows) for rows in (10, 128, 200, 256)] == [64, 64, 100, 128]
+        assert model.load_plan == load_plan.LoadPlan(tuned.path(shipped), "f16", WIDE)
+        assert (model.batch_size(1000), model.batch_size(1000, 7)) == (128, 7)
+        assert [model.batch_size(rows) for rows in (10, 128, 200, 256)] == [64, 64, 100, 128]
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0, weights="as-shipped") as model:
-        assert model.opened == load_plan.Opening(shipped)
-        assert model.batch(1000) == 64
+        assert model.load_plan == load_plan.LoadPlan(shipped)
+        assert model.batch_size(1000) == 64
 
 
 def test_attention_is_what_was_measured_or_asked_for(
     shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that is faster without flash attention turns it off; `flash_attn` overrules it."""
-    few = Batch(12, flash=False)
+    few = BatchSettings(12, flash=False)
 
-    def measure(name: str, asked: Comparison, size: int) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measurement:
         speeds = [Speed(batch, 200.0 if batch == few else 100.0) for batch in asked.batches]
-        return Measured(name, 1, 0.0, 1.0, speeds)
+        return Measurement(name, 1, 0.0, 1.0, speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
     monkeypatch.setattr(weight_formats, "brief", lambda _kernels: (few, USUAL))
     found = {}
     for asked in ("auto", "on", "off"):
         with LocalModel.load(str(shipped), threads=2, gpu_layers=0, flash_attn=asked) as model:
-            found[asked] = (model.flash_attn, model.batch(1000))
+            found[asked] = (model.flash_attn, model.batch_size(1000))
 
     assert found == {"auto": ("off", 24), "on": ("on", 24), "off": ("off", 24)}
     with pytest.raises(UsageError, match="flash_attn cannot be 'yes'"):
@@ -186,11 +186,11 @@ def test_a_file_that_is_gone_is_not_passed_by(shipped: Path) -> None:
     path.unlink()
 
     with pytest.raises(ModelError, match="gone or cut"):
-        load_plan.opening(shipped, threads=1)
+        load_plan.choose_load_plan(shipped, threads=1)
     assert load_plan.optimise(shipped, ["f16"], threads=1).path(shipped).is_file()
     path.unlink()
     assert len(load_plan.forget(shipped)) == 1
-    assert load_plan.opening(shipped, threads=1).path == path
+    assert load_plan.choose_load_plan(shipped, threads=1).path == path
 
 
 def test_a_changed_byte_is_found(shipped: Path) -> None:

@@ -27,7 +27,13 @@ from synthgen_local.engine.backends.protocol import ContextSize, Step
 from synthgen_local.engine.bitmask import masks, write_tokens
 from synthgen_local.kernels.build import PLAIN, Kernels
 from synthgen_local.loading import load_plan, weight_formats
-from synthgen_local.loading.weight_formats import MOST_KL, Comparison, Measured, Speed, divergence
+from synthgen_local.loading.weight_formats import (
+    MOST_KL,
+    Comparison,
+    Measurement,
+    Speed,
+    divergence,
+)
 
 GGML: Any = llama_cpp.llama_cpp._lib
 F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
@@ -582,18 +588,18 @@ def test_what_pays_is_held(
 ) -> None:
     """The file as shipped is opened, and held in the format that was measured to be fastest."""
 
-    def measure(name: str, asked: Comparison, size: int) -> Measured:
+    def measure(name: str, asked: Comparison, size: int) -> Measurement:
         speeds = [Speed(each, 100.0 + 100 * (name == held)) for each in asked.batches]
-        return Measured(name, size, 0.0, 1.0 + (name == held), speeds)
+        return Measurement(name, size, 0.0, 1.0 + (name == held), speeds)
 
     monkeypatch.setattr(weight_formats, "measure", measure)
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
-    ours = local_model.try_once(weights, gpu_layers=0)
+    ours = local_model.probe_once(weights, gpu_layers=0)
     assert load_plan.likely_format(ours) == able[0]
     load_plan.optimise(weights, able, threads=1, kernels=ours)
     with LocalModel.load(str(weights), gpu_layers=0) as model:
-        assert model.opened is not None
-        assert (model.opened.held, model.opened.path) == (held, model.path)
+        assert model.load_plan is not None
+        assert (model.load_plan.held, model.load_plan.path) == (held, model.path)
         assert model.engine.build.endswith(f" {held}")
     with LocalModel.load(str(weights), gpu_layers=0, weights="as-shipped") as model:
         assert not model.engine.build.endswith(tuple(OFFERS))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthgen_local.system import memory, subprocess_call
-from synthgen_local.system.subprocess_call import DiedError
+from synthgen_local.system.subprocess_call import SubprocessDiedError
 
 UNDER_A_LIMIT = """
 import resource, sys
@@ -79,6 +79,6 @@ def test_a_process_that_dies_under_a_limit(
     for module in (subprocess_call, memory):
         monkeypatch.setattr(module, "memory_limit", lambda: limit)
     (tmp_path / "x.gguf").touch()
-    with pytest.raises(DiedError) as caught:
-        subprocess_call.ask("x", str(tmp_path / "x.gguf"), {})
+    with pytest.raises(SubprocessDiedError) as caught:
+        subprocess_call.call_in_subprocess("x", str(tmp_path / "x.gguf"), {})
     assert word in caught.value.hint

@@ -22,8 +22,16 @@ from synthgen_local.engine.constraints.text_rules import (
     places,
 )
 from synthgen_local.engine.constraints.vocabulary import VocabularyTable
-from synthgen_local.engine.decoder import Decoded, Decoder, Job, RowQueue, Start
-from synthgen_local.engine.workers import Accepted, Layout, decode_shards
+from synthgen_local.engine.decoder import Decoder
+from synthgen_local.engine.parallel_plan import ParallelPlan
+from synthgen_local.engine.requests import (
+    Accepted,
+    Completion,
+    GenerationRequest,
+    RowQueue,
+    SequenceInit,
+)
+from synthgen_local.engine.workers import decode_shards
 from synthgen_local.prompting.length_limits import check_room
 
 VOCABULARY = VocabularyTable(RandomModel().tokenizer)
@@ -71,14 +79,16 @@ def write(
     """Texts of a model with these values, each checked for everything that is promised."""
     longest = most_tokens(entries(values), length)
 
-    def start(row: int) -> Start:  # whose first token makes it different from the others
-        return Start(
+    def start(row: int) -> SequenceInit:  # whose first token makes it different from the others
+        return SequenceInit(
             (row,), MentionConstraint(VOCABULARY, entries(values), length, temperature=temperature)
         )
 
-    job = Job((1,), start, longest + 1, seed, temperature)
+    job = GenerationRequest((1,), start, longest + 1, seed, temperature)
     context = Leaning(gains or {}).open_context(ContextSize(rows, (longest + 2) * rows, 1))
-    found = sorted(Decoder(context, job).run(RowQueue(range(rows))), key=lambda row: row.ticket.row)
+    found = sorted(
+        Decoder(context, job).run(RowQueue(range(rows))), key=lambda row: row.attempt.row
+    )
     for row in found:
         assert_kept(row.text, values, length)
         assert row.tokens <= longest
@@ -267,22 +277,22 @@ def test_a_text_does_not_depend_on_its_company() -> None:
     """Rows of values and suffixes of their own come out the same in any batch."""
     values = [["blue"], ["red", "5"], [], ["caldo verde"], ["Mr. Fox"]]
 
-    def start(row: int) -> Start:
-        return Start((row, 2), MentionConstraint(VOCABULARY, entries(values[row]), FREE))
+    def start(row: int) -> SequenceInit:
+        return SequenceInit((row, 2), MentionConstraint(VOCABULARY, entries(values[row]), FREE))
 
-    def texts(layout: Layout) -> dict[int, str | None]:
-        job = Job((1,), start, 400, seed=3)
-        rows = decode_shards(RandomModel(), job, [range(5)], layout, as_text, attempts=1)
+    def texts(plan: ParallelPlan) -> dict[int, str | None]:
+        job = GenerationRequest((1,), start, 400, seed=3)
+        rows = decode_shards(RandomModel(), job, [range(5)], plan, as_text, attempts=1)
         return {outcome.row: outcome.value for outcome in rows}
 
-    alone = texts(Layout(1, 1, 1))
+    alone = texts(ParallelPlan(1, 1, 1))
 
-    assert texts(Layout(2, 3, 1)) == alone
+    assert texts(ParallelPlan(2, 3, 1)) == alone
     for row, text in alone.items():
         assert_kept(text or "", values[row], FREE)
 
 
-def as_text(decoded: Decoded) -> Accepted[str]:
+def as_text(decoded: Completion) -> Accepted[str]:
     return Accepted(decoded.text)
 
 

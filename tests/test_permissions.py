@@ -14,7 +14,7 @@ import pytest
 from tiny_gguf import Tiny
 
 from synthgen_local import DecodingError, ModelError, local_model
-from synthgen_local.engine.decoder import Prefix
+from synthgen_local.engine.prefix import Prefix
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import PLAIN, compile_kernels
 from synthgen_local.loading import load_plan
@@ -131,7 +131,7 @@ def test_no_record_and_no_weights_are_believed_there(
     record.write_text("{}")
 
     assert load_plan.recorded(weights) is None
-    assert load_plan.opening(weights, threads=1).path == weights
+    assert load_plan.choose_load_plan(weights, threads=1).path == weights
 
 
 def test_no_trial_is_passed_by_there(
@@ -142,11 +142,11 @@ def test_no_trial_is_passed_by_there(
     monkeypatch.setenv("CC", "")
     build.compiled_hash.cache_clear()
     tried: list[object] = []
-    monkeypatch.setattr(local_model, "hold", lambda trial: tried.append(trial) or PLAIN)
+    monkeypatch.setattr(local_model, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
     weights = Tiny().write(tmp_path / "tiny.gguf")
     for _ in range(2):
         with pytest.warns(UserWarning, match="other users can change"):
-            local_model.try_once(weights, 0)
+            local_model.probe_once(weights, 0)
     build.compiled_hash.cache_clear()
 
     assert len(tried) == 2
@@ -161,14 +161,14 @@ def test_a_mark_that_others_may_write_is_replaced(
     monkeypatch.setenv("CC", "")
     build.compiled_hash.cache_clear()
     tried: list[object] = []
-    monkeypatch.setattr(local_model, "hold", lambda trial: tried.append(trial) or PLAIN)
+    monkeypatch.setattr(local_model, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
     weights = Tiny().write(tmp_path / "tiny.gguf")
     for _ in range(2):
-        local_model.try_once(weights, 0)
+        local_model.probe_once(weights, 0)
     (mark,) = (tmp_path / "cache").glob("tried/*.json")
     mark.chmod(0o666)
     for _ in range(2):
-        local_model.try_once(weights, 0)
+        local_model.probe_once(weights, 0)
     build.compiled_hash.cache_clear()
 
     assert len(tried) == 2

@@ -11,7 +11,7 @@ import pytest
 from medical_billing import EXAMPLES, MedicalBilling
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator
-from synthgen_local.engine.decoder import Prefix
+from synthgen_local.engine.prefix import Prefix
 from synthgen_local.loading.prefix_cache import PrefixKey, load_prefix, save_prefix
 from synthgen_local.models.store import cache_folder
 
@@ -25,7 +25,7 @@ def kept(model: LocalModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     return LocalModel(
         model.engine,
         path=model.path,
-        opened=model.opened,
+        load_plan=model.load_plan,
         threads=model.threads,
         keep_prefixes=True,
     )
@@ -43,7 +43,7 @@ def test_a_kept_prompt_is_not_evaluated_again(
     usual, first = rows(model), rows(kept)
     (file,) = (tmp_path / "prefixes").glob("*.npz")
     assert file.stat().st_mode & 0o077 == 0, "others could read the examples"
-    monkeypatch.setattr(Prefix, "of", lambda *_, **__: pytest.fail("it was evaluated again"))
+    monkeypatch.setattr(Prefix, "prefill", lambda *_, **__: pytest.fail("it was evaluated again"))
 
     assert rows(kept) == first == usual
 

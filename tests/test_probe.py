@@ -14,8 +14,8 @@ from synthgen_local import LocalModel, ModelError
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import PLAIN, Kernels
 from synthgen_local.loading import probe
-from synthgen_local.loading.probe import Trial, hold
-from synthgen_local.system.subprocess_call import DiedError
+from synthgen_local.loading.probe import ProbeRequest, probe_kernels
+from synthgen_local.system.subprocess_call import SubprocessDiedError
 
 
 @pytest.fixture
@@ -32,20 +32,22 @@ def dies_repacked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     def ask(_module: str, path: str, question: dict[str, Any]) -> None:
         tried.append(question["kernels"]["repack"])
         if question["kernels"]["repack"]:
-            raise DiedError(f"{path} cannot be loaded: llama.cpp ends with SIGSEGV on it.")
+            raise SubprocessDiedError(
+                f"{path} cannot be loaded: llama.cpp ends with SIGSEGV on it."
+            )
 
-    monkeypatch.setattr(probe, "ask", ask)
+    monkeypatch.setattr(probe, "call_in_subprocess", ask)
     return tried
 
 
 def test_a_model_that_comes_through_may_be_repacked(shipped: Path) -> None:
     """One process, one answer."""
-    assert hold(Trial(str(shipped))) == PLAIN
+    assert probe_kernels(ProbeRequest(str(shipped))) == PLAIN
 
 
 def test_what_dies_repacked_is_tried_as_it_is(shipped: Path, dies_repacked: list[bool]) -> None:
     """Then the answer is that its weights must not be repacked."""
-    assert not hold(Trial(str(shipped))).repack
+    assert not probe_kernels(ProbeRequest(str(shipped))).repack
     assert dies_repacked == [True, False]
 
 
@@ -53,11 +55,11 @@ def test_what_dies_either_way_is_refused(shipped: Path, monkeypatch: pytest.Monk
     """The error is the last process's."""
 
     def ask(*_: Any) -> None:
-        raise DiedError("llama.cpp ends with SIGABRT on it")
+        raise SubprocessDiedError("llama.cpp ends with SIGABRT on it")
 
-    monkeypatch.setattr(probe, "ask", ask)
+    monkeypatch.setattr(probe, "call_in_subprocess", ask)
     with pytest.raises(ModelError, match="SIGABRT"):
-        hold(Trial(str(shipped)))
+        probe_kernels(ProbeRequest(str(shipped)))
 
 
 def test_what_is_refused_is_not_tried_again(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +70,9 @@ def test_what_is_refused_is_not_tried_again(shipped: Path, monkeypatch: pytest.M
         tried.append(1)
         raise ModelError("no vocabulary")
 
-    monkeypatch.setattr(probe, "ask", ask)
+    monkeypatch.setattr(probe, "call_in_subprocess", ask)
     with pytest.raises(ModelError, match="no vocabulary"):
-        hold(Trial(str(shipped)))
+        probe_kernels(ProbeRequest(str(shipped)))
     assert len(tried) == 1
 
 
@@ -91,7 +93,9 @@ def test_kernels_that_do_not_load_are_given_up(shipped: Path, tmp_path: Path) ->
     """The model is used without them."""
     library = tmp_path / "kernels.so"
     library.write_bytes(b"no library")
-    assert hold(Trial(str(shipped), kernels=Kernels(compiled=str(library)))) == PLAIN
+    assert (
+        probe_kernels(ProbeRequest(str(shipped), kernels=Kernels(compiled=str(library)))) == PLAIN
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_kernels_that_compute_wrongly_are_given_up(
     build.compiled_hash.cache_clear()
     broken = Kernels(compiled=build.compile_kernels(tmp_path / "wrong"))
     build.compiled_hash.cache_clear()
-    assert hold(Trial(str(weights), kernels=broken)) == PLAIN
+    assert probe_kernels(ProbeRequest(str(weights), kernels=broken)) == PLAIN
 
 
 def test_kernels_that_are_given_up_are_told_of(
@@ -134,7 +138,7 @@ def test_kernels_that_are_given_up_are_told_of(
         if question["kernels"]["compiled"]:
             raise ModelError(f"{path} predicts something else.")
 
-    monkeypatch.setattr(probe, "ask", ask)
+    monkeypatch.setattr(probe, "call_in_subprocess", ask)
     for _ in range(2):
         with (
             pytest.warns(UserWarning, match="do not come through a trial"),

@@ -8,8 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from synthgen_local import Extractor, FewShotPrompt, LocalModel, TabularGenerator
-from synthgen_local.engine.decoder import Decoded, Ticket
-from synthgen_local.engine.workers import Accepted
+from synthgen_local.engine.requests import Accepted, Attempt, Completion
 from synthgen_local.generators.chat import Chat
 from synthgen_local.schema import RowSchema, compile_schema
 from synthgen_local.schema.grammar.text_grammar import TextGrammar
@@ -79,7 +78,7 @@ def test_a_validator_that_counts(random_model: LocalModel) -> None:
     """Where a row is not valid without its repeats it keeps them, and one that is neither fails."""
     text = '{"names":["a","a"]}'
     extractor = Extractor(Pair, random_model, grounded=False)
-    found = extractor._check(Decoded(Ticket(0), f"[{text}]", 1, 1, None), "a")
+    found = extractor._check(Completion(Attempt(0), f"[{text}]", 1, 1, None), "a")
 
     assert TabularGenerator(Pair, random_model)._read(text) == Pair(names=["a", "a"])
     assert getattr(found, "value", None) == [Pair(names=["a", "a"])]
@@ -95,7 +94,9 @@ def test_answers_have_no_repeats(random_model: LocalModel) -> None:
     tidy = '{"films":["Big"],"roles":["x","x"]}'
 
     for grammar in (rows, either, TextGrammar.of_rows(rows)):
-        checked = Chat(random_model, grammar=grammar)._check(Decoded(Ticket(0), text, 1, 1, None))
+        checked = Chat(random_model, grammar=grammar)._check(
+            Completion(Attempt(0), text, 1, 1, None)
+        )
         assert checked == Accepted(tidy)
     assert either.tidy("none") == "none"
     with pytest.raises(ValueError, match="none of the alternatives"):
@@ -113,6 +114,6 @@ def test_nothing_is_extracted_more_often_than_it_is_said(
     extractor = Extractor(Actor, random_model, grounded=False)
     text = '[{"films":["Big","Big","Big"],"roles":["x","x"]},'
     text += '{"films":["Big","Big","Big"],"roles":["x","x"]}]'
-    found = extractor._check(Decoded(Ticket(0), text, 1, 1, None), passage)
+    found = extractor._check(Completion(Attempt(0), text, 1, 1, None), passage)
 
     assert getattr(found, "value", None) == [Actor(films=films, roles=["x", "x"])]

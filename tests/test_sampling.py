@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from masks import mask_of
 
-from synthgen_local.engine.sampling import draw, row_stream
+from synthgen_local.engine.sampling import row_stream, sample
 
 VOCABULARY = 1000
 
@@ -28,9 +28,9 @@ def test_draws_only_what_is_allowed(seed: int, ids: set[int], uniform: float) ->
     allowed[list(ids)] = 1
 
     for spread in (0.0, 1.0, 100.0, 1e4):
-        drawn = draw(logits_of(seed, spread), mask_of(allowed), temperature=1.0, uniform=uniform)
+        drawn = sample(logits_of(seed, spread), mask_of(allowed), temperature=1.0, uniform=uniform)
         assert drawn.token in ids
-        assert drawn.log_allowed <= 0
+        assert drawn.log_allowed_mass <= 0
 
 
 def test_frequencies_are_the_softmax() -> None:
@@ -42,7 +42,7 @@ def test_frequencies_are_the_softmax() -> None:
     weights = np.exp(logits[::100].astype(float))
     expected = weights / weights.sum()
     tokens = [
-        draw(logits, mask, temperature=1.0, uniform=(i + 0.5) / 5000).token for i in range(5000)
+        sample(logits, mask, temperature=1.0, uniform=(i + 0.5) / 5000).token for i in range(5000)
     ]
 
     counts = np.bincount(tokens, minlength=VOCABULARY)[::100] / 5000
@@ -56,23 +56,23 @@ def test_temperature_sharpens() -> None:
     mask = mask_of(allowed)
     best = int(np.where(allowed, logits, -np.inf).argmax())
 
-    assert {draw(logits, mask, temperature=0, uniform=u / 9).token for u in range(9)} == {best}
-    assert len({draw(logits, mask, temperature=9, uniform=u / 50).token for u in range(50)}) > 40
+    assert {sample(logits, mask, temperature=0, uniform=u / 9).token for u in range(9)} == {best}
+    assert len({sample(logits, mask, temperature=9, uniform=u / 50).token for u in range(50)}) > 40
 
 
 def test_log_allowed_is_the_mass_of_the_mask() -> None:
-    """log_allowed is 0 for a mask that allows all, and log of a half for half of the mass."""
+    """log_allowed_mass is 0 for a mask that allows all, and log of a half for half of the mass."""
     logits = np.zeros(VOCABULARY, dtype=np.float32)
     every = np.ones(VOCABULARY, dtype=np.uint8)
     half = every.copy()
     half[::2] = 0
 
-    assert draw(logits, mask_of(every), temperature=1.0, uniform=0.3).log_allowed == pytest.approx(
-        0
-    )
-    assert draw(logits, mask_of(half), temperature=1.0, uniform=0.3).log_allowed == pytest.approx(
-        np.log(0.5)
-    )
+    assert sample(
+        logits, mask_of(every), temperature=1.0, uniform=0.3
+    ).log_allowed_mass == pytest.approx(0)
+    assert sample(
+        logits, mask_of(half), temperature=1.0, uniform=0.3
+    ).log_allowed_mass == pytest.approx(np.log(0.5))
 
 
 def test_streams_are_independent() -> None:

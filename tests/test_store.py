@@ -145,7 +145,7 @@ def test_what_came_of_trying_a_model_is_removed_with_it(cache: Path, tmp_path: P
     other = Tiny()
     other.keys["general.name"] = (STRING, "other")
     marks = [
-        store.trial_record(read_header(path), "conditions")
+        store.probe_record(read_header(path), "conditions")
         for path in (file, other.write(tmp_path / "other.gguf"))
     ]
     store.add(file, "tiny")

@@ -28,7 +28,8 @@ from synthgen_local import (
     UsageError,
 )
 from synthgen_local.engine.backends.random_model import RandomModel
-from synthgen_local.engine.decoder import Job, Prefix
+from synthgen_local.engine.prefix import Prefix
+from synthgen_local.engine.requests import GenerationRequest
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}
 
@@ -86,14 +87,14 @@ def test_closing_the_model_waits_for_the_prompt(monkeypatch: pytest.MonkeyPatch)
     generator = TabularGenerator("name", model)
     reading, order = threading.Event(), []
 
-    def slow(_cls: type[Prefix], engine: Any, job: Job, *, threads: int) -> Prefix:
+    def slow(_cls: type[Prefix], engine: Any, job: GenerationRequest, *, threads: int) -> Prefix:
         reading.set()
         time.sleep(0.3)
         order.append("read")
         return evaluate(engine, job, threads=threads)
 
-    evaluate = Prefix.of
-    monkeypatch.setattr(Prefix, "of", classmethod(slow))
+    evaluate = Prefix.prefill
+    monkeypatch.setattr(Prefix, "prefill", classmethod(slow))
     monkeypatch.setattr(model.engine, "close", lambda: order.append("freed"))
 
     def run() -> None:

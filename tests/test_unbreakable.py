@@ -16,8 +16,9 @@ from jsonschema import Draft202012Validator
 from synthgen_local.engine.backends.protocol import ContextSize, Logits
 from synthgen_local.engine.backends.random_model import RandomContext, RandomModel
 from synthgen_local.engine.constraints.grammar import Grammar
-from synthgen_local.engine.decoder import Job
-from synthgen_local.engine.workers import Accepted, Layout, decode_shards
+from synthgen_local.engine.parallel_plan import ParallelPlan
+from synthgen_local.engine.requests import Accepted, GenerationRequest
+from synthgen_local.engine.workers import decode_shards
 from synthgen_local.schema import RowSchema, compile_schema
 
 _WISH = 30.0  # natural logarithms: far above the random logits
@@ -116,10 +117,17 @@ def test_no_wish_breaks_what_the_grammar_enforces(keyword: str) -> None:
     for schema, wanted in CASES[keyword]:
         grammar = compile_schema(RowSchema.of(schema))
         model = StubbornModel(wanted)
-        job = Job.of_grammar(Grammar(model.tokenizer, grammar.serialised), (63,), grammar.longest)
+        job = GenerationRequest.from_grammar(
+            Grammar(model.tokenizer, grammar.serialised), (63,), grammar.longest
+        )
         check = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
         outcomes = decode_shards(
-            model, job, [range(6)], Layout(1, 6, 1), lambda row: Accepted(row.text), attempts=1
+            model,
+            job,
+            [range(6)],
+            ParallelPlan(1, 6, 1),
+            lambda row: Accepted(row.text),
+            attempts=1,
         )
 
         assert grammar.certificate.guarantee == "construction"

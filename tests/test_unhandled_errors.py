@@ -26,7 +26,7 @@ from synthgen_local.local_model import LocalModel
 from synthgen_local.models.resolve import find
 from synthgen_local.models.store import cache_folder
 from synthgen_local.system.processes import check_threads
-from synthgen_local.system.subprocess_call import ask
+from synthgen_local.system.subprocess_call import call_in_subprocess
 
 Run = Callable[..., Ran]
 NOT_UTF8 = os.fsdecode(b"x\xff")
@@ -214,7 +214,7 @@ def test_a_process_that_cannot_start_is_one_error(
     file.write_bytes(b"")
     monkeypatch.setattr(subprocess, "run", refuse)
     with pytest.raises(DecodingError) as caught:
-        ask("synthgen_local.loading.probe", str(file), {})
+        call_in_subprocess("synthgen_local.loading.probe", str(file), {})
     assert "ulimit -u" in caught.value.hint
 
 
@@ -227,4 +227,4 @@ def test_a_process_that_ends_itself_by_sigint_was_not_interrupted(
     died = subprocess.CompletedProcess("", -signal.SIGINT, b"", b"")
     monkeypatch.setattr(subprocess, "run", lambda **_: died)
     with pytest.raises(DecodingError, match="No more threads"):
-        ask("synthgen_local.loading.probe", str(file), {})
+        call_in_subprocess("synthgen_local.loading.probe", str(file), {})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthgen_local import ModelError
-from synthgen_local.engine.workers import Batch
+from synthgen_local.engine.parallel_plan import BatchSettings
 from synthgen_local.loading.weight_formats import (
     AS_SHIPPED,
     FORMATS,
@@ -19,7 +19,7 @@ from synthgen_local.loading.weight_formats import (
     NOISE,
     USUAL,
     Comparison,
-    Measured,
+    Measurement,
     Speed,
     choose,
     divergence,
@@ -29,12 +29,12 @@ from synthgen_local.loading.weight_formats import (
     write,
 )
 
-FEW, NARROW, WIDE = Batch(12, flash=False), Batch(16), Batch(64)
-SHIPPED = Measured(AS_SHIPPED, 100, 0.0, 1.0, [])
+FEW, NARROW, WIDE = BatchSettings(12, flash=False), BatchSettings(16), BatchSettings(64)
+SHIPPED = Measurement(AS_SHIPPED, 100, 0.0, 1.0, [])
 NUMBERS = st.floats(0, 4, allow_nan=False)
 FOUND = st.lists(
     st.builds(
-        Measured, st.sampled_from(sorted(FORMATS)), st.integers(1, 9), NUMBERS, NUMBERS,
+        Measurement, st.sampled_from(sorted(FORMATS)), st.integers(1, 9), NUMBERS, NUMBERS,
         st.just([]),
     ),
     unique_by=lambda found: found.format,
@@ -42,7 +42,7 @@ FOUND = st.lists(
 
 
 @given(FOUND)
-def test_what_is_kept_is_near_and_fast(found: list[Measured]) -> None:
+def test_what_is_kept_is_near_and_fast(found: list[Measurement]) -> None:
     """It is within the bounds, no other that is too is faster by more than noise, or as fast."""
     chosen = choose([SHIPPED, *found])
     fit = [each for each in found if each.kl <= MOST_KL and each.gain >= LEAST_GAIN]
@@ -56,7 +56,7 @@ def test_what_is_kept_is_near_and_fast(found: list[Measured]) -> None:
 
 
 @given(FOUND)
-def test_one_is_kept_and_each_other_told_why_not(found: list[Measured]) -> None:
+def test_one_is_kept_and_each_other_told_why_not(found: list[Measurement]) -> None:
     """Of all formats and the file as shipped exactly one is kept."""
     chosen = choose([SHIPPED, *found])
 
@@ -68,7 +68,7 @@ def test_one_is_kept_and_each_other_told_why_not(found: list[Measured]) -> None:
 
 def test_a_model_that_says_no_numbers_is_not_kept() -> None:
     """A divergence that is not a number is within no bound."""
-    assert choose([Measured("q4_0", 1, float("nan"), 3.0, [])]) is None
+    assert choose([Measurement("q4_0", 1, float("nan"), 3.0, [])]) is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,9 @@ def test_a_model_that_says_no_numbers_is_not_kept() -> None:
         ({USUAL: 1000.0, NARROW: 990.0, FEW: 985.0}, FEW),
     ],
 )
-def test_the_batch_is_the_narrowest_of_the_fast(speeds: dict[Batch, float], batch: Batch) -> None:
+def test_the_batch_is_the_narrowest_of_the_fast(
+    speeds: dict[BatchSettings, float], batch: BatchSettings
+) -> None:
     """Those close to the best are as fast as it is."""
     assert fastest([Speed(*each) for each in speeds.items()]) == batch
 

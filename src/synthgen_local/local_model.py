@@ -23,29 +23,27 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from .engine.backends.protocol import Model, closed
 from .engine.backends.random_model import RandomModel
 from .engine.constraints.vocabulary import VocabularyTable
-from .engine.decoder import Decoded, Job, Prefix
-from .engine.workers import (
-    GPU_ROWS,
-    ROWS_A_CONTEXT,
-    Accepted,
-    Halt,
-    Layout,
-    Outcome,
-    Rejected,
-    cut,
-    decode_shards,
-    plan,
-    worthwhile,
+from .engine.parallel_plan import (
+    DEFAULT_BATCH_SIZE,
+    GPU_BATCH_SIZE,
+    ParallelPlan,
+    choose_batch_size,
+    make_shards,
+    plan_workers,
 )
+from .engine.prefix import Prefix
+from .engine.requests import Accepted, Completion, GenerationRequest, Outcome, Rejected
+from .engine.stop_request import StopRequest
+from .engine.workers import decode_shards
 from .errors import DecodingError, UsageError
 from .kernels.build import Kernels, compile_kernels, compiled_hash, library_hash
-from .loading.load_plan import Opening, opening
+from .loading.load_plan import LoadPlan, choose_load_plan
 from .loading.prefix_cache import PrefixKey, load_prefix, save_prefix
-from .loading.probe import Trial, hold
+from .loading.probe import ProbeRequest, probe_kernels
 from .models.catalog import default_model
 from .models.gguf import read_header
 from .models.resolve import find
-from .models.store import cache_folder, trial_record
+from .models.store import cache_folder, probe_record
 from .system.atomic_write import whole_file
 from .system.cores import available_cores
 from .system.permissions import exposed, is_private, make_private
@@ -73,21 +71,21 @@ FLASH_ATTENTIONS: tuple[FlashAttention, ...] = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardSelection:
     """Which shards of a run are to be made, all for None, and a way to end it early.
 
     Not `in_order`, rows come as they are finished, and none waits for another.
     """
 
     shards: Sequence[int] | None = None
-    halt: Halt = field(default_factory=Halt)
+    stop: StopRequest = field(default_factory=StopRequest)
     in_order: bool = True
 
 
 class LocalModel:
     """Weights in memory, to be closed after use.
 
-    `engine` is what decodes; `path` is the file as shipped and `opened` what was chosen to be
+    `engine` is what decodes; `path` is the file as shipped and `load_plan` what was chosen to be
     loaded of it, None if there is none; `threads` is how many CPU threads a run may use;
     `flash_attn` says whether attention is flash attention.
 
@@ -99,7 +97,7 @@ class LocalModel:
         engine: Model,
         *,
         path: Path | None = None,
-        opened: Opening | None = None,
+        load_plan: LoadPlan | None = None,
         threads: int | None = None,
         flash_attn: bool = True,
         keep_prefixes: bool = False,
@@ -110,9 +108,9 @@ class LocalModel:
         self._closed = False
         self._vocabulary: VocabularyTable | None = None
         self.flash_attn: FlashAttention = "on" if flash_attn else "off"
-        self._keep_prefixes = keep_prefixes and opened is not None and not engine.on_gpu
+        self._keep_prefixes = keep_prefixes and load_plan is not None and not engine.on_gpu
         self.path = path
-        self.opened = opened
+        self.load_plan = load_plan
         self.threads = threads or available_cores()
         self._running: weakref.WeakSet[Generator[Any]] = weakref.WeakSet()
 
@@ -152,25 +150,25 @@ class LocalModel:
         if flash_attn not in FLASH_ATTENTIONS:
             raise UsageError(f"flash_attn cannot be {flash_attn!r}.", hint="auto, on or off.")
         path = find(name)
-        kernels = try_once(path, gpu_layers, note)
+        kernels = probe_once(path, gpu_layers, note)
         from .engine.backends.llamacpp import LlamaModel, gpu_offload  # takes a quarter of a second
 
         on_gpu = gpu_offload() and gpu_layers != 0
         tuned = weights == "fast" and not on_gpu
-        asked = partial(opening, path, threads=threads, kernels=kernels, note=note)
-        opened = asked() if tuned else Opening(path)
-        kernels = replace(kernels, weights=opened.held)
+        asked = partial(choose_load_plan, path, threads=threads, kernels=kernels, note=note)
+        load_plan = asked() if tuned else LoadPlan(path)
+        kernels = replace(kernels, weights=load_plan.held)
         note(f"Loading {name}")
-        flash = opened.batch.flash if flash_attn == "auto" else flash_attn == "on"
+        flash = load_plan.batch.flash if flash_attn == "auto" else flash_attn == "on"
         engine = LlamaModel(
-            opened.path, name=name, gpu_layers=gpu_layers, flash=flash, kernels=kernels
+            load_plan.path, name=name, gpu_layers=gpu_layers, flash=flash, kernels=kernels
         )
         if keep_prefixes is None:
             keep_prefixes = os.environ.get(KEEP_PREFIXES) == "1"
         return cls(
             engine,
             path=path,
-            opened=opened,
+            load_plan=load_plan,
             threads=threads,
             flash_attn=flash,
             keep_prefixes=keep_prefixes,
@@ -198,24 +196,26 @@ class LocalModel:
 
     def decode(
         self,
-        job: Job,
+        job: GenerationRequest,
         rows: int,
-        check: Callable[[Decoded], Accepted[Value] | Rejected],
+        check: Callable[[Completion], Accepted[Value] | Rejected],
         *,
         attempts: int,
         batch: int | None = None,
-        part: Part | None = None,
+        selection: ShardSelection | None = None,
     ) -> Generator[Outcome[Value]]:
         """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_shards`.
 
         Rows that are expected to take long are begun first, so the first to be yielded may be one
-        of the last to finish of its shard. Of a `part`, only its shards' rows, and in the order
-        that it asks for. Raises DecodingError if the model is closed before the last one.
+        of the last to finish of its shard. Of a `selection`, only its shards' rows, and in the
+        order that it asks for. Raises DecodingError if the model is closed before the last one.
         """
-        part = part or Part()
+        selection = selection or ShardSelection()
         shards = self.shards(rows, batch)
-        chosen = shards if part.shards is None else [shards[number] for number in part.shards]
-        layout = self.layout(rows, batch)
+        chosen = (
+            shards if selection.shards is None else [shards[number] for number in selection.shards]
+        )
+        layout = self.parallel_plan(rows, batch)
         outcomes = decode_shards(
             self.engine,
             job,
@@ -223,16 +223,16 @@ class LocalModel:
             layout,
             check,
             attempts=attempts,
-            halt=part.halt,
+            stop=selection.stop,
             prefix=partial(self._prefix, job),
         )
         self._running.add(outcomes)  # it decodes in threads of its own: see close()
-        left = rows if part.shards is None else sum(map(len, chosen))
+        left = rows if selection.shards is None else sum(map(len, chosen))
         with closing(outcomes):
-            for outcome in _in_order(outcomes, chosen) if part.in_order else outcomes:
+            for outcome in _in_order(outcomes, chosen) if selection.in_order else outcomes:
                 left -= 1
                 yield outcome
-        if left and not part.halt.requested:
+        if left and not selection.stop.requested:
             raise DecodingError(
                 f"The model was closed when {left} of {rows} rows were not made.",
                 hint="Take all rows before closing it.",
@@ -243,44 +243,46 @@ class LocalModel:
 
         Example: `model.shards(1000)[0]`
         """
-        return cut(range(rows), self.layout(rows, batch)) if rows else []
+        return make_shards(range(rows), self.parallel_plan(rows, batch)) if rows else []
 
-    def batch(self, rows: int, wanted: int | None = None) -> int:
+    def batch_size(self, rows: int, wanted: int | None = None) -> int:
         """Return how many of so many rows are in flight: those wanted, or what is fast here.
 
-        Example: `model.batch(1000) == 64` on two threads, where nothing else was measured
+        Example: `model.batch_size(1000) == 64` on two threads, where nothing else was measured
         """
         if wanted:
             return wanted
         if self.engine.on_gpu:
-            return GPU_ROWS
-        fast = self.threads * (self.opened.batch.rows if self.opened else ROWS_A_CONTEXT)
-        return worthwhile(fast, rows, threads=self.threads)
+            return GPU_BATCH_SIZE
+        fast = self.threads * (self.load_plan.batch.rows if self.load_plan else DEFAULT_BATCH_SIZE)
+        return choose_batch_size(fast, rows, threads=self.threads)
 
-    def _prefix(self, job: Job) -> Prefix:
+    def _prefix(self, job: GenerationRequest) -> Prefix:
         """A job's evaluated prompt: as it was kept, or made by all threads, and kept if wished."""
         self._note(f"Evaluating the prompt, {len(job.prompt)} tokens")
         if not self._keep_prefixes:
-            return Prefix.of(self.engine, job, threads=self.threads)
-        assert self.opened is not None
-        file = self.opened.path
+            return Prefix.prefill(self.engine, job, threads=self.threads)
+        assert self.load_plan is not None
+        file = self.load_plan.path
         about = file.stat()
         weights = f"{read_header(file).sha256} {about.st_size} {about.st_mtime_ns}"
         build = f"{self.engine.build}, flash attention {self.flash_attn}"
         key = PrefixKey(weights, build, self.threads, job.prompt)
         prefix = load_prefix(key)
         if prefix is None:
-            prefix = Prefix.of(self.engine, job, threads=self.threads)
+            prefix = Prefix.prefill(self.engine, job, threads=self.threads)
             save_prefix(key, prefix)
         return prefix
 
-    def layout(self, rows: int, batch: int | None = None) -> Layout:
+    def parallel_plan(self, rows: int, batch: int | None = None) -> ParallelPlan:
         """Return how so many rows are divided over contexts.
 
-        Example: `model.layout(1000).contexts`
+        Example: `model.parallel_plan(1000).contexts`
         """
         rows = max(1, rows)
-        return plan(self.engine, rows, batch=self.batch(rows, batch), threads=self.threads)
+        return plan_workers(
+            self.engine, rows, batch=self.batch_size(rows, batch), threads=self.threads
+        )
 
     def close(self) -> None:
         """Stop what still runs, because weights in use cannot be freed, and free them.
@@ -323,14 +325,14 @@ def _in_order(
             following = next(order, None)
 
 
-def try_once(path: Path, gpu_layers: int | None, note: Note = lambda _: None) -> Kernels:
+def probe_once(path: Path, gpu_layers: int | None, note: Note = lambda _: None) -> Kernels:
     """Check a file's header, and load it in another process if such a header was not tried yet.
 
     What llama.cpp does with a file hangs on its header; the weights behind it are numbers. Returns
     the kernels that it can be used with; a warning says each time which cannot be used. Raises
     ModelError for what cannot be loaded.
 
-    Example: `try_once(Path("model.gguf"), gpu_layers=0)`
+    Example: `probe_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
     if shared := exposed(cache_folder()):
@@ -338,11 +340,11 @@ def try_once(path: Path, gpu_layers: int | None, note: Note = lambda _: None) ->
     wanted = Kernels(compiled=_compiled(note))
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
     tried = " ".join(map(str, (*parts, gpu_layers, wanted.compiled and compiled_hash())))
-    mark = trial_record(header, tried)
+    mark = probe_record(header, tried)
     kernels = _marked(mark, wanted)
     if kernels is None:
         note(f"Trying {path.name} in a process of its own, once")
-        kernels = hold(Trial(str(path), gpu_layers, wanted))
+        kernels = probe_kernels(ProbeRequest(str(path), gpu_layers, wanted))
         found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
         if make_private(mark.parent):
             with suppress(OSError), whole_file(mark, mode=0o600) as file:
@@ -374,10 +376,12 @@ def _compiled(note: Note) -> str | None:
         return None
 
 
-def check_draw(temperature: float, batch: int | None = None, *, of: str = "rows") -> None:
+def check_sampling_options(
+    temperature: float, batch: int | None = None, *, of: str = "rows"
+) -> None:
     """Raise UsageError for a temperature or a batch that nothing can be drawn with.
 
-    Example: `check_draw(0.7, 32)`
+    Example: `check_sampling_options(0.7, 32)`
     """
     if temperature < 0:
         raise UsageError(f"Temperature {temperature} is below 0.", hint="1 is the model's own.")

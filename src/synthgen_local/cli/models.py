@@ -11,8 +11,8 @@ from . import console
 from .options import Offline, Online, Threads, refuse_nonsense
 
 if TYPE_CHECKING:
-    from ..engine.workers import Batch
-    from ..loading.load_plan import Tuned
+    from ..engine.parallel_plan import BatchSettings
+    from ..loading.load_plan import TuningRecord
     from ..models.store import Installed
 
 app = typer.Typer(
@@ -179,7 +179,7 @@ def optimise(
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
     from ..loading import load_plan
-    from ..local_model import try_once
+    from ..local_model import probe_once
     from ..models import resolve
     from ..system.cores import available_cores
 
@@ -194,7 +194,7 @@ def optimise(
     refuse_nonsense(threads=threads)
     names = [each.strip().lower() for each in wanted.split(",")]
     with console.warnings_as_notes(quiet=False):
-        kernels = try_once(path, gpu_layers=0)
+        kernels = probe_once(path, gpu_layers=0)
     tuned = load_plan.optimise(
         path, names, threads=threads or available_cores(), kernels=kernels, note=console.note
     )
@@ -280,7 +280,7 @@ def _tell(model: Installed, as_json: bool, **more: str) -> None:
         console.data(str(model.path))
 
 
-def _show_formats(tuned: Tuned) -> None:
+def _show_formats(tuned: TuningRecord) -> None:
     from ..loading.weight_formats import BATCHES
 
     speeds = [f"tokens/s,\n{_batch(batch)}".replace(", no ", ",\nno ") for batch in BATCHES]
@@ -301,7 +301,7 @@ def _show_formats(tuned: Tuned) -> None:
     console.table(columns, measured + refused)
 
 
-def _batch(batch: Batch) -> str:
+def _batch(batch: BatchSettings) -> str:
     return f"{batch.rows} rows" + ("" if batch.flash else ", no flash attention")
 
 

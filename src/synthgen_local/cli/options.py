@@ -127,7 +127,7 @@ def refuse_nonsense(
     from ..system.processes import check_threads
 
     check_threads(available_cores() - 1)  # those of numpy's OpenBLAS, before it is imported
-    from ..engine.workers import MOST_ROWS, MOST_THREADS
+    from ..engine.parallel_plan import MAX_ROWS, MAX_THREADS
 
     for name, value, lowest in (
         ("--rows", rows, 0),
@@ -143,9 +143,9 @@ def refuse_nonsense(
         if value is not None and not value >= lowest:
             raise UsageError(f"{name} is {value}.", hint=f"It must be {lowest} or more.")
     for name, number, highest in (
-        ("--rows", rows, MOST_ROWS),
-        ("--batch", batch, MOST_ROWS),
-        ("--threads", threads, MOST_THREADS),
+        ("--rows", rows, MAX_ROWS),
+        ("--batch", batch, MAX_ROWS),
+        ("--threads", threads, MAX_THREADS),
     ):
         if number is not None and number > highest:
             raise UsageError(f"{name} is {number}.", hint=f"It must be {highest} or less.")

@@ -16,11 +16,11 @@ from ..errors import InterruptedRunError, SynthgenError, UsageError
 from . import console, signals
 
 if TYPE_CHECKING:
-    from ..engine.workers import Halt
+    from ..engine.stop_request import StopRequest
     from ..generators.tabular import Tally
     from ..jobs.ledger import Made
     from ..jobs.spec import AnySettings, Work
-    from ..local_model import LocalModel, Part
+    from ..local_model import LocalModel, ShardSelection
 
 _SOON_LOADED = 10_000_000  # bytes of weights whose first use takes no time
 
@@ -134,8 +134,8 @@ def deliver(
 def _silent_from_first_row(work: Work, step: Step) -> Work:
     """Return the same work; the steps end with the first row, as progress is shown then."""
 
-    def make(part: Part) -> Generator[Made]:
-        with closing(work.make(part)) as rows:
+    def make(selection: ShardSelection) -> Generator[Made]:
+        with closing(work.make(selection)) as rows:
             for number, row in enumerate(rows):
                 if number == 0:
                     step("")
@@ -147,12 +147,14 @@ def _silent_from_first_row(work: Work, step: Step) -> Work:
 def _stream(work: Work, delivery: Delivery) -> Tally:
     from ..data.tables import write_table
     from ..generators.tabular import Tally
-    from ..local_model import Part
+    from ..local_model import ShardSelection
 
     tally = Tally(work.rows, work.word)
 
     def lines() -> Iterator[str]:
-        made = console.tracked(work.make(Part()), work.rows, work.word, quiet=delivery.quiet)
+        made = console.tracked(
+            work.make(ShardSelection()), work.rows, work.word, quiet=delivery.quiet
+        )
         with closing(made):
             for row in made:
                 tally.add(row.rejections, made=row.line is not None)
@@ -168,13 +170,13 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
 
 
 def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery) -> Tally:
-    from ..engine.workers import Halt
+    from ..engine.stop_request import StopRequest
     from ..jobs.runner import Keeping, carry_out
 
-    kept, halt = delivery.kept, Halt()
+    kept, stop = delivery.kept, StopRequest()
     with (
         console.Bar(work.rows, work.word, quiet=delivery.quiet) as bar,
-        _ending(halt, lambda: _interrupted(bar.kept, work), quiet=delivery.quiet),
+        _ending(stop, lambda: _interrupted(bar.kept, work), quiet=delivery.quiet),
     ):
         report = carry_out(
             settings,
@@ -183,7 +185,7 @@ def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Deliver
             _behind_link(str(delivery.output)),
             keeping=Keeping(kept.fresh, kept.keep_run, kept.manifest_examples, kept.force),
             csv_safe=delivery.csv_safe,
-            halt=halt,
+            stop=stop,
             track=lambda made, _rows: bar.counted(made),
             kept=bar.keep,
         )
@@ -200,22 +202,23 @@ def _interrupted(kept: int, work: Work) -> InterruptedRunError:
 
 
 def _ending(
-    halt: Halt, error: Callable[[], InterruptedRunError], *, quiet: bool
+    stop: StopRequest, error: Callable[[], InterruptedRunError], *, quiet: bool
 ) -> AbstractContextManager[None]:
     """Let the first signal end a run in good order."""
-    from ..engine.workers import GRACE
+    from ..engine.stop_request import GRACE_PERIOD
 
     def action() -> None:
-        halt.request()
+        stop.request()
         if not quiet:
             signals.say(
-                f"Interrupted: work in hand has {GRACE:.0f} s more; a second signal ends at once."
+                f"Interrupted: work in hand has {GRACE_PERIOD:.0f} s more; "
+                "a second signal ends at once."
             )
 
     def last_words() -> str:
         return f"Error: {error()}\nHint: {error().hint}"
 
-    return signals.ending(action, 2 * GRACE, last_words)
+    return signals.ending(action, 2 * GRACE_PERIOD, last_words)
 
 
 def _behind_link(output: str) -> str:

@@ -58,7 +58,7 @@ def ending(
 
     What has not ended `patience` seconds later is ended, after its `last_words`.
 
-    Example: `with ending(halt.request, 8, lambda: "Interrupted."): make_rows(halt)`
+    Example: `with ending(stop.request, 8, lambda: "Interrupted."): make_rows(stop)`
     """
     global _policy  # noqa: PLW0603 there is one process, and one way to end it
     before, _policy = _policy, _Policy(action, patience, last_words)

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..engine.workers import MOST_ROWS
+from ..engine.parallel_plan import MAX_ROWS
 from ..errors import OutputError
 from ..local_model import LocalModel
 from ..models.store import look_up, sha256_of
@@ -90,7 +90,7 @@ class OutputFacts(Facts):
 class ShardFacts(Facts):
     """How many rows of a shard were made, and the SHA-256 of their lines (see `shard_hash`)."""
 
-    made: int = Field(ge=0, le=MOST_ROWS)
+    made: int = Field(ge=0, le=MAX_ROWS)
     sha256: str
 
 
@@ -108,7 +108,7 @@ def model_facts(model: LocalModel) -> ModelFacts:
 
 
 def _opened(model: LocalModel) -> Path | None:
-    return None if model.opened is None else model.opened.path
+    return None if model.load_plan is None else model.load_plan.path
 
 
 def _hashed(facts: ModelFacts, shipped: Path | None, opened: Path | None) -> ModelFacts:
@@ -134,7 +134,7 @@ def _described(model: LocalModel) -> ModelFacts:
         sha256=None,
         size=None if model.path is None else model.path.stat().st_size,
         opened_sha256=None,
-        opened_as=None if model.opened is None else model.opened.format,
+        opened_as=None if model.load_plan is None else model.load_plan.format,
         chat_template=None if template is None else hashlib.sha256(template.encode()).hexdigest(),
         device="gpu" if engine.on_gpu else "cpu",
     )

@@ -44,10 +44,10 @@ def size(mask: Mask) -> int:
     return int(np.bitwise_count(mask.view(np.uint32)).sum())
 
 
-def have_most(masks: NDArray[np.int32]) -> list[bool]:
+def allow_most(masks: NDArray[np.int32]) -> list[bool]:
     """Return for each of some masks whether more than half of all tokens are in it.
 
-    Example: `have_most(np.array([[5], [-1]], dtype=np.int32)) == [False, True]`
+    Example: `allow_most(np.array([[5], [-1]], dtype=np.int32)) == [False, True]`
     """
     sizes = np.bitwise_count(masks.view(np.uint32)).sum(axis=1, dtype=np.int64)
     most: list[bool] = (sizes > 16 * masks.shape[1]).tolist()

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DecodingError
 from .backends.protocol import Logits
-from .sampling import Draw, DrawInputs, draw_row, draw_rows
+from .sampling import Sample, SamplingInputs, sample_row, sample_rows
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int32
 
@@ -26,7 +26,10 @@ class _Draws(ctypes.Structure):
     _fields_ = (
         *((name, _INTEGER) for name in ("rows", "words", "vocabulary", "threads")),
         ("temperature", ctypes.c_float),
-        *((name, _POINTER) for name in ("masks", "uniforms", "weighed", "tokens", "log_allowed")),
+        *(
+            (name, _POINTER)
+            for name in ("masks", "uniforms", "with_mass", "tokens", "log_allowed_mass")
+        ),
         ("seconds", ctypes.c_double),
     )
 
@@ -34,12 +37,12 @@ class _Draws(ctypes.Structure):
 class _Buffers:
     """What the library reads about some rows, and where it writes what it draws."""
 
-    def __init__(self, inputs: DrawInputs, rows: int, vocabulary: int, threads: int) -> None:
+    def __init__(self, inputs: SamplingInputs, rows: int, vocabulary: int, threads: int) -> None:
         inputs.check(rows)
         self._inputs = inputs
         self._masks = np.ascontiguousarray(inputs.masks)
         self._uniforms = np.array(inputs.uniforms, dtype=np.float64)
-        self._weighed = np.array(inputs.weighed, dtype=np.uint8)
+        self._weighed = np.array(inputs.with_mass, dtype=np.uint8)
         self._tokens = np.empty(rows, np.int32)
         self._log_allowed = np.empty(rows, np.float64)
         sizes = rows, self._masks.shape[1], vocabulary, threads
@@ -47,26 +50,28 @@ class _Buffers:
         written = self._tokens.ctypes.data, self._log_allowed.ctypes.data
         self.draws = _Draws(*sizes, inputs.temperature, *read, *written)
 
-    def found(self, logits: Sequence[Logits]) -> list[Draw]:
+    def found(self, logits: Sequence[Logits]) -> list[Sample]:
         """What was drawn, by numpy where the library left it; `logits` are each row's."""
         inputs = self._inputs
-        tokens, log_allowed = self._tokens.tolist(), self._log_allowed.tolist()
+        tokens, log_allowed_mass = self._tokens.tolist(), self._log_allowed.tolist()
         found = [
-            Draw(token, log if weighed else None)
-            for token, log, weighed in zip(tokens, log_allowed, inputs.weighed, strict=True)
+            Sample(token, log if with_mass else None)
+            for token, log, with_mass in zip(
+                tokens, log_allowed_mass, inputs.with_mass, strict=True
+            )
         ]
         for row in map(int, np.flatnonzero(self._tokens < 0)):
-            found[row] = draw_row(logits[row], inputs, row)
+            found[row] = sample_row(logits[row], inputs, row)
         return found
 
 
-class PassDraws(_Buffers):
+class PassSamples(_Buffers):
     """The draws after one pass, each from one of its outputs."""
 
     def __init__(
         self,
         function: Any,
-        inputs: DrawInputs,
+        inputs: SamplingInputs,
         outputs: Sequence[int],
         vocabulary: int,
         threads: int,
@@ -93,13 +98,13 @@ class PassDraws(_Buffers):
         return float(self.draws.seconds)
 
 
-class CompiledDraw:
+class CompiledSampler:
     """Draws by a library that `kernels.compile_kernels` made.
 
     What that leaves to numpy, temperature 0 among it, `sampling.draw` does. Raises DecodingError if
     the library cannot be loaded.
 
-    Example: `CompiledDraw(library).rows([logits], inputs, threads=1)[0].token`
+    Example: `CompiledSampler(library).rows([logits], inputs, threads=1)[0].token`
     """
 
     def __init__(self, library: str) -> None:
@@ -112,24 +117,26 @@ class CompiledDraw:
         self._draw.argtypes, self._draw.restype = [_POINTER] * 2, None
         self._pass.argtypes, self._pass.restype = [_POINTER] * 6, ctypes.c_int
 
-    def rows(self, logits: Sequence[Logits], inputs: DrawInputs, *, threads: int) -> list[Draw]:
-        """Draw a token for each row, as `sampling.draw_rows`.
+    def rows(
+        self, logits: Sequence[Logits], inputs: SamplingInputs, *, threads: int
+    ) -> list[Sample]:
+        """Sample a token for each row, as `sampling.sample_rows`.
 
         Example: `compiled.rows([logits], inputs, threads=1)[0].token`
         """
         if inputs.temperature == 0:
-            return draw_rows(logits, inputs)
+            return sample_rows(logits, inputs)
         kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
         at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
         buffers = _Buffers(inputs, len(kept), len(kept[0]), threads)
         self._draw(ctypes.byref(buffers.draws), at.ctypes.data)
         return buffers.found(kept)
 
-    def after_pass(
-        self, inputs: DrawInputs, outputs: Sequence[int], vocabulary: int, *, threads: int
-    ) -> PassDraws:
+    def prepare_pass(
+        self, inputs: SamplingInputs, outputs: Sequence[int], vocabulary: int, *, threads: int
+    ) -> PassSamples:
         """Prepare to draw for each row from one of a pass's outputs; the temperature is above 0.
 
-        Example: `compiled.after_pass(inputs, [0], vocabulary=49152, threads=1)`
+        Example: `compiled.prepare_pass(inputs, [0], vocabulary=49152, threads=1)`
         """
-        return PassDraws(self._pass, inputs, outputs, vocabulary, threads)
+        return PassSamples(self._pass, inputs, outputs, vocabulary, threads)

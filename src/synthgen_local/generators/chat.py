@@ -16,10 +16,16 @@ from ..engine.constraints.free_text import FreeTextConstraint
 from ..engine.constraints.grammar import Grammar
 from ..engine.constraints.limits import TokenLimitConstraint
 from ..engine.constraints.protocol import Constraint
-from ..engine.decoder import Decoded, Job, Start, weigh_none
-from ..engine.workers import Accepted, Rejected
+from ..engine.requests import (
+    Accepted,
+    Completion,
+    GenerationRequest,
+    LogWeightPolicy,
+    Rejected,
+    SequenceInit,
+)
 from ..errors import DecodingError, UsageError
-from ..local_model import LocalModel, check_draw
+from ..local_model import LocalModel, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.prompts import Message, Prompt, share
 from ..prompting.skeleton import outline
@@ -69,7 +75,7 @@ class Chat:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        check_draw(self.temperature)
+        check_sampling_options(self.temperature)
         if self.max_tokens < 1:
             raise UsageError(f"{self.max_tokens} tokens are none.", hint="Ask for 1 or more.")
 
@@ -93,8 +99,8 @@ class Chat:
         ) as outcomes:  # fmt: skip
             return [
                 self._answer(
-                    outcome.decoded,
-                    outcome.decoded.text if outcome.value is None else outcome.value,
+                    outcome.completion,
+                    outcome.completion.text if outcome.value is None else outcome.value,
                     prompts[outcome.row],
                     begun[outcome.row],
                 )
@@ -111,12 +117,12 @@ class Chat:
         begun: dict[int, Constraint] = {}
         job = self._job(prompts, seed, begun, reader)
         outcomes = self.model.decode(job, 1, Accepted, attempts=1, batch=self.batch)
-        decoded: list[Decoded] = []
+        decoded: list[Completion] = []
 
         def work() -> None:
             try:
                 with closing(outcomes):
-                    decoded.extend(outcome.decoded for outcome in outcomes)
+                    decoded.extend(outcome.completion for outcome in outcomes)
             except BaseException as error:  # handed to the caller's thread below
                 reader.pieces.put(error)
             finally:
@@ -176,14 +182,14 @@ class Chat:
         seed: int,
         begun: dict[int, Constraint],
         reader: _Reader | None = None,
-    ) -> Job:
+    ) -> GenerationRequest:
         """`begun` is filled with each row's constraint."""
         prefix, suffixes = share(prompts)
         tokenizer = self.model.engine.tokenizer
         grammar = None if self.grammar is None else Grammar(tokenizer, self.grammar.serialised)
         head = () if grammar is None else grammar.forced_prefix
 
-        def start(row: int) -> Start:
+        def start(row: int) -> SequenceInit:
             constraint: Constraint
             if grammar is None:
                 constraint = FreeTextConstraint(self.model.vocabulary, self.max_tokens, self.stop)
@@ -194,12 +200,14 @@ class Chat:
                     constraint = TokenLimitConstraint(constraint, most, tokenizer.eos_tokens)
             begun[row] = constraint
             heard = constraint if reader is None else _Heard(constraint, reader)
-            return Start((*suffixes[row], *head), heard)
+            return SequenceInit((*suffixes[row], *head), heard)
 
         longest = max(map(len, suffixes)) + self._longest
-        return Job(prefix, start, longest, seed, self.temperature, weighed=weigh_none)
+        return GenerationRequest(
+            prefix, start, longest, seed, self.temperature, log_weights=LogWeightPolicy.NONE
+        )
 
-    def _check(self, decoded: Decoded) -> Accepted[str] | Rejected:
+    def _check(self, decoded: Completion) -> Accepted[str] | Rejected:
         try:
             if isinstance(self.grammar, TextGrammar):
                 self.grammar.parse(decoded.text)
@@ -210,12 +218,12 @@ class Chat:
             return Rejected(str(error))
 
     def _answer(
-        self, decoded: Decoded, text: str, prompt: Sequence[int], constraint: Constraint
+        self, decoded: Completion, text: str, prompt: Sequence[int], constraint: Constraint
     ) -> Answer:
         cut = isinstance(constraint, FreeTextConstraint | TokenLimitConstraint) and constraint.cut
         stop = constraint.stopped_by if isinstance(constraint, FreeTextConstraint) else None
         finish: Finish = "length" if cut else "stop"
-        return Answer(text, finish, len(prompt), decoded.drawn, stop)
+        return Answer(text, finish, len(prompt), decoded.sampled_tokens, stop)
 
 
 class _Reader:

@@ -24,8 +24,15 @@ from ..engine.constraints.extraction import ExtractionConstraint
 from ..engine.constraints.grammar import Grammar
 from ..engine.constraints.limits import EmptyConstraint
 from ..engine.constraints.text_rules import places
-from ..engine.decoder import Decoded, Job, Start, weigh_some
-from ..engine.workers import Accepted, Outcome, Rejected
+from ..engine.requests import (
+    Accepted,
+    Completion,
+    GenerationRequest,
+    LogWeightPolicy,
+    Outcome,
+    Rejected,
+    SequenceInit,
+)
 from ..errors import (
     DecodingError,
     PromptError,
@@ -33,7 +40,7 @@ from ..errors import (
     TooFewRowsError,
     UsageError,
 )
-from ..local_model import LocalModel, Part, check_draw
+from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.prompts import Prompt, few_shot, share
 from ..prompting.skeleton import outline
@@ -111,7 +118,7 @@ class Extractor:
         bounds: Bounds | None = None,
         batch: int | None = None,
     ) -> None:
-        check_draw(temperature, batch, of="texts")
+        check_sampling_options(temperature, batch, of="texts")
         chosen = max(MOST, least) if most is None else most
         if not 0 <= least <= chosen or chosen < 1:
             raise UsageError(f"{least} to {chosen} records are none.", hint="Ask for 1 or more.")
@@ -157,9 +164,9 @@ class Extractor:
         return self._records_of(self._outcomes(job, passages, {}, None))
 
     def outcomes(
-        self, texts: Iterable[str], *, seed: int = 0, part: Part | None = None
+        self, texts: Iterable[str], *, seed: int = 0, selection: ShardSelection | None = None
     ) -> Generator[Outcome[list[Any]]]:
-        """Yield the records with their accounts; of a `part`, those of its shards.
+        """Yield the records with their accounts; of a `selection`, those of its shards.
 
         Records that were turned down too often are not accepted, nor is a passage that cannot be
         read, such as one too long for the model: a warning names it, and the others are read.
@@ -168,26 +175,26 @@ class Extractor:
         job, refused = self._job(passages, seed)
         for error in refused.values():
             warnings.warn(f"{error} It is left out. {error.hint}", stacklevel=3)
-        return self._outcomes(job, passages, refused, part)
+        return self._outcomes(job, passages, refused, selection)
 
     def _outcomes(
         self,
-        job: Job | None,
+        job: GenerationRequest | None,
         passages: Sequence[str],
         refused: dict[int, SynthgenError],
-        part: Part | None,
+        selection: ShardSelection | None,
     ) -> Generator[Outcome[list[Any]]]:
         if job is None:
             return (_ for _ in ())
 
-        def check(decoded: Decoded) -> Accepted[list[Any]] | Rejected:
-            error = refused.get(decoded.ticket.row)
+        def check(decoded: Completion) -> Accepted[list[Any]] | Rejected:
+            error = refused.get(decoded.attempt.row)
             if error is not None:
                 return Rejected(str(error), final=True)
-            return self._check(decoded, passages[decoded.ticket.row])
+            return self._check(decoded, passages[decoded.attempt.row])
 
         outcomes = self._model.decode(
-            job, len(passages), check, attempts=ATTEMPTS, batch=self._batch, part=part
+            job, len(passages), check, attempts=ATTEMPTS, batch=self._batch, selection=selection
         )
         return self._noticing(outcomes)
 
@@ -240,7 +247,9 @@ class Extractor:
             return compile_schema(schema, bounds)
         return compile_within(schema, self._model.engine.context_length // 2)
 
-    def _job(self, texts: Sequence[str], seed: int) -> tuple[Job | None, dict[int, SynthgenError]]:
+    def _job(
+        self, texts: Sequence[str], seed: int
+    ) -> tuple[GenerationRequest | None, dict[int, SynthgenError]]:
         """What is to be decoded, and the passages that cannot be read, with the reason."""
         engine = self._model.engine
         prompts: dict[int, list[int]] = {}
@@ -259,17 +268,25 @@ class Extractor:
         suffixes = dict(zip(prompts, rest, strict=False))
         needs = {row: len(suffixes[row]) + longest_text(shape) for row, shape in shapes.items()}
 
-        def start(row: int) -> Start:
+        def start(row: int) -> SequenceInit:
             if row in refused:
-                return Start((), EmptyConstraint())
+                return SequenceInit((), EmptyConstraint())
             lark = write_grammar(shapes[row])
             grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
             constraint = ExtractionConstraint(grammar.start(), texts[row])
-            return Start((*suffixes[row], *grammar.forced_prefix), constraint)
+            return SequenceInit((*suffixes[row], *grammar.forced_prefix), constraint)
 
         usual = [len(suffixes.get(row, ())) + _USUAL for row in range(len(texts))]
         longest = max(needs.values(), default=0)
-        job = Job(prefix, start, longest, seed, self._temperature, usual, weighed=weigh_some)
+        job = GenerationRequest(
+            prefix,
+            start,
+            longest,
+            seed,
+            self._temperature,
+            usual,
+            log_weights=LogWeightPolicy.SAMPLE,
+        )
         return job, refused
 
     def _tokens(self, text: str, index: int) -> list[int]:
@@ -316,7 +333,7 @@ class Extractor:
                     )
                 yield outcome.accepted.value
 
-    def _check(self, decoded: Decoded, passage: str) -> Accepted[list[Any]] | Rejected:
+    def _check(self, decoded: Completion, passage: str) -> Accepted[list[Any]] | Rejected:
         def most(item: Any, _: Shape) -> int | None:
             """What a passage says, as often as it says it; what it says otherwise, once."""
             if item is None or isinstance(item, dict | list):

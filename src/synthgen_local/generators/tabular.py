@@ -25,11 +25,18 @@ from ..data.provenance import Origin, RowCounts, certificate_lines, schema_hashe
 from ..dataset import Dataset
 from ..engine.constraints.grammar import Grammar
 from ..engine.constraints.null_rates import NullRates
-from ..engine.decoder import Decoded, Job, weigh_all, weigh_some
-from ..engine.sampling import accepts
-from ..engine.workers import MOST_ROWS, Accepted, Outcome, Rejected
+from ..engine.parallel_plan import MAX_ROWS
+from ..engine.requests import (
+    Accepted,
+    Completion,
+    GenerationRequest,
+    LogWeightPolicy,
+    Outcome,
+    Rejected,
+)
+from ..engine.sampling import accept_by_weight
 from ..errors import DecodingError, SchemaError, TooFewRowsError, UsageError
-from ..local_model import LocalModel, Part, check_draw
+from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.examples import Example, example_texts, json_record, longest_strings, null_rates
 from ..prompting.prompts import SYSTEM, FewShotPrompt, Message, Prompt
@@ -83,8 +90,8 @@ class Row:
 
     `made` is False if every attempt was turned down; `rejections` says why, attempt by attempt.
     `value` is None then, but a row may also be null. `tokens`,
-    `drawn` and `log_weight` are the last attempt's (see `Decoded`); where sampling is "fast", the
-    last is found for a sample of rows and None for others.
+    `drawn` and `log_weight` are the last attempt's (see `Completion`); where sampling is "fast",
+    the last is found for a sample of rows and None for others.
     """
 
     number: int
@@ -137,7 +144,7 @@ class TabularGenerator:
         sampling: Sampling = "fast",
         layout: RowLayout = "auto",
     ) -> None:
-        check_draw(temperature, batch, of="rows")
+        check_sampling_options(temperature, batch, of="rows")
         if not (null_rate is None or null_rate == "examples"):
             check_null_rate(null_rate)
         if prompt is not None and examples is not None:
@@ -226,16 +233,16 @@ class TabularGenerator:
         *,
         extra: str = "",
         seed: int = 0,
-        part: Part | None = None,
+        selection: ShardSelection | None = None,
         **names: int,
     ) -> Generator[Row]:
         """Yield every row with its account, in row order; a row that was given up has no value.
 
-        Of a `part`, only the rows of its shards.
+        Of a `selection`, only the rows of its shards.
         """
         runs = _how_many(runs, names)
-        if not 0 <= runs <= MOST_ROWS:
-            raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MOST_ROWS:,}.")
+        if not 0 <= runs <= MAX_ROWS:
+            raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MAX_ROWS:,}.")
         engine = self._model.engine
         prompt = self._prompt(subject, extra).tokens(engine)
         longest = self._written.longest
@@ -246,16 +253,16 @@ class TabularGenerator:
                 hint=self._how_to_fit(engine.context_length - longest - len(prompt)),
             )
         lengths = [len(engine.tokenize(text)) for text in self._shown]
-        job = Job.of_grammar(
+        job = GenerationRequest.from_grammar(
             self._language(),
             prompt,
             longest,
             seed=seed,
             temperature=self._temperature,
-            usual=round(_ROOM_OF_ROWS * max(lengths, default=_USUAL)),
-            weighed=weigh_some if self._sampling == "fast" else weigh_all,
+            expected_tokens=round(_ROOM_OF_ROWS * max(lengths, default=_USUAL)),
+            log_weights=LogWeightPolicy.SAMPLE if self._sampling == "fast" else LogWeightPolicy.ALL,
         )
-        return self._rows(job, runs, part)
+        return self._rows(job, runs, selection)
 
     @property
     def layout(self) -> RowLayout:
@@ -373,13 +380,15 @@ class TabularGenerator:
         """Whether no example is text of another kind."""
         return all(json_record(text) is not None for text in self._examples)
 
-    def _rows(self, job: Job, runs: int, part: Part | None) -> Generator[Row]:
+    def _rows(
+        self, job: GenerationRequest, runs: int, selection: ShardSelection | None
+    ) -> Generator[Row]:
         exact = self._sampling == "exact"
         first = next(iter(self._model.shards(runs, self._batch)), range(0))
         accepted = False  # any row of the first shard: which others are made is not always the same
         reasons: Counter[str] = Counter()
 
-        def check(decoded: Decoded) -> Accepted[Any] | Rejected:
+        def check(decoded: Completion) -> Accepted[Any] | Rejected:
             nonlocal accepted
             try:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
@@ -387,12 +396,12 @@ class TabularGenerator:
                 if exact and not _accepts(job.seed, decoded):
                     return Rejected(_UNLIKELY)
             except ValueError as error:
-                if not accepted and decoded.ticket.row in first:
+                if not accepted and decoded.attempt.row in first:
                     reasons[str(error)] += 1
                     unreadable = isinstance(error, UnreadableRowError)
                     _check_hope(runs, reasons, self.grammar.schema.name, unreadable=unreadable)
                 return Rejected(str(error))
-            accepted = accepted or decoded.ticket.row in first
+            accepted = accepted or decoded.attempt.row in first
             return Accepted(value)
 
         outcomes = self._model.decode(
@@ -401,7 +410,7 @@ class TabularGenerator:
             check,
             attempts=_EXACT_ATTEMPTS if exact else ATTEMPTS,
             batch=self._batch,
-            part=part,
+            selection=selection,
         )
         with closing(outcomes):
             yield from map(_row, outcomes)
@@ -488,7 +497,7 @@ class TabularGenerator:
             "weights": "fast",
             "flash_attn": model.flash_attn,
             "threads": model.threads,
-            "batch": model.batch(asked.runs, self._batch),
+            "batch": model.batch_size(asked.runs, self._batch),
         }
 
 
@@ -650,20 +659,20 @@ def _check_hope(runs: int, reasons: Counter[str], name: str, *, unreadable: bool
     )
 
 
-def _accepts(seed: int, decoded: Decoded) -> bool:
-    ticket, log_weight = decoded.ticket, decoded.log_weight
+def _accepts(seed: int, decoded: Completion) -> bool:
+    ticket, log_weight = decoded.attempt, decoded.log_weight
     assert log_weight is not None, "every row is weighed"
-    return accepts(seed, ticket.row, len(ticket.rejections), log_weight)
+    return accept_by_weight(seed, ticket.row, len(ticket.rejections), log_weight)
 
 
 def _row(outcome: Outcome[Any]) -> Row:
-    decoded = outcome.decoded
+    decoded = outcome.completion
     return Row(
         number=outcome.row,
         value=outcome.value,
         made=outcome.accepted is not None,
         rejections=outcome.rejections,
         tokens=decoded.tokens,
-        drawn=decoded.drawn,
+        drawn=decoded.sampled_tokens,
         log_weight=decoded.log_weight,
     )

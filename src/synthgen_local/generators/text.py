@@ -17,10 +17,17 @@ from ..data.frames import records_of, without_missing
 from ..engine.constraints.mentions import MentionConstraint
 from ..engine.constraints.text_length import Length, MentionedValue, most_tokens
 from ..engine.constraints.text_rules import ends_sentence, places
-from ..engine.decoder import Decoded, Job, Start
-from ..engine.workers import Accepted, Outcome, Rejected, values
+from ..engine.requests import (
+    Accepted,
+    Completion,
+    GenerationRequest,
+    Outcome,
+    Rejected,
+    SequenceInit,
+    accepted_values,
+)
 from ..errors import DecodingError, PromptError, UsageError
-from ..local_model import LocalModel, Part, check_draw
+from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.length_limits import Preferences, check_room, limits, read_preferences
 from ..prompting.prompts import Prompt, few_shot, share
 from .spans import Leaf, Span, json_fields, leaves, shown, spans
@@ -113,7 +120,7 @@ class TextGenerator:
         temperature: float = TEMPERATURE,
         batch: int | None = None,
     ) -> None:
-        check_draw(temperature, batch, of="texts")
+        check_sampling_options(temperature, batch, of="texts")
         if mentions not in ("exact", "free"):
             raise UsageError(f"Mentions cannot be {mentions!r}.", hint="They are exact or free.")
         self._model = model
@@ -151,7 +158,7 @@ class TextGenerator:
 
         Example: `for text in generator.texts([["blue"], ["red"]]): print(text.text)`
         """
-        return values(self.outcomes(inputs, preferences, seed=seed))
+        return accepted_values(self.outcomes(inputs, preferences, seed=seed))
 
     def outcomes(
         self,
@@ -159,9 +166,9 @@ class TextGenerator:
         preferences: Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
-        part: Part | None = None,
+        selection: ShardSelection | None = None,
     ) -> Generator[Outcome[Text]]:
-        """Yield the texts with their accounts; of a `part`, those of its shards."""
+        """Yield the texts with their accounts; of a `selection`, those of its shards."""
         wanted = read_preferences(preferences)
         for key in wanted.unread:
             warnings.warn(
@@ -173,7 +180,7 @@ class TextGenerator:
         if not plans:
             return (_ for _ in ())
         job = self._job(plans, wanted, seed)
-        return self._texts(originals, plans, preferences, job, part)
+        return self._texts(originals, plans, preferences, job, selection)
 
     def _plan(self, fields: Any, wanted: Preferences, index: int) -> _Plan:
         vocabulary = self._model.vocabulary
@@ -191,7 +198,7 @@ class TextGenerator:
             raise PromptError(f"Input {index + 1}: {error}", hint=error.hint) from None
         return _Plan(values, found, due, length)
 
-    def _job(self, plans: Sequence[_Plan], wanted: Preferences, seed: int) -> Job:
+    def _job(self, plans: Sequence[_Plan], wanted: Preferences, seed: int) -> GenerationRequest:
         engine, vocabulary = self._model.engine, self._model.vocabulary
         prefix, suffixes = share([
             self._prompt(plan.fields, wanted.rest).tokens(engine) for plan in plans
@@ -208,30 +215,30 @@ class TextGenerator:
                     hint="Give it fewer fields, or a smaller maximum length.",
                 )
 
-        def start(row: int) -> Start:
+        def start(row: int) -> SequenceInit:
             plan = plans[row]
             prose = MentionConstraint(
                 vocabulary, plan.entries, plan.length, temperature=self._temperature
             )
-            return Start(suffixes[row], prose)
+            return SequenceInit(suffixes[row], prose)
 
         usual = [
             len(suffix) + int(_USUAL * plan.length.longest)
             for suffix, plan in zip(suffixes, plans, strict=True)
         ]
-        return Job(prefix, start, max(needs), seed, self._temperature, usual)
+        return GenerationRequest(prefix, start, max(needs), seed, self._temperature, usual)
 
     def _texts(
         self,
         originals: Sequence[Any],
         plans: Sequence[_Plan],
         preferences: Mapping[str, Any] | None,
-        job: Job,
-        part: Part | None,
+        job: GenerationRequest,
+        selection: ShardSelection | None,
     ) -> Generator[Outcome[Text]]:
-        def check(decoded: Decoded) -> Accepted[str] | Rejected:
+        def check(decoded: Completion) -> Accepted[str] | Rejected:
             """See that the promise was kept: a text that broke it would be a fault of ours."""
-            plan, text = plans[decoded.ticket.row], decoded.text
+            plan, text = plans[decoded.attempt.row], decoded.text
             values = [entry.value for entry in plan.entries]
             kept = all(places(value, text) for value in values)
             if kept and plan.length.holds(text, values) and ends_sentence(text):
@@ -239,7 +246,7 @@ class TextGenerator:
             return Rejected("a value, the length or the end is missing")
 
         outcomes = self._model.decode(
-            job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch, part=part
+            job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch, selection=selection
         )
         with closing(outcomes):
             for outcome in outcomes:
@@ -252,7 +259,7 @@ class TextGenerator:
                 plan, text = plans[outcome.row], outcome.accepted.value
                 found = spans(plan.leaves, text)
                 made = Text(originals[outcome.row], preferences, text, found)
-                yield Outcome(outcome.row, Accepted(made), outcome.rejections, outcome.decoded)
+                yield Outcome(outcome.completion, Accepted(made), outcome.rejections)
 
     def prompt_text(self, fields: Any, preferences: Mapping[str, Any] | None = None) -> str:
         """Return the whole prompt of a text as the model sees it, chat template included.

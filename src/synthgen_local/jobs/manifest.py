@@ -98,7 +98,7 @@ def inputs(
     """Return all that decides what the rows are, by names that people know."""
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
-        "batch": model.batch(work.rows, settings.batch),
+        "batch": model.batch_size(work.rows, settings.batch),
         "flash_attn": model.flash_attn,
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
         **layout(model, work).model_dump(),
@@ -148,7 +148,7 @@ def describe(
             update={
                 "model": settings.model or model.name,
                 "threads": model.threads,
-                "batch": model.batch(work.rows, settings.batch),
+                "batch": model.batch_size(work.rows, settings.batch),
                 "flash_attn": model.flash_attn,
             }
         ),

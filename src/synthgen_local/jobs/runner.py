@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 from ..data.provenance import OutputFacts, file_hash, manifest_path, model_facts, readable_name
 from ..data.tables import write_table
-from ..engine.workers import Halt
+from ..engine.stop_request import StopRequest
 from ..generators.tabular import Tally
-from ..local_model import LocalModel, Part
+from ..local_model import LocalModel, ShardSelection
 from .ledger import Ledger, Made, folder_of, forget
 from .manifest import Manifest, describe, inputs
 from .ownership import announce, refuse_replacing
@@ -63,7 +63,7 @@ def carry_out(
     *,
     keeping: Keeping | None = None,
     csv_safe: bool = False,
-    halt: Halt | None = None,
+    stop: StopRequest | None = None,
     track: Track = lambda made, _rows: made,
     kept: Callable[[int], None] = lambda _: None,
 ) -> Report:
@@ -86,8 +86,8 @@ def carry_out(
     private = {f"hash of the {name}" for name in work.private}
     with Ledger(folder_of(path), known, work.shards, private=private) as ledger:
         try:
-            part = Part(ledger.missing(), halt or Halt(), in_order=False)
-            _make(work, ledger, part, track, kept)
+            selection = ShardSelection(ledger.missing(), stop or StopRequest(), in_order=False)
+            _make(work, ledger, selection, track, kept)
             tally, in_done = _tally(work, ledger), ledger.kept
             if ledger.missing():
                 return Report(None, tally, in_done)
@@ -132,12 +132,12 @@ def _write(
 
 
 def _make(
-    work: Work, ledger: Ledger, part: Part, track: Track, kept: Callable[[int], None]
+    work: Work, ledger: Ledger, selection: ShardSelection, track: Track, kept: Callable[[int], None]
 ) -> None:
     """Put the rows of the missing shards into the ledger."""
-    assert part.shards is not None
-    missing = {number: len(work.shards[number]) for number in part.shards}
-    if not missing or part.halt.requested:
+    assert selection.shards is not None
+    missing = {number: len(work.shards[number]) for number in selection.shards}
+    if not missing or selection.stop.requested:
         return
     a_shard = len(work.shards[0])
     safe = ledger.kept
@@ -145,7 +145,7 @@ def _make(
     committed = time.monotonic()
     batch: list[Made] = []
     try:
-        with closing(track(work.make(part), sum(missing.values()))) as rows:
+        with closing(track(work.make(selection), sum(missing.values()))) as rows:
             for made in rows:
                 batch.append(made)
                 shard = made.row // a_shard

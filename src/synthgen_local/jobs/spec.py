@@ -18,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..data.inputs import load_documents, load_records
 from ..data.provenance import schema_hashes, text_hash
 from ..data.tables import plain_schema, row_line
-from ..engine.workers import MOST_ROWS, MOST_THREADS, Outcome
+from ..engine.parallel_plan import MAX_ROWS, MAX_THREADS
+from ..engine.requests import Outcome
 from ..errors import UsageError
 from ..generators.extract import Extractor
 from ..generators.tabular import RowLayout, Sampling, TabularGenerator, check_null_rate
 from ..generators.text import TextGenerator
-from ..local_model import FlashAttention, LocalModel, Part, Weights
+from ..local_model import FlashAttention, LocalModel, ShardSelection, Weights
 from ..prompting.examples import load_examples
 from ..prompting.prompts import FewShotPrompt
 from ..schema import Bounds, Certificate, RowSchema, compile_schema, load_schema
@@ -71,7 +72,7 @@ class Work:
     schema: RowSchema
     shards: Sequence[range]
     hashes: Mapping[str, str]
-    make: Callable[[Part], Generator[Made]]
+    make: Callable[[ShardSelection], Generator[Made]]
     certificate: Certificate | None = None
     examples: Sequence[str] = ()
     private: frozenset[str] = frozenset()
@@ -94,8 +95,8 @@ class Settings(BaseModel):
     weights: Weights = "fast"
     flash_attn: FlashAttention = "auto"
     gpu_layers: int | None = None
-    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
-    batch: int | None = Field(None, ge=1, le=MOST_ROWS)
+    threads: int | None = Field(None, ge=1, le=MAX_THREADS)
+    batch: int | None = Field(None, ge=1, le=MAX_ROWS)
     seed: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0)
 
@@ -125,7 +126,7 @@ class GenerateSettings(Settings):
 
     command: Literal["generate"] = "generate"
     source: str
-    rows: int = Field(ge=0, le=MOST_ROWS)
+    rows: int = Field(ge=0, le=MAX_ROWS)
     subject: str = ""
     extra: str = ""
     examples: str | None = None
@@ -163,9 +164,9 @@ class GenerateSettings(Settings):
         )
         prompt = generator.prompt_text(self.subject, self.extra)
 
-        def make(part: Part) -> Generator[Made]:
+        def make(selection: ShardSelection) -> Generator[Made]:
             rows = generator.rows(
-                self.subject, self.rows, extra=self.extra, seed=self.seed, part=part
+                self.subject, self.rows, extra=self.extra, seed=self.seed, selection=selection
             )
             with closing(rows):
                 for row in rows:
@@ -214,8 +215,10 @@ class TextSettings(Settings):
             model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
         )
 
-        def make(part: Part) -> Generator[Made]:
-            outcomes = generator.outcomes(fields, self.preferences, seed=self.seed, part=part)
+        def make(selection: ShardSelection) -> Generator[Made]:
+            outcomes = generator.outcomes(
+                fields, self.preferences, seed=self.seed, selection=selection
+            )
             with closing(outcomes):
                 for outcome in outcomes:
                     assert outcome.accepted is not None
@@ -266,8 +269,8 @@ class ExtractSettings(Settings):
         columns = {**beside, "text": {"type": "string"}}
         schema = plain_schema(**columns, records={"type": "array", "items": record})
 
-        def make(part: Part) -> Generator[Made]:
-            outcomes = extractor.outcomes(passages, seed=self.seed, part=part)
+        def make(selection: ShardSelection) -> Generator[Made]:
+            outcomes = extractor.outcomes(passages, seed=self.seed, selection=selection)
             with closing(outcomes):
                 for outcome in outcomes:
                     row: dict[str, Any] | None = None
@@ -329,12 +332,12 @@ def _beside(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> Made:
-    decoded = outcome.decoded
+    decoded = outcome.completion
     return Made(
         outcome.row,
         None if row is None else row_line(row, schema),
         outcome.rejections,
         decoded.tokens,
-        decoded.drawn,
+        decoded.sampled_tokens,
         decoded.log_weight,
     )

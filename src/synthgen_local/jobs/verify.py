@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ..data.provenance import file_hash, model_facts, shard_hash, versions
 from ..data.tables import lines_as_kept, read_table, row_line
 from ..errors import ModelError, RunError
-from ..local_model import LocalModel, Part
+from ..local_model import LocalModel, ShardSelection
 from ..models.resolve import find
 from ..models.store import optimised_file
 from ..schema import RowSchema, load_schema
@@ -127,7 +127,7 @@ def _check_inputs(
 def _made_again(work: Work, chosen: Sequence[int]) -> dict[int, list[str | None]]:
     """The lines of shards, in their order."""
     lines: dict[int, str | None] = {}
-    with closing(work.make(Part(chosen))) as rows:
+    with closing(work.make(ShardSelection(chosen))) as rows:
         for made in rows:
             lines[made.row] = made.line
     return {number: [lines[row] for row in work.shards[number]] for number in chosen}

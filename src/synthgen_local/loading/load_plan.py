@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..engine.workers import Batch
+from ..engine.parallel_plan import BatchSettings
 from ..errors import DecodingError, ModelError, UsageError
 from ..kernels.build import PLAIN, Kernels, compiled_hash, library_hash
 from ..models.gguf import Header, read_header
@@ -31,9 +31,9 @@ from ..models.store import (
 )
 from ..system.atomic_write import sync_path
 from ..system.permissions import close_to_others, exposed, is_private, make_folders
-from ..system.subprocess_call import DiedError
+from ..system.subprocess_call import SubprocessDiedError
 from . import weight_formats
-from .weight_formats import AS_SHIPPED, BATCHES, FORMATS, INT8, USUAL, Comparison, Measured
+from .weight_formats import AS_SHIPPED, BATCHES, FORMATS, INT8, USUAL, Comparison, Measurement
 
 MOST_DISK = 4_000_000_000
 """Bytes that a file may take that is written here."""
@@ -44,7 +44,7 @@ _BRIEF = 4  # passes of a measurement that nobody asked for
 _SPARE = 500_000_000  # bytes that are left free on the disk
 
 
-class Tuned(BaseModel):
+class TuningRecord(BaseModel):
     """What was chosen for a model's file on one kind of machine, and why.
 
     `sha256` and `size` are those of the file to open; with the format `as-shipped` that is the
@@ -59,8 +59,8 @@ class Tuned(BaseModel):
     format: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int
-    batch: Batch
-    measured: list[Measured]
+    batch: BatchSettings
+    measured: list[Measurement]
     refused: dict[str, str] = {}
 
     @property
@@ -74,7 +74,7 @@ class Tuned(BaseModel):
         return self.format if self._in_place and self.format != AS_SHIPPED else ""
 
     @property
-    def kept(self) -> Measured:
+    def kept(self) -> Measurement:
         """What was measured of the format that was chosen."""
         return next(found for found in self.measured if found.format == self.format)
 
@@ -108,7 +108,7 @@ class Tuned(BaseModel):
 
 
 @dataclass(frozen=True)
-class Opening:
+class LoadPlan:
     """What to open: a file, its format, the batch that each context is to decode.
 
     `held` is the format in which our kernels hold the file's weights, empty if they do not.
@@ -116,17 +116,17 @@ class Opening:
 
     path: Path
     format: str = AS_SHIPPED
-    batch: Batch = USUAL
+    batch: BatchSettings = USUAL
     held: str = ""
 
 
-def opening(
+def choose_load_plan(
     shipped: Path,
     *,
     threads: int,
     kernels: Kernels = PLAIN,
     note: Callable[[str], None] = lambda _: None,
-) -> Opening:
+) -> LoadPlan:
     """Return what was chosen for a model on this kind of machine.
 
     Where another user can change the cache, the model is used as shipped. A small model is measured
@@ -134,10 +134,10 @@ def opening(
     quantised, this CPU likes, which takes some seconds. If that fails it is used as shipped, and a
     warning says so. Raises ModelError if what was chosen is not there.
 
-    Example: `opening(Path("model.gguf"), threads=2).path`
+    Example: `choose_load_plan(Path("model.gguf"), threads=2).path`
     """
     if exposed(optimised_record(shipped, machine()).parent):
-        return Opening(shipped)
+        return LoadPlan(shipped)
     tuned = recorded(shipped)
     if tuned is None and _is_small(header := read_header(shipped)):
         likely = likely_format(kernels)
@@ -149,8 +149,8 @@ def opening(
                 f"The weights are used as shipped, which is slower: {error}", stacklevel=3
             )
     if tuned is None:
-        return Opening(shipped)
-    return Opening(tuned.path(shipped), tuned.format, tuned.batch, tuned.held)
+        return LoadPlan(shipped)
+    return LoadPlan(tuned.path(shipped), tuned.format, tuned.batch, tuned.held)
 
 
 def optimise(
@@ -160,7 +160,7 @@ def optimise(
     threads: int,
     kernels: Kernels = PLAIN,
     note: Callable[[str], None] = lambda _: None,
-) -> Tuned:
+) -> TuningRecord:
     """Measure formats and batches of a model, keep the best format's file, and record it.
 
     What was measured on this kind of machine before, and is here, is returned as it is. The disk
@@ -183,7 +183,7 @@ def optimise(
     return _tune(shipped, names, threads=threads, kernels=kernels, note=note)
 
 
-def recorded(shipped: Path) -> Tuned | None:
+def recorded(shipped: Path) -> TuningRecord | None:
     """Return what is recorded for a model on this kind of machine, None if nothing is.
 
     What another user can change is not believed. Raises ModelError if the record cannot be read.
@@ -192,9 +192,9 @@ def recorded(shipped: Path) -> Tuned | None:
     return _read(path) if is_private(path) else None
 
 
-def _read(path: Path) -> Tuned:
+def _read(path: Path) -> TuningRecord:
     try:
-        return Tuned.model_validate_json(path.read_bytes())
+        return TuningRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelError(f"The record {path} cannot be read.", hint="Delete it.") from error
 
@@ -283,7 +283,7 @@ def _tune(
     kernels: Kernels = PLAIN,
     brief: bool = False,
     note: Callable[[str], None] = lambda _: None,
-) -> Tuned:
+) -> TuningRecord:
     folder = optimised_record(shipped, machine()).parent
     with writing(folder) as scratch:
         tried, refused = _possible(shipped, names, kernels)
@@ -301,7 +301,7 @@ def _tune(
                 weight_formats.write(shipped, target, name, threads=threads)
             return target
 
-        def measured(name: str, file: Path) -> Measured:
+        def measured(name: str, file: Path) -> Measurement:
             size = file.stat().st_size
             if name in held:
                 size = FORMATS[name].size(read_header(shipped).parameters)
@@ -322,11 +322,11 @@ def _tune(
         for name in tried:
             try:
                 found.append(measured(name, written(name)))
-            except DiedError:
+            except SubprocessDiedError:
                 refused[name] = "llama.cpp dies of it"
         chosen = weight_formats.choose(found)
         file = shipped if chosen is None else written(chosen.format)
-        tuned = Tuned(
+        tuned = TuningRecord(
             machine=machine(),
             threads=threads,
             shipped_sha256=sha256_of(shipped),
@@ -378,7 +378,7 @@ def _possible(
     return tried, refused
 
 
-def _keep(shipped: Path, tuned: Tuned, file: Path, scratch: Path) -> None:
+def _keep(shipped: Path, tuned: TuningRecord, file: Path, scratch: Path) -> None:
     """Put the file in its place, then its record; what no record names any more is deleted."""
     record = optimised_record(shipped, tuned.machine)
     found = optimised_files(shipped)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.decoder import Prefix
+from ..engine.prefix import Prefix
 from ..models.store import cache_folder
 from ..system.permissions import is_private, make_private
 
@@ -84,7 +84,7 @@ def save_prefix(key: PrefixKey, prefix: Prefix) -> None:
 
     Where another user can change the folder nothing is kept.
 
-    Example: `save_prefix(key, Prefix.of(model.engine, job, threads=2))`
+    Example: `save_prefix(key, Prefix.prefill(model.engine, job, threads=2))`
     """
     folder = _folder()
     if not make_private(folder):

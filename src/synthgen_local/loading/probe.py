@@ -17,10 +17,10 @@ import numpy as np
 
 from ..engine import bitmask
 from ..engine.backends.protocol import Context, ContextSize, Logits, Model, Step
-from ..engine.sampling import DrawInputs, draw_rows
+from ..engine.sampling import SamplingInputs, sample_rows
 from ..errors import ModelError
 from ..kernels.build import PLAIN, Kernels
-from ..system.subprocess_call import DiedError, answer, ask
+from ..system.subprocess_call import SubprocessDiedError, call_in_subprocess, serve
 from .weight_formats import divergence
 
 _MOST_KL = 0.1
@@ -29,7 +29,7 @@ hundredths, and what is computed wrongly by whole ones."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProbeRequest:
     """What to try: a file, on as many layers of the GPU as it is to run on, with some kernels."""
 
     path: str
@@ -37,7 +37,7 @@ class Trial:
     kernels: Kernels = PLAIN
 
 
-def hold(trial: Trial) -> Kernels:
+def probe_kernels(trial: ProbeRequest) -> Kernels:
     """Try a model in a process of its own; return the kernels that it comes through with.
 
     Some builds of llama.cpp die of the kernels for repacked weights and are sound without them:
@@ -47,7 +47,7 @@ def hold(trial: Trial) -> Kernels:
 
     Raises ModelError if it cannot be loaded there, or if the process dies either way, or hangs.
 
-    Example: `hold(Trial("model.gguf"))`
+    Example: `probe_kernels(ProbeRequest("model.gguf"))`
     """
     wanted = trial.kernels
     for kernels in dict.fromkeys(
@@ -60,8 +60,8 @@ def hold(trial: Trial) -> Kernels:
     ):
         last = kernels == Kernels(repack=False)
         try:
-            ask(__name__, trial.path, asdict(replace(trial, kernels=kernels)))
-        except DiedError:
+            call_in_subprocess(__name__, trial.path, asdict(replace(trial, kernels=kernels)))
+        except SubprocessDiedError:
             if last:
                 raise
         except ModelError:
@@ -72,10 +72,10 @@ def hold(trial: Trial) -> Kernels:
     raise AssertionError("the last kernels are the plainest")
 
 
-def carry_out(trial: Trial) -> None:
+def run_probe(trial: ProbeRequest) -> None:
     """Do with a model what a run does. Raises ModelError or DecodingError, if it gets to it.
 
-    Example: `carry_out(Trial("model.gguf"))`
+    Example: `run_probe(ProbeRequest("model.gguf"))`
     """
     from ..engine.backends.llamacpp import LlamaModel
 
@@ -120,21 +120,22 @@ def _draws_alike(model: Model, tokens: Sequence[int], vocabulary: int) -> bool:
     masks = bitmask.masks(len(outputs), vocabulary)
     for row in masks:
         bitmask.write(row, np.arange(vocabulary) % 3 > 0)
-    weighed = [row % 2 == 0 for row in range(len(outputs))]
-    inputs = DrawInputs(masks, 1.0, _UNIFORMS * _SLOTS, weighed)
+    with_mass = [row % 2 == 0 for row in range(len(outputs))]
+    inputs = SamplingInputs(masks, 1.0, _UNIFORMS * _SLOTS, with_mass)
     with _forked(model, tokens) as context:
         steps = [Step([slot], tokens[slot : slot + 1] or tokens[:1]) for slot in range(_SLOTS)]
-        logits, ours = context.decode_and_draw(steps, outputs, inputs)
-        numpys = draw_rows(logits, inputs)
+        logits, ours = context.decode_and_sample(steps, outputs, inputs)
+        numpys = sample_rows(logits, inputs)
     pairs = list(zip(ours, numpys, strict=True))
     near = all(
-        abs((one.log_allowed or 0) - (two.log_allowed or 0)) < _ROUNDING for one, two in pairs
+        abs((one.log_allowed_mass or 0) - (two.log_allowed_mass or 0)) < _ROUNDING
+        for one, two in pairs
     )
     return near and sum(one.token != two.token for one, two in pairs) <= 1
 
 
-def _carry_out(path: str, gpu_layers: int | None, kernels: dict[str, Any]) -> None:
-    carry_out(Trial(path, gpu_layers, Kernels(**kernels)))
+def _serve_probe(path: str, gpu_layers: int | None, kernels: dict[str, Any]) -> None:
+    run_probe(ProbeRequest(path, gpu_layers, Kernels(**kernels)))
 
 
 _PROMPT = 40  # tokens
@@ -146,4 +147,4 @@ _EVERY_BYTE += "".join(map(chr, range(0x10000, 0x110000, 0x10000)))
 
 
 if __name__ == "__main__":
-    sys.exit(answer(_carry_out))
+    sys.exit(serve(_serve_probe))

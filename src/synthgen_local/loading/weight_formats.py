@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from ..engine.backends.protocol import Context, ContextSize, Logits, Model, Step
 from ..engine.bitmask import Mask, masks, write_tokens
-from ..engine.workers import Batch
+from ..engine.parallel_plan import BatchSettings
 from ..kernels.build import PLAIN, Kernels
-from ..system.subprocess_call import answer, ask
+from ..system.subprocess_call import call_in_subprocess, serve
 
 AS_SHIPPED = "as-shipped"
 
@@ -49,8 +49,14 @@ NOISE = 0.05
 CLOSE = 0.02
 """The same of batches in one format, which are measured one right after the other."""
 
-USUAL = Batch()
-BATCHES = (Batch(12, False), Batch(24, False), Batch(16), USUAL, Batch(64))
+USUAL = BatchSettings()
+BATCHES = (
+    BatchSettings(12, False),
+    BatchSettings(24, False),
+    BatchSettings(16),
+    USUAL,
+    BatchSettings(64),
+)
 """Those that are tried. Without flash attention rows that are in flight cost each other most."""
 
 _PREFIX = 224  # tokens that all rows share
@@ -95,12 +101,12 @@ FORMATS = {
 class Speed:
     """Tokens a second of all contexts together, with a batch in each."""
 
-    batch: Batch
+    batch: BatchSettings
     tokens: float
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What a format came to: bytes that its weights take, nats a token, and its speeds.
 
     `gain` is its speed with its best batch as a multiple of the shipped file's with its own best,
@@ -113,10 +119,10 @@ class Measured:
     gain: float
     speeds: Sequence[Speed]
 
-    def speed(self, batch: Batch) -> float | None:
+    def speed(self, batch: BatchSettings) -> float | None:
         """Return its speed with a batch, None if that was not measured.
 
-        Example: `Measured("f16", 2, 0.001, 2.0, [Speed(USUAL, 900.0)]).speed(USUAL) == 900.0`
+        Example: `Measurement("f16", 2, 0.001, 2.0, [Speed(USUAL, 900.0)]).speed(USUAL) == 900.0`
         """
         return next((found.tokens for found in self.speeds if found.batch == batch), None)
 
@@ -130,7 +136,7 @@ class Comparison:
 
     shipped: str
     other: str
-    batches: Sequence[Batch]
+    batches: Sequence[BatchSettings]
     threads: int
     passes: int = _PASSES
     kernels: Kernels = PLAIN
@@ -147,12 +153,16 @@ class Conversion:
     threads: int
 
 
-def brief(kernels: Kernels) -> Sequence[Batch]:
+def brief(kernels: Kernels) -> Sequence[BatchSettings]:
     """Return the batches that are tried where nobody asked for it.
 
     Example: `brief(PLAIN)`
     """
-    return (Batch(16), USUAL, Batch(64)) if kernels.compiled else (Batch(12, False), USUAL)
+    return (
+        (BatchSettings(16), USUAL, BatchSettings(64))
+        if kernels.compiled
+        else (BatchSettings(12, False), USUAL)
+    )
 
 
 def write(source: Path, target: Path, name: str, *, threads: int) -> None:
@@ -163,26 +173,26 @@ def write(source: Path, target: Path, name: str, *, threads: int) -> None:
     file_type = FORMATS[name].file_type
     assert file_type is not None, "a format in memory alone"
     asked = Conversion(str(source), str(target), file_type, threads)
-    ask(__name__, asked.source, {"conversion": asdict(asked)}, seconds=_SECONDS)
+    call_in_subprocess(__name__, asked.source, {"conversion": asdict(asked)}, seconds=_SECONDS)
 
 
-def measure(name: str, comparison: Comparison, size: int) -> Measured:
+def measure(name: str, comparison: Comparison, size: int) -> Measurement:
     """Return what a format of that size comes to, as `comparison.other` is. Raises ModelError.
 
     Example: `measure("f16", Comparison("model.gguf", "f16.gguf", BATCHES, threads=2), 2000).kl`
     """
     question = {"comparison": asdict(comparison)}
-    found = ask(__name__, comparison.shipped, question, seconds=_SECONDS)
+    found = call_in_subprocess(__name__, comparison.shipped, question, seconds=_SECONDS)
     speeds = [Speed(*each) for each in zip(comparison.batches, found["speeds"], strict=True)]
-    return Measured(name, size, found["kl"], found["gain"], speeds)
+    return Measurement(name, size, found["kl"], found["gain"], speeds)
 
 
-def choose(measured: Sequence[Measured]) -> Measured | None:
+def choose(measured: Sequence[Measurement]) -> Measurement | None:
     """Return the fastest that keeps the distribution and pays; None is the file as shipped.
 
     Among those that are as fast as each other it is the one nearest to the file as shipped.
 
-    Example: `choose([Measured("f16", 2, 0.001, 2.0, []), Measured("q4_0", 1, 0.2, 2.5, [])])`
+    Example: `choose([Measurement("f16", 2, 0.001, 2.0, []), Measurement("q4_0", 1, 0.2, 2.5, [])])`
     """
     fit = [found for found in measured if _unfit(found) is None]
     top = max((found.gain for found in fit), default=0)
@@ -190,23 +200,23 @@ def choose(measured: Sequence[Measured]) -> Measured | None:
     return min(near, key=lambda found: (found.kl, found.size), default=None)
 
 
-def fastest(speeds: Sequence[Speed]) -> Batch:
+def fastest(speeds: Sequence[Speed]) -> BatchSettings:
     """Return the batch to use: of those that are as fast as the best, or `CLOSE`, the narrowest.
 
     It leaves the fewest slots idle at the end of a run, and its first row comes soonest. Without
     speeds it is the usual one.
 
-    Example: `fastest([Speed(Batch(64), 1020.0), Speed(USUAL, 1000.0)]) == USUAL`
+    Example: `fastest([Speed(BatchSettings(64), 1020.0), Speed(USUAL, 1000.0)]) == USUAL`
     """
     best = max((speed.tokens for speed in speeds), default=0)
     near = [speed.batch for speed in speeds if speed.tokens >= best * (1 - CLOSE)]
     return min(near, key=lambda batch: batch.rows, default=USUAL)
 
 
-def verdict(found: Measured, chosen: Measured | None) -> str:
+def verdict(found: Measurement, chosen: Measurement | None) -> str:
     """Return in a few words why a format was kept, or why not.
 
-    Example: `verdict(Measured("f16", 2, 0.001, 1.02, []), None)`
+    Example: `verdict(Measurement("f16", 2, 0.001, 1.02, []), None)`
     """
     if found == chosen or (chosen is None and found.format == AS_SHIPPED):
         return "kept"
@@ -218,7 +228,7 @@ def verdict(found: Measured, chosen: Measured | None) -> str:
     return f"slower than {chosen.format}"
 
 
-def _unfit(found: Measured) -> str | None:
+def _unfit(found: Measurement) -> str | None:
     if found.format == AS_SHIPPED:
         return "slower"
     if not found.kl <= MOST_KL:
@@ -351,12 +361,12 @@ def _convert(conversion: Conversion) -> None:
 
 
 def _read(comparison: dict[str, Any]) -> Comparison:
-    batches = [Batch(**batch) for batch in comparison["batches"]]
+    batches = [BatchSettings(**batch) for batch in comparison["batches"]]
     kernels = Kernels(**comparison["kernels"])
     return Comparison(**{**comparison, "batches": batches, "kernels": kernels})
 
 
-def _answer(
+def _serve(
     conversion: dict[str, Any] | None = None, comparison: dict[str, Any] | None = None
 ) -> dict[str, object] | None:
     """Convert, or compare: whichever the process is asked for."""
@@ -366,4 +376,4 @@ def _answer(
 
 
 if __name__ == "__main__":
-    sys.exit(answer(_answer))
+    sys.exit(serve(_serve))

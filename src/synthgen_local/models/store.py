@@ -155,10 +155,10 @@ def _optimised(path: Path, key: str, suffix: str) -> Path:
     return cache_folder() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
 
 
-def trial_record(header: Header, key: str) -> Path:
+def probe_record(header: Header, key: str) -> Path:
     """Return where it lies what came of trying a file with that header under some conditions.
 
-    Example: `trial_record(read_header(path), "llama.cpp 1.0")`
+    Example: `probe_record(read_header(path), "llama.cpp 1.0")`
     """
     conditions = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     return cache_folder() / "tried" / f"{header.sha256[:32]}.{conditions}.json"

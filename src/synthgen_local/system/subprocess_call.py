@@ -25,17 +25,20 @@ _REFUSED = 3  # an exit code that Python itself does not use
 _HINT = "Fetch it again, or use another model."
 
 
-class DiedError(ModelError):
+class SubprocessDiedError(ModelError):
     """The process ended on the file without a word."""
 
 
-def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0) -> Any:
+def call_in_subprocess(
+    module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0
+) -> Any:
     """Return what a module of this package answers about a model's file.
 
     It has as long as reading a file of that size takes on a slow disk, and `seconds` more.
-    Raises ModelError for what it refuses, or if the process hangs, and DiedError if it dies.
+    Raises ModelError for what it refuses, or if the process hangs, and SubprocessDiedError if it
+    dies.
 
-    Example: `ask("synthgen_local.loading.probe", "model.gguf", {"path": "model.gguf"})`
+    Example: `call_in_subprocess("synthgen_local.loading.probe", path, {"path": path})`
     """
     patience = _LEAST_SECONDS + Path(path).stat().st_size / _BYTES_A_SECOND + seconds
     try:
@@ -61,7 +64,7 @@ def ask(module: str, path: str, question: Mapping[str, Any], *, seconds: float =
         if done.returncode == _REFUSED:
             message, hint = said
             raise ModelError(message, hint=hint)
-    raise DiedError(
+    raise SubprocessDiedError(
         f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_hint(done.returncode)
     )
 
@@ -73,10 +76,10 @@ def _hint(code: int) -> str:
     return f"{memory_hint()} Else the file may be damaged: fetch it again."
 
 
-def answer(work: Callable[..., Any]) -> int:
+def serve(work: Callable[..., Any]) -> int:
     """Do what the process was started for, and return its exit code.
 
-    Example: `sys.exit(answer(lambda path: Path(path).stat().st_size))`
+    Example: `sys.exit(serve(lambda path: Path(path).stat().st_size))`
     """
     leave_no_core()
     try:

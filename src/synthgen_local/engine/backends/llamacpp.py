@@ -39,9 +39,9 @@ from ...errors import DecodingError, ModelError
 from ...kernels.build import PLAIN, Kernels
 from ...system.memory import memory_hint
 from ..bitmask import Mask
-from ..compiled_sampler import CompiledDraw
-from ..sampling import Draw, DrawInputs, draw_rows
-from .protocol import MASK_SLICES, ContextSize, Logits, Step, closed, decode_then_draw
+from ..compiled_sampler import CompiledSampler
+from ..sampling import Sample, SamplingInputs, sample_rows
+from .protocol import MASK_SLICES, ContextSize, Logits, Step, closed, decode_then_sample
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
 """Rows that one context can hold beside the prefix."""
@@ -113,7 +113,7 @@ class LlamaModel:
                 f"Weights are held as {kernels.weights} by our own kernels, which are not here.",
                 hint="Open them with --weights as-shipped.",
             )
-        self._draws = CompiledDraw(kernels.compiled) if kernels.compiled else None
+        self._draws = CompiledSampler(kernels.compiled) if kernels.compiled else None
         self._kernels = PLAIN if self.on_gpu else kernels
         self._process = os.getpid()
         self._model = _load(path, gpu_layers, self._kernels)
@@ -246,7 +246,7 @@ class LlamaContext:
         size: ContextSize,
         *,
         flash: bool,
-        draws: CompiledDraw | None,
+        draws: CompiledSampler | None,
         drawing_threads: int,
         batch: int,
         head: Any,
@@ -258,7 +258,7 @@ class LlamaContext:
                 hint="Choose a smaller --batch.",
             )
         self.size = size
-        self.seconds_drawing = 0.0  # nobody else can tell, where it is within a pass
+        self.sampling_seconds = 0.0  # nobody else can tell, where it is within a pass
         self._draws = draws
         self._drawing_threads = drawing_threads
         self._vocabulary = vocabulary
@@ -322,29 +322,29 @@ class LlamaContext:
         """One forward pass, or more if the steps exceed a batch."""
         return self._advance(steps, llama_cpp.llama_decode)
 
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+    def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
         """By our kernels, if they are here."""
         start = time.perf_counter()
         if self._draws is None:
-            drawn = draw_rows(logits, inputs)
+            drawn = sample_rows(logits, inputs)
         else:
             drawn = self._draws.rows(logits, inputs, threads=self._drawing_threads)
-        self.seconds_drawing += time.perf_counter() - start
+        self.sampling_seconds += time.perf_counter() - start
         return drawn
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """In one call, if our kernels are here and one forward pass does it."""
         fits = sum(len(step.tokens) for step in steps) <= self._batch
         if self._draws is None or inputs.temperature == 0 or not fits:
-            return decode_then_draw(self, steps, outputs, inputs)
+            return decode_then_sample(self, steps, outputs, inputs)
         threads = self._drawing_threads
-        draws = self._draws.after_pass(inputs, outputs, self._vocabulary, threads=threads)
+        draws = self._draws.prepare_pass(inputs, outputs, self._vocabulary, threads=threads)
         every = self._advance(
             steps, partial(draws.make, _address("llama_decode"), _address("llama_get_logits"))
         )
-        self.seconds_drawing += draws.seconds
+        self.sampling_seconds += draws.seconds
         logits = [every[output] for output in outputs]
         return logits, draws.found(logits)
 

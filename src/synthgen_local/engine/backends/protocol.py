@@ -19,13 +19,15 @@ from ...errors import DecodingError
 from ..bitmask import Mask
 
 if TYPE_CHECKING:
-    from ..sampling import Draw, DrawInputs
+    from ..sampling import Sample, SamplingInputs
 
 Logits: TypeAlias = NDArray[np.float32]
 
 _PRINTABLE = r'[^"\\\x00-\x1F\x7F-\x9F]'
 MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+"]
 """Sets of tokens that a mask takes as a whole: what stands inside a string, by length."""
+
+_CELL_BLOCK = 256
 
 
 class Step(NamedTuple):
@@ -50,6 +52,14 @@ class ContextSize:
     slots: int
     cells: int
     threads: int
+
+
+def round_up_cells(cells: int) -> int:
+    """Return the number of KV cells that a context allocates for at least `cells`.
+
+    Example: `round_up_cells(300) == 512`
+    """
+    return -(-cells // _CELL_BLOCK) * _CELL_BLOCK
 
 
 class Context(Protocol):
@@ -86,13 +96,13 @@ class Context(Protocol):
         """
         ...
 
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
-        """Draw a token for each row from its logits: `sampling.draw_rows`, or what is faster."""
+    def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
+        """Sample a token for each row from its logits, as `sampling.sample_rows` does."""
         ...
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """Advance slots and draw a token for each row, from the logits after one of the steps.
 
         `outputs` says for each row after which step. Returns what `decode` and `draw` do, row by
@@ -119,16 +129,16 @@ def closed() -> DecodingError:
     )
 
 
-def decode_then_draw(
-    context: Context, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-) -> tuple[list[Logits], list[Draw]]:
-    """`Context.decode_and_draw` as two calls.
+def decode_then_sample(
+    context: Context, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+) -> tuple[list[Logits], list[Sample]]:
+    """`Context.decode_and_sample` as two calls.
 
-    Example: `decode_then_draw(context, [Step([0], [5])], [0], inputs)[1][0].token`
+    Example: `decode_then_sample(context, [Step([0], [5])], [0], inputs)[1][0].token`
     """
     every = context.decode(steps)
     logits = [every[output] for output in outputs]
-    return logits, context.draw(logits, inputs)
+    return logits, context.sample(logits, inputs)
 
 
 class Model(Protocol):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from llguidance import LLTokenizer
 
-from ..sampling import Draw, DrawInputs, draw_rows
-from .protocol import ContextSize, Logits, Step, decode_then_draw
+from ..sampling import Sample, SamplingInputs, sample_rows
+from .protocol import ContextSize, Logits, Step, decode_then_sample
 
 _SPREAD = 2.0  # standard deviation of the logits: some tokens likely, none certain
 
@@ -94,15 +94,15 @@ class RandomContext:
             found.append(self._logits(self._slots[step.slots[0]]))
         return np.stack(found)
 
-    def draw(self, logits: Sequence[Logits], inputs: DrawInputs) -> list[Draw]:
+    def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
         """Numpy's draws."""
-        return draw_rows(logits, inputs)
+        return sample_rows(logits, inputs)
 
-    def decode_and_draw(
-        self, steps: Sequence[Step], outputs: Sequence[int], inputs: DrawInputs
-    ) -> tuple[list[Logits], list[Draw]]:
+    def decode_and_sample(
+        self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
+    ) -> tuple[list[Logits], list[Sample]]:
         """One after the other."""
-        return decode_then_draw(self, steps, outputs, inputs)
+        return decode_then_sample(self, steps, outputs, inputs)
 
     def close(self) -> None:
         """Nothing to free."""
