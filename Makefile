@@ -28,6 +28,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check src tests tools benchmarks examples
 	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/codespell src tests tools benchmarks examples docs models README.md SECURITY.md
+	$(BIN)/python tools/prose.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
