@@ -39,7 +39,7 @@ format: .venv/dev.stamp
 # Half an hour on 2 cores. What `make bench-peers` has not set up is missing from the table by name.
 bench: .venv/bench.stamp model
 	@$(BIN)/synthgen-local models pull gemma-3-270m >&2
-	$(BIN)/python benchmarks/compare.py --rounds 1 --write
+	$(BIN)/python benchmarks/compare.py --rounds 1 --write local
 
 bench-peers: .venv/run.stamp
 	$(BIN)/python benchmarks/peers.py

@@ -1,9 +1,8 @@
-"""Rows as lines against rows as JSON: which does the model like better, and are they as varied?
+"""Compare the compact layout with JSON: likelihood of held-out records, and variety of rows.
 
-Likelihood: of four kinds of invented records (`data/held_out.jsonl`), three are the examples and
-the others are held out. What a held-out record costs the model, in nats, is compared between the
-layouts; only the prompt and the writing differ. Variety: rows of MedicalBilling in each layout, by
-field: distinct values, values that are an example's, and how far the two layouts are apart.
+Likelihood: the negative log-likelihood, in nats, of held-out records of four kinds
+(`data/held_out.jsonl`, invented) after three examples, by layout. Variety: rows of MedicalBilling
+in each layout, by field: distinct values, values copied from an example, distance of the layouts.
 
     python benchmarks/layouts.py --rows 1000
 """
@@ -49,16 +48,18 @@ def main() -> None:
 def _print_likelihood(model: LocalModel) -> None:
     print("subject | layout | nats a record | tokens a record | tokens of the prompt")
     for line in HELD_OUT.read_text(encoding="utf-8").splitlines():
-        work = json.loads(line)
-        records = work["records"]
+        workload = json.loads(line)
+        records = workload["records"]
         prompt = FewShotPrompt(examples=records[:EXAMPLES_OF_EACH])
         for layout in LAYOUTS:
             generator = TabularGenerator(_schema(records), model, prompt=prompt, layout=layout)
-            asked = model.engine.tokenize(generator.prompt_text(work["subject"], work["extra"]))
+            asked = model.engine.tokenize(
+                generator.prompt_text(workload["subject"], workload["extra"])
+            )
             texts = [_written(generator, record) for record in records[EXAMPLES_OF_EACH:]]
             costs, lengths = _costs(model, asked, texts)
             figures = f"{np.mean(costs):.1f} | {np.mean(lengths):.1f} | {len(asked)}"
-            print(f"{work['subject']} | {layout} | {figures}", flush=True)
+            print(f"{workload['subject']} | {layout} | {figures}", flush=True)
 
 
 def _schema(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _schema(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _written(generator: TabularGenerator, record: dict[str, Any]) -> str:
-    """A record as the model would write it, with what ends it."""
+    """Return a record in the layout, with its terminator."""
     lines = Lines.of(generator.grammar.shape)
     if generator.layout == "json" or lines is None:
         return write_value(record)
@@ -78,7 +79,7 @@ def _written(generator: TabularGenerator, record: dict[str, Any]) -> str:
 def _costs(
     model: LocalModel, prompt: Sequence[int], texts: Sequence[str]
 ) -> tuple[list[float], list[int]]:
-    """What each text costs after the prompt: minus its log-likelihood; and its tokens."""
+    """Return the negative log-likelihood and the token count of each text after the prompt."""
     rows = [model.engine.tokenizer.tokenize_bytes(text.encode()) for text in texts]
     costs = [0.0] * len(rows)
     size = ContextSize(len(rows), len(prompt) + sum(map(len, rows)) + 256, model.threads)
@@ -88,16 +89,16 @@ def _costs(
         for slot in range(len(rows)):
             context.fork(slot)
         for position in range(max(map(len, rows))):
-            going = [slot for slot, row in enumerate(rows) if position < len(row)]
-            for slot in going:
-                costs[slot] += _surprise(logits[slot], rows[slot][position])
-            steps = [Step([slot], [rows[slot][position]]) for slot in going]
-            for slot, after in zip(going, context.decode(steps).copy(), strict=True):
+            running = [slot for slot, row in enumerate(rows) if position < len(row)]
+            for slot in running:
+                costs[slot] += _negative_log_probability(logits[slot], rows[slot][position])
+            steps = [Step([slot], [rows[slot][position]]) for slot in running]
+            for slot, after in zip(running, context.decode(steps).copy(), strict=True):
                 logits[slot] = after
     return costs, [len(row) for row in rows]
 
 
-def _surprise(logits: Any, token: int) -> float:
+def _negative_log_probability(logits: Any, token: int) -> float:
     scaled = logits.astype(np.float64)
     peak = scaled.max()
     return float(peak + np.log(np.exp(scaled - peak).sum()) - scaled[token])
@@ -116,7 +117,7 @@ def _print_variety(model: LocalModel, count: int) -> None:
         columns = {key: [getattr(row, name) for row in made] for key, made in rows.items()}
         distinct = " | ".join(f"{len(set(column)) / count:.0%}" for column in columns.values())
         copied = " | ".join(
-            f"{sum(_stands_in(value, known) for value in column) / count:.0%}"
+            f"{sum(_occurs_in(value, known) for value in column) / count:.0%}"
             for column in columns.values()
         )
         print(f"{name} | {distinct} | {copied} | {distance(*columns.values()):.2f}")
@@ -124,7 +125,7 @@ def _print_variety(model: LocalModel, count: int) -> None:
         print(f"{layout}: {len({row.model_dump_json() for row in made})} of {count} rows distinct")
 
 
-def _stands_in(value: Any, text: str) -> bool:
+def _occurs_in(value: Any, text: str) -> bool:
     written = f"{value:g}" if isinstance(value, float) else str(value)
     return written != "" and written in text
 

@@ -1,6 +1,6 @@
-"""llama.cpp's own server: started on a free port of this machine, asked over HTTP, stopped.
+"""Start llama.cpp's server on a free local port, send it completions over HTTP, stop it.
 
-Knows its options and its completion request, not what is asked for.
+Knows its options and its completion request, not the workloads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from memory import peak
+from peak_memory import peak_memory
 
 SLOTS = 16
 _HOST = "127.0.0.1"
@@ -25,13 +25,13 @@ _START = 120  # seconds to load a model
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is ready."""
+    """A running server that accepts requests."""
 
     port: int
     process: int
 
     def complete(self, requests: Sequence[dict[str, Any]]) -> list[str]:
-        """Return the answers in the requests' order; `SLOTS` of them are in flight.
+        """Return the completions in the order of the requests; `SLOTS` of them run concurrently.
 
         Example: `server.complete([{"prompt": "Once", "n_predict": 10}])`
         """
@@ -39,18 +39,18 @@ class Server:
             return list(pool.map(self._complete, requests))
 
     def _complete(self, request: dict[str, Any]) -> str:
-        status, answer = _ask(self.port, "POST", "/completion", json.dumps(request))
+        status, answer = _request(self.port, "POST", "/completion", json.dumps(request))
         if status != http.client.OK:
             raise RuntimeError(f"llama-server answered {status}: {answer[:300]}")
         content: str = json.loads(answer)["content"]
         return content
 
-    def peak(self) -> int:
-        """Return the most memory that the server has held, in bytes.
+    def peak_memory(self) -> int:
+        """Return the peak resident memory of the server in bytes.
 
-        Example: `server.peak() / 1e6`
+        Example: `server.peak_memory() / 1e6`
         """
-        return peak(self.process)
+        return peak_memory(self.process)
 
 
 @contextmanager
@@ -94,13 +94,13 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"llama-server ended with {process.returncode}")
         with suppress(OSError, http.client.HTTPException):
-            if _ask(port, "GET", "/health")[0] == http.client.OK:
+            if _request(port, "GET", "/health")[0] == http.client.OK:
                 return
         time.sleep(0.2)
     raise RuntimeError(f"llama-server was not ready after {_START} s")
 
 
-def _ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+def _request(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
     connection = http.client.HTTPConnection(_HOST, port)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})

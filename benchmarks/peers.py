@@ -1,11 +1,11 @@
-"""Sets up the peers: llama-server, built from llama-cpp-python's sources, and an environment.
+"""Install the peers: llama-server, built from llama-cpp-python's sources, and an environment.
 
     python benchmarks/peers.py
 
-The server comes from the llama.cpp that the installed llama-cpp-python carries, so that all
-contenders compute alike. guidance and LangChain get an environment of their own, with the same
+The server comes from the llama.cpp that the installed llama-cpp-python contains, so that all
+systems use the same kernels. guidance and LangChain get an environment of their own, with the same
 llama-cpp-python. All goes through pip's configured index into `benchmarks/.peers`, and building
-takes about a quarter of an hour on 2 cores, once. Knows no contender's interface.
+takes about a quarter of an hour on 2 cores, once. Knows no peer's interface.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STATIC = {  # one file without a web page, downloads or encryption
 
 
 def main() -> None:
-    """Make what is not there yet."""
+    """Install the missing parts."""
     exact = f"{_LLAMA}=={version(_LLAMA)}"
     if not PYTHON.is_file():
         venv.create(FOLDER / "venv", with_pip=True)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _sources(requirement: str, folder: Path) -> Path:
-    """The llama.cpp inside the source distribution."""
+    """Return the folder of llama.cpp in the source distribution."""
     _pip("download", "--no-deps", "--no-binary", _LLAMA, "--dest", str(folder), requirement)
     archive = next(folder.glob("*.tar.gz"))
     with tarfile.open(archive) as file:
@@ -56,7 +56,7 @@ def _sources(requirement: str, folder: Path) -> Path:
 
 
 def _build(sources: Path, build: Path) -> None:
-    """Compile the server alone, with what this processor has, and keep its binary."""
+    """Compile the server for this processor and move its binary into place."""
     cmake = str(PYTHON.with_name("cmake"))
     options = [f"-D{name}={value}" for name, value in _STATIC.items()]
     path = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"  # Ninja lies there

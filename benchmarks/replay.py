@@ -1,12 +1,12 @@
-"""What is left of a run where passes are fast: one is recorded, and played back with short ones.
+"""Measure the host's share of the time for short passes: record a run, replay it with sleeps.
 
     python benchmarks/replay.py --milliseconds 3
 
-On a GPU a pass is short, and the host's part of the time long: masks, draws, and waiting for the
-interpreter's lock. Here the logits of a run on the CPU come back, and a pass is a sleep of so many
-milliseconds. It is no GPU: a pass takes as long however many rows it has, no logits travel, no
-batch is laid out, a context draws with a CPU's threads, and cores are those of this machine.
-A recording is 0.2 MB for each token of SmolLM2's, 1 MB of Gemma's.
+On a GPU a pass is short and the host's share is large: masks, sampling, waiting for the GIL. Here
+the logits of a run on the CPU are replayed, and a pass is a sleep of the given milliseconds. The
+simulation differs from a GPU: a pass takes the same time for any batch size, no logits are copied,
+no batch is built, and sampling uses the CPU context's threads. A recording takes 0.2 MB for each
+token of SmolLM2 and 1 MB for each token of Gemma.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any, cast
 
 import llama_cpp
 import numpy as np
-import ours
+import synthgen
 from gpu import measure
-from works import WORKS
+from workloads import WORKLOADS
 
 from synthgen_local import LocalModel
 from synthgen_local.engine.backends.protocol import (
@@ -41,15 +41,15 @@ from synthgen_local.kernels import build
 
 
 class Recording:
-    """Logits by what was read before them."""
+    """Logits by the hash of the tokens before them."""
 
     def __init__(self) -> None:
         self.found: dict[int, Logits] = {}
         self.places: dict[int, int] = {}
         self.logits = np.empty((0, 0), np.float32)
 
-    def end(self) -> None:
-        """Lay all logits out one after the other, as those of one long pass."""
+    def finish(self) -> None:
+        """Move all logits into one array, as of one long pass."""
         self.places = {key: place for place, key in enumerate(self.found)}
         self.logits = np.empty((len(self.places), len(next(iter(self.found.values())))), np.float32)
         for key, place in self.places.items():
@@ -57,7 +57,7 @@ class Recording:
 
 
 class _Histories:
-    """A number for what each slot has read."""
+    """A hash of the tokens of each slot."""
 
     def __init__(self, slots: int) -> None:
         self._slots = [0] * slots
@@ -76,7 +76,7 @@ class _Histories:
 
 
 class Recorder:
-    """A context that keeps all logits; the rest is its own."""
+    """A context that records all logits."""
 
     def __init__(self, context: Any, recording: Recording) -> None:
         self._context = context
@@ -87,17 +87,17 @@ class Recorder:
         return getattr(self._context, name)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """The prompt."""
+        """Return the logits after the prompt."""
         logits: Logits = self._context.prefill(tokens)
         return self._found.setdefault(hash(tuple(tokens)), logits.copy())
 
     def fork(self, slot: int) -> None:
-        """A row begins."""
+        """Start a row in a slot."""
         self._histories.fork(slot)
         self._context.fork(slot)
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """A pass with all logits."""
+        """Run a pass with all logits."""
         logits: Logits = self._context.decode([step._replace(mask=None) for step in steps])
         keys = self._histories.advance(steps)
         kept = [
@@ -108,18 +108,18 @@ class Recorder:
     def decode_and_sample(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
     ) -> tuple[list[Logits], list[Sample]]:
-        """A pass with all logits, and the draws."""
+        """Run a pass with all logits, and sample."""
         return decode_then_sample(cast("Context", self), steps, outputs, inputs)
 
 
 class _Played(ctypes.Structure):
-    """`recording` in `replay.c`."""
+    """The struct `recording` of `replay.c`."""
 
     _fields_ = (("seconds", ctypes.c_double), ("logits", ctypes.c_void_p))
 
 
 class Player:
-    """A context whose passes were made before."""
+    """A context that replays recorded passes."""
 
     def __init__(
         self,
@@ -142,42 +142,42 @@ class Player:
         self._histories = _Histories(size.slots)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """The prompt."""
+        """Return the logits after the prompt."""
         found: Logits = self._recording.logits[self._recording.places[hash(tuple(tokens))]]
         return found
 
     def save_prefix(self) -> bytes:
-        """Nothing is kept."""
+        """Do nothing: there are no KV cells."""
         return b""
 
     def load_prefix(self, state: bytes, length: int) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no KV cells."""
 
     def fork(self, slot: int) -> None:
-        """A row begins."""
+        """Start a row in a slot."""
         self._histories.fork(slot)
 
     def release(self, slot: int) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no KV cells."""
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no KV cells."""
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """A pass without draws."""
+        """Replay a pass without sampling."""
         start = time.perf_counter()
         logits: Logits = self._recording.logits[self._places(steps)]
         time.sleep(max(0.0, self._pause - (time.perf_counter() - start)))
         return logits
 
     def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
-        """Draws without a pass."""
+        """Sample without a pass."""
         return self._draws.rows(logits, inputs, threads=self.size.threads)
 
     def decode_and_sample(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
     ) -> tuple[list[Logits], list[Sample]]:
-        """A pass and its draws."""
+        """Replay a pass and sample."""
         start, every = time.perf_counter(), self._recording.logits
         places = self._places(steps)
         chosen = [places[output] for output in outputs]
@@ -194,18 +194,18 @@ class Player:
         return [self._recording.places[key] for key in self._histories.advance(steps)]
 
 
-def compiled(folder: Path) -> Any:
-    """`replay.c` as a library."""
+def compile_replay(folder: Path) -> Any:
+    """Compile `replay.c` to a shared library."""
     source, target = Path(__file__).with_suffix(".c"), folder / "replay.so"
     options = ["-O2", "-shared", "-fPIC", f"-I{build._headers()}"]
     build._run([*build._compiler(), *options, str(source), "-o", str(target)])
     return ctypes.CDLL(str(target))
 
 
-def recorded(model: LocalModel, make: ours.Make, rows: int, seed: int) -> Recording:
-    """Make rows, and keep the logits that they were drawn from.
+def record_run(model: LocalModel, make: synthgen.Make, rows: int, seed: int) -> Recording:
+    """Make rows and record the logits from which they are sampled.
 
-    Example: `recorded(model, ours.prepare(model, BILLING), rows=64, seed=0)`
+    Example: `record_run(model, synthgen.prepare(model, BILLING), rows=64, seed=0)`
     """
     recording, engine = Recording(), cast("Any", model.engine)
     opened = engine.open_context
@@ -214,20 +214,20 @@ def recorded(model: LocalModel, make: ours.Make, rows: int, seed: int) -> Record
         make(rows, seed)
     finally:
         engine.open_context = opened
-    recording.end()
+    recording.finish()
     return recording
 
 
 @contextmanager
-def playing(model: LocalModel, recording: Recording, seconds: float) -> Iterator[None]:
-    """Let a model make the recorded rows again, with passes of so many seconds.
+def replay_run(model: LocalModel, recording: Recording, seconds: float) -> Iterator[None]:
+    """Replay the recorded rows in the block, with passes of the given duration.
 
-    Example: `with playing(model, recording, 0.003): make(64, 0)`
+    Example: `with replay_run(model, recording, 0.003): make(64, 0)`
     """
     engine = cast("Any", model.engine)
     opened, draws = engine.open_context, engine._draws
     with tempfile.TemporaryDirectory() as folder:
-        library = compiled(Path(folder))
+        library = compile_replay(Path(folder))
         engine.open_context = partial(
             Player, recording=recording, draws=draws, library=library, pause=seconds
         )
@@ -238,23 +238,23 @@ def playing(model: LocalModel, recording: Recording, seconds: float) -> Iterator
 
 
 def main() -> None:
-    """Record a run, play it back, and print its rate and where its time goes."""
+    """Record a run, replay it, and print its throughput and time profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--work", default="billing", choices=["billing", "letters"])
+    parser.add_argument("--workload", default="billing", choices=["billing", "letters"])
     parser.add_argument("--contexts", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=32, help="in flight in each context")
-    parser.add_argument("--each", type=int, default=4, help="rows that each slot makes")
+    parser.add_argument("--rows", type=int, default=32, help="running sequences in each context")
+    parser.add_argument("--each", type=int, default=4, help="rows for each slot")
     parser.add_argument("--milliseconds", nargs="+", type=float, default=[3.0], help="of a pass")
     options = parser.parse_args()
-    work = WORKS[options.work]
+    workload = WORKLOADS[options.workload]
     with LocalModel.load(options.model) as model:
-        make = ours.prepare(model, work)
-        recording = recorded(model, make, options.contexts * options.rows * options.each, seed=0)
+        make = synthgen.prepare(model, workload)
+        recording = record_run(model, make, options.contexts * options.rows * options.each, seed=0)
         for milliseconds in options.milliseconds:
-            with playing(model, recording, milliseconds / 1000):
+            with replay_run(model, recording, milliseconds / 1000):
                 found = measure(
-                    model, make, options.contexts, options.rows, options.each, parts_of=work
+                    model, make, options.contexts, options.rows, options.each, parts_of=workload
                 )
             print(f"{milliseconds} ms a pass: {found}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Are two samples of values from one distribution? Permutation tests (Fisher, 1935).
+"""Permutation tests of the equality of two distributions (Fisher, 1935).
 
 Numbers are compared by the Kolmogorov-Smirnov distance; texts by the total variation between the
 shares of their most frequent values, and by the distance of their lengths.
@@ -13,30 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FREQUENT = 30  # values that are told apart; all others are one
+_FREQUENT = 30  # values counted separately; all others share one code
 Codes = NDArray[np.float64]
 
 
 def distance(one: Sequence[Any], other: Sequence[Any]) -> float:
-    """Return how far two samples are apart, from 0 to 1; texts by their frequent values.
+    """Return the distance of two samples, from 0 to 1; texts by their frequent values.
 
     Example: `distance([1, 2], [1, 2]) == 0`
     """
-    measure, codes = _coded([*one, *other])[0]
+    measure, codes = _encode([*one, *other])[0]
     return measure(codes[: len(one)], codes[len(one) :])
 
 
 def p_value(
     one: Sequence[Any], other: Sequence[Any], *, rounds: int = 1000, seed: int = 0
 ) -> float:
-    """Return how often samples of one distribution would be as far apart as these are.
+    """Return the p-value of the hypothesis that both samples have one distribution.
 
-    The least of a field's tests, times their number (Bonferroni), at most 1.
+    The minimum over the tests of a field, times their number (Bonferroni), at most 1.
 
     Example: `p_value([1, 2, 3], [1, 2, 3]) == 1`
     """
     stream = np.random.default_rng(seed)
-    tests = _coded([*one, *other])
+    tests = _encode([*one, *other])
     found = []
     for measure, codes in tests:
         seen = measure(codes[: len(one)], codes[len(one) :])
@@ -48,8 +48,8 @@ def p_value(
     return min(1.0, min(found) * len(tests))
 
 
-def _coded(values: Sequence[Any]) -> list[tuple[Callable[[Codes, Codes], float], Codes]]:
-    """What to compare, and the values as numbers."""
+def _encode(values: Sequence[Any]) -> list[tuple[Callable[[Codes, Codes], float], Codes]]:
+    """Return the distance measures and the values as numbers."""
     if all(isinstance(value, int | float) for value in values):
         return [(_kolmogorov, np.array(values, dtype=np.float64))]
     texts = [str(value) for value in values]

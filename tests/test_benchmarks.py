@@ -1,33 +1,38 @@
-"""What the benchmarks count on, without a peer and without timing anything."""
+"""The benchmarks' own code, without a peer and without timing anything."""
 
 import sys
+from pathlib import Path
 
 import pytest
-from assignment import Assignment, Figures, Missing
-from ceiling import prefill_rate
 from llama_server import serve
-from ours import prepare, prompts
-from parts import PARTS, Clock, parts
-from replay import playing, recorded
-from table import Round, Section, table
-from works import BILLING, LETTERS, TEXTS, WORKS, RowWork
+from regression import compare
+from replay import record_run, replay_run
+from report import CHART, README, render_chart, render_readme
+from results_table import Round, Section, render_table, summarize
+from run_spec import Measurement, Missing, RunSpec
+from synthgen import prepare, prompts
+from time_profile import PARTS, Clock, measure_parts
+from upper_bound import measure_prefill
+from workloads import BILLING, LETTERS, TEXTS, WORKLOADS, RowWorkload
 
 from synthgen_local import LocalModel
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_what_we_make_of_a_work_is_valid(name: str, random_model: LocalModel) -> None:
-    """Random logits make rows and texts that each work takes."""
-    made = prepare(random_model, WORKS[name])(2, 0)
-    assert [WORKS[name].is_valid(row.text, number) for number, row in enumerate(made)] == [True] * 2
+    """Random logits make rows and texts that each workload accepts."""
+    made = prepare(random_model, WORKLOADS[name])(2, 0)
+    assert [WORKLOADS[name].is_valid(row.text, number) for number, row in enumerate(made)] == [
+        True
+    ] * 2
     assert all(row.tokens for row in made)
 
 
-@pytest.mark.parametrize("work", [BILLING, LETTERS])
-def test_what_is_no_row_is_not_valid(work: RowWork) -> None:
-    """An empty object is no row of any work."""
-    assert not work.is_valid("{}", 0)
-    assert not work.is_valid('{"cut": ', 0)
+@pytest.mark.parametrize("workload", [BILLING, LETTERS])
+def test_what_is_no_row_is_not_valid(workload: RowWorkload) -> None:
+    """An empty object is no row of any workload."""
+    assert not workload.is_valid("{}", 0)
+    assert not workload.is_valid('{"cut": ', 0)
 
 
 def test_a_text_is_valid_if_it_holds_every_value_of_its_record() -> None:
@@ -46,14 +51,14 @@ def test_a_prompt_for_each_record_and_one_for_all_rows(random_model: LocalModel)
 
 def test_an_assignment_travels_as_json() -> None:
     """What a process is told is what was written for it."""
-    task = Assignment("outlines", "texts", "random", "", "", ["a", "b"], 64, 8, 2, 0, "")
-    assert Assignment.read(task.write()) == task
+    task = RunSpec("outlines", "texts", "random", "", "", ["a", "b"], 64, 8, 2, 0, "")
+    assert RunSpec.read(task.write()) == task
     assert [task.prompt(number) for number in range(3)] == ["a", "b", "a"]
 
 
 def test_the_parts_of_our_time_make_all_of_it(random_model: LocalModel) -> None:
     """Nothing of our time is left out or counted twice."""
-    shares = parts(random_model, BILLING, 8, seed=0)
+    shares = measure_parts(random_model, BILLING, 8, seed=0)
     idle = shares.pop("idle slots")
     assert sum(shares.values()) == pytest.approx(1)
     assert all(shares[part] >= 0 for part in PARTS)
@@ -64,7 +69,7 @@ def test_the_parts_of_our_time_make_all_of_it(random_model: LocalModel) -> None:
 def test_a_part_within_another_counts_as_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A draw is no part of what its rows do beside it."""
     clock, seconds = Clock(1), iter([0.0, 1.0, 3.0, 10.0])
-    monkeypatch.setattr("parts.time.perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("time_profile.time.perf_counter", lambda: next(seconds))
     with clock.measuring("mask"), clock.measuring("draw"):
         pass
     monkeypatch.undo()
@@ -74,7 +79,7 @@ def test_a_part_within_another_counts_as_itself_alone(monkeypatch: pytest.Monkey
 def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalModel) -> None:
     """Measuring leaves the model and its rows as they were."""
     before = prepare(random_model, BILLING)(4, 0)
-    parts(random_model, BILLING, 4, seed=0)
+    measure_parts(random_model, BILLING, 4, seed=0)
     assert prepare(random_model, BILLING)(4, 0) == before
     assert "decode" not in vars(random_model)
 
@@ -82,11 +87,11 @@ def test_the_clocks_are_gone_afterwards_and_change_no_row(random_model: LocalMod
 def test_a_run_that_is_played_back_makes_the_same_rows(model: LocalModel) -> None:
     """In fresh contexts, and with the clocks on; then passes are real again."""
     make, opened = prepare(model, BILLING), model.engine.open_context
-    recording = recorded(model, make, 12, seed=0)
+    recording = record_run(model, make, 12, seed=0)
     rows = make(12, 0)
-    with playing(model, recording, seconds=0.0):
+    with replay_run(model, recording, seconds=0.0):
         assert make(12, 0) == rows
-        shares = parts(model, BILLING, 12, seed=0)
+        shares = measure_parts(model, BILLING, 12, seed=0)
         assert make(12, 0) == rows
         with pytest.raises(KeyError):
             make(12, 1)
@@ -95,37 +100,61 @@ def test_a_run_that_is_played_back_makes_the_same_rows(model: LocalModel) -> Non
 
 
 def test_the_ceiling_is_a_rate(random_model: LocalModel) -> None:
-    """The ceiling is tokens a second."""
-    assert prefill_rate(random_model, seconds=0.01) > 0
+    """The upper bound is a rate in tokens/s."""
+    assert measure_prefill(random_model, seconds=0.01) > 0
 
 
 def test_ratios_are_taken_within_a_round_and_what_is_missing_is_named() -> None:
-    """Medians of ratios within rounds; who is not installed is named."""
+    """Medians of ratios within rounds; a system that is not installed is named."""
     rounds = [
         Round(
             {
-                "synthgen-local": Figures("synthgen-local", 8, 8, seconds, 50.0, 2_000_000),
-                "synthgen-local-json": Figures("in JSON", 4, 4, seconds, 80.0, 2_000_000),
-                "slow": Figures("slow 1.0", 2, 1, 2 * seconds, 0.0, 1_000_000),
+                "synthgen-local": Measurement("synthgen-local", 8, 8, seconds, 50.0, 2_000_000),
+                "synthgen-local-json": Measurement("in JSON", 4, 4, seconds, 80.0, 2_000_000),
+                "slow": Measurement("slow 1.0", 2, 1, 2 * seconds, 0.0, 1_000_000),
                 "absent": Missing("not installed"),
             },
-            prefill,
-            prefill / 2,
+            bound,
+            bound / 2,
         )
-        for seconds, prefill in ((1.0, 800.0), (4.0, 200.0))
+        for seconds, bound in ((1.0, 800.0), (4.0, 200.0))
     ]
-    lines = table([Section("tiny", "billing", rounds)]).splitlines()
-    ours = "5.00 (2.00 to 8.00) |  |  | 50% | 2 MB |"
-    assert lines[2] == f"| tiny | billing | **synthgen-local** | 16 of 16 | {ours}"
-    in_json = "2.50 (1.00 to 4.00) | 2.00× (2.00 to 2.00) |  | 40% | 2 MB |"
-    assert lines[3] == f"| tiny | billing | **in JSON** | 8 of 8 | {in_json}"
-    slow = "0.62 (0.25 to 1.00) | 8.00× (8.00 to 8.00) | 4.00× (4.00 to 4.00) | 6% | 1 MB |"
+    lines = render_table(summarize([Section("tiny", "billing", rounds)])).splitlines()
+    own = "5.00 (2.00 to 8.00) |  |  | 50% | 2 MB |"
+    assert lines[2] == f"| tiny | billing | **synthgen-local** | 16 of 16 | {own}"
+    own_json = "2.50 (1.00 to 4.00) | 2.00× |  | 40% | 2 MB |"
+    assert lines[3] == f"| tiny | billing | **in JSON** | 8 of 8 | {own_json}"
+    slow = "0.62 (0.25 to 1.00) | 8.00× | 4.00× | 6% | 1 MB |"
     assert lines[4] == f"| tiny | billing | slow 1.0 | 2 of 4 | {slow}"
     assert lines[5] == "| tiny | billing | absent | missing: not installed | | | | | |"
-    assert "ceiling: 500 tokens/s, 50 a row of ours" in lines[6]
-    plain = "ceiling of llama.cpp's kernels: 250 tokens/s | | 5.00 (2.00 to 8.00) | 1.00×"
-    assert lines[7].startswith(f"| tiny | billing | {plain} (1.00 to 1.00) | | 50% |")
+    assert "upper bound: 500 tokens/s" in lines[6]
+    plain = "upper bound, llama.cpp's kernels: 250 tokens/s |  | 5.00 (2.00 to 8.00) | 1.00×"
+    assert lines[7].startswith(f"| tiny | billing | {plain} |  | 50% |")
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_documents_have_the_results() -> None:
+    """The tables of benchmarks/README.md and the chart are those of `results/*.json`."""
+    text = README.read_text(encoding="utf-8")
+
+    assert text.count("<!-- results:") >= 3
+    assert render_readme(text) == text
+    assert CHART.read_text(encoding="utf-8") == render_chart()
+
+
+def test_two_versions_are_compared_in_alternating_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ratio a round; the second round runs the new version first."""
+    order: list[str] = []
+
+    def rate(source: Path, *_: object) -> float:
+        order.append(source.name)
+        return {"old": 4.0, "new": 3.0}[source.name]
+
+    monkeypatch.setattr("regression.measure", rate)
+    ratios = compare(Path("old"), Path("new"), "billing", rows=1, model="random", rounds=2)
+
+    assert ratios == [0.75, 0.75]
+    assert order == ["old", "new", "new", "old"]
 
 
 def test_a_server_that_ends_is_not_waited_for() -> None:

@@ -1,8 +1,8 @@
-"""How far each way to compute moves a model from its own weights, taken in 32 bits.
+"""Measure the KL divergence of each kernel and weight format from FP32 computation.
 
-The file as shipped is written with weights of 32 bits, which changes none of them, and llama.cpp
-computes with these; the mean KL divergence of the predictions of each way from its, on the held-out
-text of `models optimise`, is what that way rounds. Knows the engine, not rows.
+The shipped file is converted to FP32, which is exact, and evaluated by llama.cpp as the reference.
+Prints the mean KL divergence per token on the held-out text of `models optimise`. Knows the engine,
+not rows.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _F32 = 0  # llama.cpp's number of it
 
 
 def main() -> None:
-    """Print nats a token, a line for each model and way."""
+    """Print nats per token for each model and kernel."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--models", nargs="+", default=["smollm2-135m-instruct", "gemma-3-270m"])
     for name in parser.parse_args().models:
         with tempfile.TemporaryDirectory() as folder:
             wide = Path(folder) / "wide.gguf"
             write_as(find(name), wide, _F32, threads=2)
-            for way, kernels in _ways(Path(folder) / "compiled").items():
-                print(f"{name}, {way}: {_moved(find(name), wide, kernels):.4f}")
+            for way, kernels in _kernel_variants(Path(folder) / "compiled").items():
+                print(f"{name}, {way}: {_divergence(find(name), wide, kernels):.4f}")
 
 
-def _ways(folder: Path) -> dict[str, Kernels]:
+def _kernel_variants(folder: Path) -> dict[str, Kernels]:
     ours = Kernels(compiled=compile_kernels(folder))
     ways = {"llama.cpp's kernels": PLAIN, "with our attention": ours}
     for name in held_formats(ours):
@@ -40,7 +40,7 @@ def _ways(folder: Path) -> dict[str, Kernels]:
     return ways
 
 
-def _moved(shipped: Path, wide: Path, kernels: Kernels) -> float:
+def _divergence(shipped: Path, wide: Path, kernels: Kernels) -> float:
     with (
         closing(LlamaModel(wide, gpu_layers=0, kernels=Kernels(repack=False))) as exact,
         closing(LlamaModel(shipped, gpu_layers=0, kernels=kernels)) as other,

@@ -1,10 +1,10 @@
-"""How many texts about 20 films' actors read back as what they were written about.
+"""Measure how many texts about 20 actors are extracted back to their fields.
 
-Each text is extracted again by the schema of its fields, lists in any order, and written anew
-where it differs, up to so many times. "exact" puts every value into the text by construction,
-"free" only asks for it. One round is the texts as they come.
+Each text is extracted by the schema of its fields, lists in any order, and regenerated if the
+result differs, up to a number of rounds. Mentions are "exact" (by construction) or "free" (only
+requested in the prompt). One round means no regeneration.
 
-    python benchmarks/agreement.py
+    python benchmarks/text_agreement.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFERENCES = {"style": "informal", "minimal length": 300}
 
 
 class Actor(BaseModel):
-    """Who starred in what."""
+    """An actor and their films."""
 
     Actor: str = Field(description="name of an actor")
     Film: list[str] = Field(description="list of names of films they starred in")

@@ -1,10 +1,10 @@
-"""When the first row comes, and whether a row costs the same in a run of any length.
+"""Measure the latency of the first row, and throughput by the number of rows of a job.
 
-The first row is timed in a fresh process, from the import of this project on, of a model that was
-measured and tried before: in a run of one row, and in one of 64 rows, which are under way at once.
-Then come runs of more and more rows in one process, after one that is not counted.
+The first row is timed in a fresh process, from the import of this project, with a model that was
+probed and measured before: in a job of one row and in one of 64 rows, which run concurrently. Then
+jobs of increasing size run in one process, after a warm-up that is not counted.
 
-    python benchmarks/lengths_of_runs.py --rows 100 1000 10000
+    python benchmarks/job_sizes.py --rows 100 1000 10000
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ with LocalModel.load({model!r}) as model:
 
 
 def main() -> None:
-    """Print seconds to the first row, then rows a second by the length of the run."""
+    """Print seconds to the first row, then rows/s by job size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rows", nargs="+", type=int, default=[100, 1000, 10000])

@@ -1,7 +1,7 @@
-"""The works that all contenders do: two kinds of rows, and texts about records.
+"""The workloads: two kinds of rows, and texts about records.
 
-Knows what is asked for and what counts as right. Needs pydantic alone, so that it can be
-imported where a peer is installed and this project is not; knows no model and no contender.
+Knows requests and validity. Imports pydantic only, because it is also imported in the environment
+of the peers, without this project; knows no model and no system.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medical_billing import EXAMPLES, MedicalBilling
 
 
 class Patient(BaseModel):
-    """Who was in hospital."""
+    """The patient of a discharge letter."""
 
     name: str = Field(max_length=40)
     age: int = Field(ge=0, le=110)
@@ -28,7 +28,7 @@ class Patient(BaseModel):
 
 
 class Medication(BaseModel):
-    """What is to be taken, and why."""
+    """A prescribed drug and its indication."""
 
     drug: str = Field(max_length=40)
     dose_mg: int = Field(ge=1, le=5000)
@@ -37,7 +37,7 @@ class Medication(BaseModel):
 
 
 class DischargeLetter(BaseModel):
-    """A nested record: objects, two lists, and a free text of some length."""
+    """A nested record: objects, two lists, and a free text."""
 
     patient: Patient
     admitted: date
@@ -49,10 +49,10 @@ class DischargeLetter(BaseModel):
 
 
 @dataclass(frozen=True)
-class RowWork:
+class RowWorkload:
     """Rows of a schema after three or fewer examples.
 
-    A peer's row that is not closed after `longest` tokens is cut, and not valid.
+    A peer's row is cut after `longest` tokens and then invalid.
     """
 
     name: str
@@ -63,7 +63,7 @@ class RowWork:
     longest: int
 
     def is_valid(self, text: str, _number: int) -> bool:
-        """Whether pydantic takes the text as a row.
+        """Return whether pydantic accepts the text as a row.
 
         Example: `BILLING.is_valid("{}", 0)`
         """
@@ -75,7 +75,7 @@ class RowWork:
 
 
 @dataclass(frozen=True)
-class TextWork:
+class TextWorkload:
     """A text for each record."""
 
     name: str
@@ -83,21 +83,21 @@ class TextWork:
     longest: int  # characters
 
     def is_valid(self, text: str, number: int) -> bool:
-        """Whether the text holds every value of its record word for word.
+        """Return whether the text contains every value of its record word for word.
 
         Example: `TEXTS.is_valid("Ada Byrne of Oslo is a nurse.", 0)`
         """
         return all(value in text for value in self.record(number).values())
 
     def record(self, number: int) -> Mapping[str, str]:
-        """Return what text `number` is about; after the last record comes the first.
+        """Return the record of text `number`, cyclically.
 
         Example: `TEXTS.record(0)["town"]`
         """
         return self.records[number % len(self.records)]
 
 
-Work: TypeAlias = RowWork | TextWork
+Workload: TypeAlias = RowWorkload | TextWorkload
 
 _LETTERS = (
     DischargeLetter(
@@ -141,7 +141,7 @@ _NAMES = ("Ada Byrne", "Omar Haddad", "Mei Lin", "Lars Holm", "Ines Costa", "Noa
 _TOWNS = ("Oslo", "Lima", "Porto", "Kyoto", "Ghent", "Quito", "Tunis", "Turin", "Bergen")
 _JOBS = ("nurse", "baker", "pilot", "teacher", "welder")
 
-BILLING = RowWork(
+BILLING = RowWorkload(
     "billing",
     MedicalBilling,
     EXAMPLES,
@@ -149,7 +149,7 @@ BILLING = RowWork(
     extra="the name must be chosen at random",
     longest=300,
 )
-LETTERS = RowWork(
+LETTERS = RowWorkload(
     "letters",
     DischargeLetter,
     [{"example": letter.model_dump_json()} for letter in _LETTERS],
@@ -157,7 +157,7 @@ LETTERS = RowWork(
     extra="the patient and the illness must be new",
     longest=900,
 )
-TEXTS = TextWork(
+TEXTS = TextWorkload(
     "texts",
     [
         {
@@ -169,6 +169,6 @@ TEXTS = TextWork(
     ],
     longest=300,
 )
-WORKS: dict[str, Work] = {work.name: work for work in (BILLING, LETTERS, TEXTS)}
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (BILLING, LETTERS, TEXTS)}
 FLAT = {BILLING.name}
-"""Works whose rows this project decodes as lines, if it is not told to decode JSON."""
+"""Workloads whose rows this project decodes in the compact layout by default."""

@@ -1,11 +1,10 @@
-"""The ceiling: tokens a second where nothing is drawn and nothing is read twice.
+"""Measure the upper bound of throughput: tokens/s of prefill alone.
 
-The same weights, opened as a run opens them: a context for each core, one thread each, a prompt of
-one full batch of distinct tokens, logits for its last token alone, with and without flash
-attention, whichever is faster. No decoder that evaluates each
-token once can be faster; divided by the tokens of a row it is a rate of rows. The ceiling of
-llama.cpp is that of its own kernels on the file as shipped. Knows the engine, not rows. Run by
-`compare.py` in a fresh process, with the assignment on stdin.
+The weights are opened as in a job: one context and one thread for each core, a prompt of one full
+batch of distinct tokens, logits for its last token only, with and without flash attention,
+whichever is faster. No decoder that evaluates each token once can exceed it; divided by the tokens
+of a row it is a bound in rows/s. The bound of llama.cpp uses its own kernels on the shipped file.
+Knows the engine, not rows. Run by `compare.py` in a fresh process.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from assignment import Assignment
+from results_table import LLAMA_CPP_BOUND
+from run_spec import RunSpec
 
 from synthgen_local import LocalModel
 from synthgen_local.engine.backends.protocol import ContextSize, Model
@@ -27,36 +27,35 @@ from synthgen_local.engine.backends.protocol import ContextSize, Model
 _BATCH, _GPU_BATCH = 512, 2048  # the engine's
 _ROWS = 64  # enough for a context on each core
 SECONDS = 4.0
-OF_LLAMA_CPP = "ceiling-of-llama.cpp"
 
 
-def ceiling(model: LocalModel, seconds: float = SECONDS) -> float:
-    """Return tokens a second over all cores, with the attention that is faster at it.
+def upper_bound(model: LocalModel, seconds: float = SECONDS) -> float:
+    """Return tokens/s over all cores with the faster attention.
 
-    Example: `ceiling(LocalModel.load("random"), seconds=0.1)`
+    Example: `upper_bound(LocalModel.load("random"), seconds=0.1)`
     """
     engine: Any = model.engine
     rates = []
     for flash in (True, False):
         engine.flash = flash
-        rates.append(prefill_rate(model, seconds))
+        rates.append(measure_prefill(model, seconds))
     return max(rates)
 
 
-def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
-    """Return tokens a second over all cores.
+def measure_prefill(model: LocalModel, seconds: float = SECONDS) -> float:
+    """Return tokens/s over all cores.
 
-    Example: `prefill_rate(LocalModel.load("random"), seconds=0.1)`
+    Example: `measure_prefill(LocalModel.load("random"), seconds=0.1)`
     """
     layout = model.parallel_plan(_ROWS)
     ready = threading.Barrier(layout.contexts)
     rates = [0.0] * layout.contexts
 
-    def work(index: int) -> None:
+    def measure(index: int) -> None:
         tokens = _distinct(model.engine, seed=index)
         size = ContextSize(1, len(tokens), layout.threads)
         with closing(model.engine.open_context(size)) as context:
-            context.prefill(tokens)  # the first pass touches the weights
+            context.prefill(tokens)  # warm-up
             ready.wait()
             start, passes = time.perf_counter(), 0
             while time.perf_counter() < start + seconds:
@@ -64,7 +63,7 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
                 passes += 1
             rates[index] = passes * len(tokens) / (time.perf_counter() - start)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(layout.contexts)]
+    threads = [threading.Thread(target=measure, args=(i,)) for i in range(layout.contexts)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,19 +72,19 @@ def prefill_rate(model: LocalModel, seconds: float = SECONDS) -> float:
 
 
 def _distinct(model: Model, seed: int) -> list[int]:
-    """A batch of tokens of which none comes twice, if the vocabulary has as many."""
+    """Return a batch of distinct tokens."""
     tokens = np.random.default_rng(seed).permutation(model.tokenizer.vocab_size)
     return [int(token) for token in tokens[: _GPU_BATCH if model.on_gpu else _BATCH]]
 
 
 def main() -> None:
     """Print the rate as JSON."""
-    task = Assignment.read(sys.stdin.read())
-    plain = task.contender == OF_LLAMA_CPP
+    task = RunSpec.read(sys.stdin.read())
+    plain = task.system == LLAMA_CPP_BOUND
     if plain:
-        os.environ["CC"] = ""  # asks for none of our kernels
+        os.environ["CC"] = ""  # disables this project's kernels
     with LocalModel.load(task.model, weights="as-shipped" if plain else "fast") as model:
-        print(json.dumps(ceiling(model)))
+        print(json.dumps(upper_bound(model)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The most memory that a process has held. Knows processes, not what they do."""
+"""Peak resident memory of a process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import resource
 from pathlib import Path
 
 
-def peak(process: int | None = None) -> int:
-    """Return the peak of a process, or of this one, in bytes.
+def peak_memory(process: int | None = None) -> int:
+    """Return the peak resident memory of a process, or of this one, in bytes.
 
-    Read from Linux, because `getrusage` counts what the parent held before it started this process;
-    of other systems it is all there is.
+    Reads /proc on Linux, because `getrusage` includes the parent's memory at the time of the fork.
 
-    Example: `peak() / 1e6`
+    Example: `peak_memory() / 1e6`
     """
     status = Path(f"/proc/{process or 'self'}/status")
     if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):

@@ -1,9 +1,9 @@
-"""Where our time goes: prompt, forward passes, masks, draws, checks, and slots that were idle.
+"""Profile this project's time: prefill, forward passes, masks, sampling, checks, idle slots.
 
-Clocks are put around what the decoder calls, from outside and a few times a pass, not for each
-row; draws within a pass are told by the engine, which alone can. This run is not the one whose rate
-is compared. A part's time has in it what its threads wait for cores and for the interpreter's lock,
-but for those draws, which wait for no lock. Knows the engine's interfaces.
+Timers wrap the calls of the decoder, a few for each pass; the engine itself reports the time of
+sampling within a pass. The profiled run is not the one whose throughput is compared. The time of a
+part includes waiting for a core and for the GIL, except for sampling within a pass. Knows the
+engine's interfaces.
 Run by `compare.py` in a fresh process, with the assignment on stdin.
 """
 
@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
-import ours
-from assignment import Assignment
+import synthgen
 from numpy.typing import NDArray
-from works import WORKS, Work
+from run_spec import RunSpec
+from workloads import WORKLOADS, Workload
 
 from synthgen_local import LocalModel
 from synthgen_local.engine import decoder, workers
@@ -35,9 +35,9 @@ PARTS = ("prompt", "decode", "mask", "draw", "check")
 
 
 class Clock:
-    """Seconds of each part, over all contexts, and slots in flight at each pass.
+    """Seconds of each part over all contexts, and occupied slots by time.
 
-    What is done within a part as another counts as that one alone.
+    The time of a nested part counts for the nested part only.
     """
 
     def __init__(self, contexts: int) -> None:
@@ -51,7 +51,7 @@ class Clock:
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """Count what is done inside as `part`.
+        """Add the time of the block to `part`.
 
         Example: `with clock.measuring("draw"): ...`
         """
@@ -65,7 +65,7 @@ class Clock:
         self._within[thread] = before + seconds
 
     def add(self, part: str, seconds: float) -> None:
-        """Count seconds that are no part of another.
+        """Add seconds to a part.
 
         Example: `clock.add("prompt", 0.1)`
         """
@@ -73,7 +73,7 @@ class Clock:
             self.seconds[part] += seconds
 
     def add_pass(self, seconds: float, rows: int, slots: int) -> None:
-        """Count a forward pass of so many rows in a context of so many slots.
+        """Add a forward pass of `rows` running sequences in a context with `slots` slots.
 
         Example: `clock.add_pass(0.01, 30, 32)`
         """
@@ -85,7 +85,7 @@ class Clock:
 
 
 class TimedContext:
-    """A context whose passes and draws are counted; the rest is its own."""
+    """A context with timed passes and sampling."""
 
     def __init__(self, context: Any, clock: Clock) -> None:
         self._context = context
@@ -96,21 +96,21 @@ class TimedContext:
         return getattr(self._context, name)
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """The prompt, which all cores read before the first context is opened."""
+        """Prefill the prompt; all contexts wait for it."""
         start = time.perf_counter()
         logits: Logits = self._context.prefill(tokens)
         self._clock.add("prompt", self._clock.contexts * (time.perf_counter() - start))
         return logits
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """One forward pass."""
+        """Run a forward pass."""
         start = time.perf_counter()
         logits: Logits = self._context.decode(steps)
         self._add_pass(steps, time.perf_counter() - start)
         return logits
 
     def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
-        """Draws that are no part of a pass."""
+        """Sample outside of a pass."""
         with self._clock.measuring("draw"):
             draws: list[Sample] = self._context.sample(logits, inputs)
         return draws
@@ -118,7 +118,7 @@ class TimedContext:
     def decode_and_sample(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
     ) -> tuple[list[Logits], list[Sample]]:
-        """A forward pass, and draws that tell themselves how long they took."""
+        """Run a forward pass and sample; the context reports the time of sampling."""
         start, before = time.perf_counter(), self._drawn
         found: tuple[list[Logits], list[Sample]]
         found = self._context.decode_and_sample(steps, outputs, inputs)
@@ -129,7 +129,7 @@ class TimedContext:
 
     @property
     def _drawn(self) -> float:
-        """Seconds within passes until now; the random model's draws count as passes."""
+        """Seconds of sampling within passes so far; 0 for the random model."""
         return getattr(self._context, "sampling_seconds", 0.0)
 
     def _add_pass(self, steps: Sequence[Step], seconds: float) -> None:
@@ -138,18 +138,18 @@ class TimedContext:
 
 
 class TimedMasks(BatchBitmask):
-    """Masks that are counted."""
+    """A batch bitmask with timed fills."""
 
     clock: Clock
 
     def fill(self, constraints: Sequence[Constraint | None]) -> NDArray[np.int32]:
-        """What may come next."""
+        """Fill the bitmasks of the constraints."""
         with self.clock.measuring("mask"):
             return super().fill(constraints)
 
 
 class TimedDecoder(decoder.Decoder):
-    """A decoder that counts what rows do with their logits beside the draw: steer, and go on."""
+    """A decoder with timed constraint work: logits processing and accepting tokens."""
 
     clock: Clock
 
@@ -175,19 +175,19 @@ def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..
 
 
 @contextmanager
-def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
-    """Put the clock around what the decoder calls, and take it away again.
+def timed_model(model: LocalModel, clock: Clock) -> Iterator[None]:
+    """Install timers around the decoder's calls, and remove them at the end.
 
-    Example: `with watched(model, clock): list(generator.stream(runs=10))`
+    Example: `with timed_model(model, clock): list(generator.stream(runs=10))`
     """
     opened, decode = model.engine.open_context, model.decode
-    watching = cast("Any", model)
+    patched = cast("Any", model)
 
     def timed_decode(request: GenerationRequest, rows: int, check: Any, **options: Any) -> Any:
         return decode(request, rows, _timed(check, "check", clock), **options)
 
-    watching.engine.open_context = lambda size: TimedContext(opened(size), clock)
-    watching.decode = timed_decode
+    patched.engine.open_context = lambda size: TimedContext(opened(size), clock)
+    patched.decode = timed_decode
     TimedMasks.clock = TimedDecoder.clock = clock
     cast("Any", decoder).BatchBitmask = TimedMasks
     cast("Any", workers).Decoder = TimedDecoder
@@ -196,21 +196,21 @@ def watched(model: LocalModel, clock: Clock) -> Iterator[None]:
     finally:
         cast("Any", decoder).BatchBitmask = BatchBitmask
         cast("Any", workers).Decoder = decoder.Decoder
-        watching.engine.open_context = opened
-        del watching.decode
+        patched.engine.open_context = opened
+        del patched.decode
 
 
-def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, float]:
-    """Return the share of each part in the time of all contexts, and of idle slots in all slots.
+def measure_parts(model: LocalModel, workload: Workload, rows: int, seed: int) -> dict[str, float]:
+    """Return the share of each part in the time of all contexts, and the share of idle slots.
 
-    The parts make 1: `wait` is for the context that ends last, `other` is opening
-    contexts and what the decoder does itself.
+    The parts add up to 1: `wait` is waiting for the last context to finish, `other` is opening
+    contexts and the decoder's own work.
 
-    Example: `parts(model, BILLING, 64, seed=0)["decode"]`
+    Example: `measure_parts(model, BILLING, 64, seed=0)["decode"]`
     """
     clock = Clock(model.parallel_plan(rows).contexts)
-    make = ours.prepare(model, work)
-    with watched(model, clock):
+    make = synthgen.prepare(model, workload)
+    with timed_model(model, clock):
         start = time.perf_counter()
         make(rows, seed)
         end = time.perf_counter()
@@ -224,9 +224,9 @@ def parts(model: LocalModel, work: Work, rows: int, seed: int) -> dict[str, floa
 
 def main() -> None:
     """Print the shares as JSON."""
-    task = Assignment.read(sys.stdin.read())
+    task = RunSpec.read(sys.stdin.read())
     with LocalModel.load(task.model) as model:
-        print(json.dumps(parts(model, WORKS[task.work], task.rows, task.seed)))
+        print(json.dumps(measure_parts(model, WORKLOADS[task.workload], task.rows, task.seed)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""One contender does one work in this process; the figures go to stdout as JSON.
+"""Run one workload with one system in this process; print the measurement as JSON.
 
-Run by `compare.py`, each time in a fresh process, with the assignment on stdin: so no peer's
-process loads anything of this project's weights, and a peer may have an environment of its own,
-in which this project is not installed. All get the same pydantic model, the same prompts and all
-cores, but this project asks for flat rows in words of its own, and LangChain words its prompts
-itself; rows at temperature 1, texts at this project's, without top-k, top-p or min-p where the
-contender lets them be left out. The clock starts when the model is loaded and the grammar compiled.
+Run by `compare.py`, each time in a fresh process, with the run specification on stdin: a peer loads
+nothing of this project's weights and may have an environment of its own. All systems get the same
+pydantic model, the same prompts and all cores; this project requests flat rows in its compact
+layout, and LangChain writes its own prompts. Rows are sampled at temperature 1, texts at this
+project's temperature, without top-k, top-p or min-p if the system allows it. Timing starts after
+the model is loaded and the grammar compiled.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
-from assignment import CORES, Assignment, Figures, Made, Missing
 from llama_server import SLOTS, serve
-from memory import peak
-from works import WORKS, RowWork, TextWork
+from peak_memory import peak_memory
+from run_spec import CORES, Measurement, Missing, Output, RunSpec
+from workloads import WORKLOADS, RowWorkload, TextWorkload
 
 TEXT_TEMPERATURE = 0.7  # this project's own for texts
 _ALL = -1  # layers are on the GPU, where this build of llama.cpp has one
@@ -33,49 +33,49 @@ _WITHOUT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% e
 
 @dataclass(frozen=True)
 class Ready:
-    """A contender whose model is loaded: its name and version, what makes all, what it held."""
+    """A system with a loaded model; `make` makes all rows."""
 
     label: str
-    make: Callable[[], list[Made]]
-    peak: Callable[[], int] = peak
+    make: Callable[[], list[Output]]
+    peak: Callable[[], int] = peak_memory
 
 
-Contender: TypeAlias = Callable[[Assignment], AbstractContextManager[Ready]]
+System: TypeAlias = Callable[[RunSpec], AbstractContextManager[Ready]]
 
 
 @contextmanager
-def synthgen_local(task: Assignment) -> Iterator[Ready]:
-    """This project, as a user calls it."""
-    from ours import prepare
+def synthgen_local(task: RunSpec) -> Iterator[Ready]:
+    """This project with its defaults."""
+    from synthgen import prepare
 
     from synthgen_local import LocalModel
 
     with LocalModel.load(task.model) as model:
-        make = prepare(model, WORKS[task.work])
+        make = prepare(model, WORKLOADS[task.workload])
         yield Ready("synthgen-local", lambda: make(task.rows, task.seed))
 
 
 @contextmanager
-def synthgen_local_json(task: Assignment) -> Iterator[Ready]:
-    """This project, its rows decoded as JSON: what all peers do."""
-    from ours import prepare
+def synthgen_local_json(task: RunSpec) -> Iterator[Ready]:
+    """This project with rows decoded as JSON, as all peers do."""
+    from synthgen import prepare
 
     from synthgen_local import LocalModel
 
     with LocalModel.load(task.model) as model:
-        make = prepare(model, WORKS[task.work], "json")
+        make = prepare(model, WORKLOADS[task.workload], "json")
         yield Ready("synthgen-local --layout json", lambda: make(task.rows, task.seed))
 
 
 @contextmanager
-def llama_cpp_python(task: Assignment) -> Iterator[Ready]:
-    """llama-cpp-python's `Llama`, with its grammar made from the JSON Schema."""
+def llama_cpp_python(task: RunSpec) -> Iterator[Ready]:
+    """llama-cpp-python's `Llama` with a grammar from the JSON Schema."""
     from llama_cpp import LlamaGrammar
 
-    work, llama = WORKS[task.work], _llama(task)
+    workload, llama = WORKLOADS[task.workload], _llama(task)
     options = _options(task, llama)
-    if isinstance(work, RowWork):
-        options["grammar"] = LlamaGrammar.from_json_schema(_json_schema(work), verbose=False)
+    if isinstance(workload, RowWorkload):
+        options["grammar"] = LlamaGrammar.from_json_schema(_json_schema(workload), verbose=False)
     prompts = [llama.tokenize(prompt.encode(), special=True) for prompt in task.prompts]
 
     def make(number: int) -> str:
@@ -88,12 +88,12 @@ def llama_cpp_python(task: Assignment) -> Iterator[Ready]:
 
 
 @contextmanager
-def outlines(task: Assignment) -> Iterator[Ready]:
-    """Outlines with llama.cpp and its default back end, the generator kept between rows."""
+def outlines(task: RunSpec) -> Iterator[Ready]:
+    """Outlines on llama.cpp with its default back end; one generator for all rows."""
     import outlines as package
 
-    work, llama = WORKS[task.work], _llama(task)
-    schema = work.schema if isinstance(work, RowWork) else None
+    workload, llama = WORKLOADS[task.workload], _llama(task)
+    schema = workload.schema if isinstance(workload, RowWorkload) else None
     generator = package.Generator(package.from_llamacpp(llama), schema)
     options = _options(task, llama)
     with closing(llama):
@@ -104,11 +104,11 @@ def outlines(task: Assignment) -> Iterator[Ready]:
 
 
 @contextmanager
-def guidance(task: Assignment) -> Iterator[Ready]:
-    """Guidance with llama.cpp, as its documentation has it, without the display of each token."""
+def guidance(task: RunSpec) -> Iterator[Ready]:
+    """Guidance on llama.cpp as documented, without echo."""
     import guidance as package
 
-    work = WORKS[task.work]
+    workload = WORKLOADS[task.workload]
     model = package.models.LlamaCpp(
         task.weights,
         echo=False,
@@ -118,8 +118,8 @@ def guidance(task: Assignment) -> Iterator[Ready]:
         seed=task.seed,
     )
     answer = (
-        package.json(name="answer", schema=work.schema, temperature=1.0, max_tokens=task.tokens)
-        if isinstance(work, RowWork)
+        package.json(name="answer", schema=workload.schema, temperature=1.0, max_tokens=task.tokens)
+        if isinstance(workload, RowWorkload)
         else package.gen(name="answer", temperature=TEXT_TEMPERATURE, max_tokens=task.tokens)
     )
 
@@ -130,19 +130,19 @@ def guidance(task: Assignment) -> Iterator[Ready]:
 
 
 @contextmanager
-def langchain(task: Assignment) -> Iterator[Ready]:
-    """LangChain's generators on its chat model of llama.cpp, with the prompts that they bring.
+def langchain(task: RunSpec) -> Iterator[Ready]:
+    """LangChain's generators on its llama.cpp chat model, with their own prompts.
 
-    Its generator of rows asks a remote service for structure; here the chat model's own `grammar`
-    gives it. Jinja, because a row that was made becomes an example, and its braces would be read
-    as variables.
+    Its row generator relies on a remote service for structured output; here the chat model's
+    `grammar` replaces it. Templates are Jinja, because generated rows become examples and their
+    braces would be parsed as variables.
     """
     from langchain_community.chat_models import ChatLlamaCpp
     from llama_cpp import LlamaGrammar
 
-    work = WORKS[task.work]
-    rows = isinstance(work, RowWork)
-    options = {"grammar": LlamaGrammar.from_json_schema(_json_schema(work))} if rows else {}
+    workload = WORKLOADS[task.workload]
+    rows = isinstance(workload, RowWorkload)
+    options = {"grammar": LlamaGrammar.from_json_schema(_json_schema(workload))} if rows else {}
     chat = ChatLlamaCpp(
         model_path=task.weights,
         n_ctx=2 * task.context,  # its examples grow
@@ -159,27 +159,27 @@ def langchain(task: Assignment) -> Iterator[Ready]:
         **options,
     )
     _give_template(chat.client)
-    make = _chain_of_rows if isinstance(work, RowWork) else _chain_of_texts
+    make = _chain_of_rows if isinstance(workload, RowWorkload) else _chain_of_texts
     yield Ready(_named("langchain-experimental"), make(chat, task))
 
 
 @contextmanager
-def llama_server(task: Assignment) -> Iterator[Ready]:
-    """llama.cpp's server, all its slots busy, on the weights as they are shipped."""
+def llama_server(task: RunSpec) -> Iterator[Ready]:
+    """llama.cpp's server with all slots busy, on the shipped weights."""
     with _served(task, task.weights, "") as ready:
         yield ready
 
 
 @contextmanager
-def llama_server_optimised(task: Assignment) -> Iterator[Ready]:
-    """The same on the weights that this project writes for itself, or has been asked to write."""
+def llama_server_optimised(task: RunSpec) -> Iterator[Ready]:
+    """The same on weights in another format (`--format`, or as this project opens them)."""
     if not task.optimised:
-        raise FileNotFoundError("this project reads these weights as they are shipped, too")
+        raise FileNotFoundError("no other weight format: pass --format")
     with _served(task, task.optimised, ", other weights") as ready:
         yield ready
 
 
-CONTENDERS: dict[str, Contender] = {
+SYSTEMS: dict[str, System] = {
     "synthgen-local": synthgen_local,
     "synthgen-local-json": synthgen_local_json,
     "llama-server": llama_server,
@@ -192,18 +192,18 @@ CONTENDERS: dict[str, Contender] = {
 
 
 @contextmanager
-def _served(task: Assignment, weights: str, note: str) -> Iterator[Ready]:
-    work = WORKS[task.work]
+def _served(task: RunSpec, weights: str, note: str) -> Iterator[Ready]:
+    workload = WORKLOADS[task.workload]
     request: dict[str, Any] = {
         "n_predict": task.tokens,
         "cache_prompt": True,
-        "temperature": 1.0 if isinstance(work, RowWork) else TEXT_TEMPERATURE,
+        "temperature": 1.0 if isinstance(workload, RowWorkload) else TEXT_TEMPERATURE,
         "top_k": 0,
         "top_p": 1.0,
         "min_p": 0.0,
     }
-    if isinstance(work, RowWork):
-        request["json_schema"] = work.schema.model_json_schema()
+    if isinstance(workload, RowWorkload):
+        request["json_schema"] = workload.schema.model_json_schema()
     else:
         request["ignore_eos"] = True
     requests = [
@@ -213,8 +213,8 @@ def _served(task: Assignment, weights: str, note: str) -> Iterator[Ready]:
     with serve(task.server, weights, context=task.context, threads=CORES) as server:
         yield Ready(
             f"llama-server {_build(task.server)}, {SLOTS} slots{note}",
-            lambda: [Made(text) for text in server.complete(requests)],
-            server.peak,
+            lambda: [Output(text) for text in server.complete(requests)],
+            server.peak_memory,
         )
 
 
@@ -224,11 +224,11 @@ def _build(server: str) -> str:
     return found[1] if found else ""
 
 
-def _one_by_one(task: Assignment, make: Callable[[int], str]) -> Callable[[], list[Made]]:
-    return lambda: [Made(make(number)) for number in range(task.rows)]
+def _one_by_one(task: RunSpec, make: Callable[[int], str]) -> Callable[[], list[Output]]:
+    return lambda: [Output(make(number)) for number in range(task.rows)]
 
 
-def _chain_of_rows(chat: Any, task: Assignment) -> Callable[[], list[Made]]:
+def _chain_of_rows(chat: Any, task: RunSpec) -> Callable[[], list[Output]]:
     from langchain_core.prompts import FewShotPromptTemplate, PromptTemplate
     from langchain_experimental.tabular_synthetic_data.base import SyntheticDataGenerator
     from langchain_experimental.tabular_synthetic_data.prompts import (
@@ -236,11 +236,11 @@ def _chain_of_rows(chat: Any, task: Assignment) -> Callable[[], list[Made]]:
         SYNTHETIC_FEW_SHOT_SUFFIX,
     )
 
-    work = WORKS[task.work]
-    assert isinstance(work, RowWork)
+    workload = WORKLOADS[task.workload]
+    assert isinstance(workload, RowWorkload)
     template = FewShotPromptTemplate(
         prefix=_as_jinja(SYNTHETIC_FEW_SHOT_PREFIX),
-        examples=[dict(example) for example in work.examples],
+        examples=[dict(example) for example in workload.examples],
         suffix=_as_jinja(SYNTHETIC_FEW_SHOT_SUFFIX),
         input_variables=["subject", "extra"],
         example_prompt=PromptTemplate.from_template("{example}"),
@@ -248,20 +248,22 @@ def _chain_of_rows(chat: Any, task: Assignment) -> Callable[[], list[Made]]:
     )
     generator = SyntheticDataGenerator(template=template, llm=chat)
     return lambda: [
-        Made(text)
-        for text in generator.generate(subject=work.subject, extra=work.extra, runs=task.rows)
+        Output(text)
+        for text in generator.generate(
+            subject=workload.subject, extra=workload.extra, runs=task.rows
+        )
     ]
 
 
-def _chain_of_texts(chat: Any, task: Assignment) -> Callable[[], list[Made]]:
+def _chain_of_texts(chat: Any, task: RunSpec) -> Callable[[], list[Output]]:
     from langchain_experimental.synthetic_data import DatasetGenerator
 
-    work = WORKS[task.work]
-    assert isinstance(work, TextWork)
+    workload = WORKLOADS[task.workload]
+    assert isinstance(workload, TextWorkload)
     without_end = {str(chat.client.token_eos()): -100}
     generator = DatasetGenerator(chat.bind(logit_bias=without_end, min_p=0.0))
-    fields = [list(work.record(number).values()) for number in range(task.rows)]
-    return lambda: [Made(answer["text"]) for answer in generator(fields)]
+    fields = [list(workload.record(number).values()) for number in range(task.rows)]
+    return lambda: [Output(answer["text"]) for answer in generator(fields)]
 
 
 def _as_jinja(template: str) -> str:
@@ -269,7 +271,7 @@ def _as_jinja(template: str) -> str:
 
 
 def _give_template(llama: Any) -> None:
-    """Let a model without a chat template read messages as plain text, as the others do."""
+    """Give a model without a chat template one that writes messages as plain text."""
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
     if "tokenizer.chat_template" not in llama.metadata:
@@ -278,7 +280,7 @@ def _give_template(llama: Any) -> None:
         llama.chat_handler = formatter.to_chat_handler()
 
 
-def _llama(task: Assignment) -> Any:
+def _llama(task: RunSpec) -> Any:
     from llama_cpp import Llama
 
     return Llama(
@@ -291,9 +293,9 @@ def _llama(task: Assignment) -> Any:
     )
 
 
-def _options(task: Assignment, llama: Any) -> dict[str, Any]:
-    """The model's own distribution, as this project draws from it; texts do not end early."""
-    rows = isinstance(WORKS[task.work], RowWork)
+def _options(task: RunSpec, llama: Any) -> dict[str, Any]:
+    """Return options that sample the model's own distribution; texts do not end early."""
+    rows = isinstance(WORKLOADS[task.workload], RowWorkload)
     return {
         "max_tokens": task.tokens,
         "temperature": 1.0 if rows else TEXT_TEMPERATURE,
@@ -305,34 +307,34 @@ def _options(task: Assignment, llama: Any) -> dict[str, Any]:
     }
 
 
-def _json_schema(work: Any) -> str:
-    return json.dumps(work.schema.model_json_schema())
+def _json_schema(workload: Any) -> str:
+    return json.dumps(workload.schema.model_json_schema())
 
 
 def _named(package: str) -> str:
     return f"{package} {version(package)}"
 
 
-def run(task: Assignment) -> Figures:
-    """Do the work and count what is right.
+def run(task: RunSpec) -> Measurement:
+    """Run the workload and count valid rows.
 
-    Example: `run(Assignment.read(sys.stdin.read()))`
+    Example: `run(RunSpec.read(sys.stdin.read()))`
     """
-    with CONTENDERS[task.contender](task) as ready:
+    with SYSTEMS[task.system](task) as ready:
         start = time.perf_counter()
         made = ready.make()
         seconds = time.perf_counter() - start
         held = ready.peak()
-    work = WORKS[task.work]
-    valid = sum(work.is_valid(row.text, number) for number, row in enumerate(made))
+    workload = WORKLOADS[task.workload]
+    valid = sum(workload.is_valid(row.text, number) for number, row in enumerate(made))
     tokens = sum(row.tokens for row in made) / max(1, len(made))
-    return Figures(ready.label, len(made), valid, seconds, tokens, held)
+    return Measurement(ready.label, len(made), valid, seconds, tokens, held)
 
 
 def main() -> None:
-    """Read the assignment, print the figures, or why there are none."""
+    """Read the run specification; print the measurement, or the reason for a missing one."""
     try:
-        result: Figures | Missing = run(Assignment.read(sys.stdin.read()))
+        result: Measurement | Missing = run(RunSpec.read(sys.stdin.read()))
     except (ImportError, FileNotFoundError) as error:
         result = Missing(str(error))
     print(json.dumps(asdict(result)))

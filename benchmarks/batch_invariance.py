@@ -1,10 +1,10 @@
-"""Does the batch change what is drawn? 2,000 rows one at a time against the chosen batch.
+"""Test that the batch size does not change the distribution of rows.
 
-The seeds differ, so that the samples are independent. A field passes if samples of one
-distribution would often be as far apart (p of at least 0.01 over all fields, Bonferroni). Then the
-run with the chosen batch is repeated: its rows must be the same.
+Compares rows decoded one at a time with rows at the default batch size. The seeds differ, so the
+samples are independent. A field passes if p is at least 0.01 over all fields (Bonferroni). The job
+with the default batch size is then repeated and must produce the same rows.
 
-    python benchmarks/batches.py --rows 2000
+    python benchmarks/batch_invariance.py --rows 2000
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAST = 0.01
 
 
 def main() -> None:
-    """Print the p of each field and whether all pass."""
+    """Print the p-value of each field and whether all pass."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rows", type=int, default=2000)
