@@ -1,7 +1,4 @@
-# make demo   set up .venv, fetch the default model, print 10 rows      make test   everything that must hold
-# make check  format, lint, types, imports                              make bench  the comparison with peers
-# make bench-peers  sets up the peers that need an environment of their own, once: a quarter of an hour
-# The first call of any of them builds llama.cpp from source: 4 to 6 minutes on 2 cores, then never again.
+# The first target that needs llama.cpp builds it from source: 4 to 6 minutes on 2 cores, then never again.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,41 +9,63 @@ SOUND := -U__AVX512FP16__ $(if $(findstring Free Software,$(shell c++ --version)
 export CFLAGS += $(SOUND)
 export CXXFLAGS += $(SOUND)
 MODEL := smollm2-135m-instruct
+CODE := src tests tools benchmarks examples
+PYTEST := $(BIN)/python -m pytest
+# Tests without weights leave cores idle: two processes of them run at a time.
+FAST := $(PYTEST) -m "not model" -n 2
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-peers install model clean
+.PHONY: help demo test fast test-model cov canary check types format bench bench-peers
+.PHONY: install install-dev model clean
 
-help:
-	@sed -n '1,4s/^# //p' Makefile
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-demo: model
+demo: model  ## fetch the default model, print 10 rows
 	@$(BIN)/python examples/medical_billing.py
 
-test: check model
-	$(BIN)/python -m pytest
+test: check fast test-model  ## everything that must hold: check, fast, test-model
 
-check: .venv/dev.stamp
-	$(BIN)/ruff format --check src tests tools benchmarks examples
-	$(BIN)/ruff check src tests tools benchmarks examples
-	$(BIN)/codespell src tests tools benchmarks examples docs models README.md SECURITY.md
+fast: .venv/dev.stamp  ## the tests that need no weights
+	$(FAST)
+
+test-model: .venv/dev.stamp model  ## the tests that need the default model
+	$(PYTEST) -m model
+
+cov: .venv/dev.stamp model  ## all tests, with the coverage of lines
+	$(FAST) --cov
+	$(PYTEST) -m model --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=95
+
+canary: .venv/dev.stamp model  ## all tests with the newest llama-cpp-python, tested or not
+	$(BIN)/python -m pip install --no-cache-dir --upgrade llama-cpp-python
+	$(PYTEST)
+
+check: .venv/dev.stamp types  ## format, spelling, lint, phrases, types, imports
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/codespell $(CODE) docs models README.md SECURITY.md
 	$(BIN)/python tools/prose.py
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: .venv/dev.stamp
-	$(BIN)/ruff format src tests tools benchmarks examples
-	$(BIN)/ruff check --fix src tests tools benchmarks examples
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+format: .venv/dev.stamp  ## let ruff rewrite what it can
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 # Half an hour on 2 cores. What `make bench-peers` has not set up is missing from the table by name.
-bench: .venv/bench.stamp model
+bench: .venv/bench.stamp model  ## the comparison with other generators
 	@$(BIN)/synthgen-local models pull gemma-3-270m >&2
 	$(BIN)/python benchmarks/compare.py --rounds 1 --write local
 
-bench-peers: .venv/run.stamp
+bench-peers: .venv/run.stamp  ## set up the peers with an environment of their own, once
 	$(BIN)/python benchmarks/peers.py
 
-install: .venv/run.stamp
+install: .venv/run.stamp  ## the program, in .venv
 
-model: .venv/run.stamp
+install-dev: .venv/dev.stamp  ## the same, with the tools of the tests
+
+model: .venv/run.stamp  ## fetch the default model
 	@$(BIN)/synthgen-local models pull $(MODEL) >&2
 
 # Everything a recipe says goes to stderr: the stdout of `make demo` is data.
@@ -70,5 +89,5 @@ model: .venv/run.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench >&2
 	@touch $@
 
-clean:
+clean:  ## remove what these targets made
 	rm -rf .venv dist benchmarks/.peers

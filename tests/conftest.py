@@ -1,13 +1,16 @@
-"""What all tests share: no network, no user's cache, and the models.
+"""Fixtures of all tests: no network, a cache for each test, and the models.
 
-The default model's weights are required, not optional: CI fetches them before the tests,
-so a test that needs them fails without them.
+No test reads or writes the user's caches. The default model's weights are linked into the cache of
+each test that is marked `model`, and of no other; a test that asks for a fixture which needs them
+is marked here. The weights are required, not optional: `make model` fetches them before the tests,
+and a test that needs them fails without them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,10 +25,11 @@ from hypothesis import settings
 from synthgen_local import LocalModel
 from synthgen_local.kernels.build import compile_kernels
 from synthgen_local.models.resolve import cache_folder, find
+from synthgen_local.system.permissions import is_private
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "smollm2-135m-instruct"
-CACHE = cache_folder()
+USER_CACHE = cache_folder()
 
 sys.path.insert(0, str(ROOT / "examples"))
 
@@ -44,7 +48,8 @@ class Ran:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-settings.register_profile("same", derandomize=True, database=None)  # the same examples each run
+# The same examples in each run, and no limit of time.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
 
 
@@ -61,16 +66,87 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local_only)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the default model's weights."""
+    for item in items:
+        if "weights" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.model)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_cache(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A cache that holds the compiled kernels alone, kept for later runs of the tests."""
+    folder = kept_folder(pytestconfig, tmp_path_factory, "kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(folder))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        compiled = compile_kernels(folder / "compiled")
+        for file in (folder / "compiled").glob("*.so"):
+            if str(file) != compiled:
+                file.unlink()  # of other sources
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def weights() -> Path:
+def model_cache(
+    kernels_cache: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cache with the default model, which was loaded once: its trial and its plan are in it."""
+    folder = kept_folder(pytestconfig, tmp_path_factory, "model")
+    shutil.rmtree(folder / "compiled", ignore_errors=True)
+    shutil.copytree(kernels_cache, folder, dirs_exist_ok=True)
+    shutil.copytree(USER_CACHE / "models", folder / "models", dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(USER_CACHE))
+        file = find(WEIGHTS)
+        (folder / file.name).unlink(missing_ok=True)
+        (folder / file.name).symlink_to(file)
+        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(folder))
+        LocalModel.load(WEIGHTS).close()
+    return folder
+
+
+def kept_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder in pytest's cache, or of this run alone where other users could write to that."""
+    if pytest_cache := getattr(config, "cache", None):
+        folder: Path = pytest_cache.mkdir(f"synthgen-local-{name}")
+        folder.chmod(0o700)
+        if is_private(folder):
+            return folder
+    return tmp_path_factory.mktemp(name)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(
+    request: pytest.FixtureRequest, kernels_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A cache of the test's own, removed behind it."""
+    needs_model = request.node.get_closest_marker("model")
+    filled = request.getfixturevalue("model_cache") if needs_model else kernels_cache
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    shutil.copytree(filled, folder, symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(folder))
+        yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def weights(model_cache: Path) -> Path:
     """The default model's file."""
-    return find(WEIGHTS)
+    return next(model_cache.glob("*.gguf"))
 
 
 @pytest.fixture(scope="session")
-def model(weights: Path) -> Iterator[LocalModel]:
+def model(weights: Path, model_cache: Path) -> Iterator[LocalModel]:
     """The default model, loaded once."""
-    with LocalModel.load(WEIGHTS) as loaded:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(model_cache))
+        loaded = LocalModel.load(WEIGHTS)
+    with loaded:
         yield loaded
 
 
@@ -82,9 +158,9 @@ def random_model() -> Iterator[LocalModel]:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Our kernels, compiled for this machine."""
-    compiled = compile_kernels(tmp_path_factory.mktemp("compiled"))
+def library(kernels_cache: Path) -> str:
+    """The kernels, compiled for this machine."""
+    compiled = compile_kernels(kernels_cache / "compiled")
     assert compiled is not None
     return compiled
 
@@ -94,7 +170,7 @@ def run(tmp_path: Path) -> Callable[..., Ran]:
     """Run `synthgen-local` as a user does, in a folder of its own."""
 
     def call(*arguments: str, stdin: str = "", **environment: str) -> Ran:
-        env = {**os.environ, "SYNTHGEN_LOCAL_CACHE": str(CACHE), "NO_COLOR": "1", "COLUMNS": "100"}
+        env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
         result = subprocess.run(
             [sys.executable, "-m", "synthgen_local", *arguments],
             capture_output=True,

@@ -340,9 +340,13 @@ def test_a_full_disk(bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.model
-def test_the_default_model_as_a_user_carries_it(run: Run, tmp_path: Path, weights: Path) -> None:
+def test_the_default_model_as_a_user_carries_it(
+    run: Run, tmp_path: Path, weights: Path, own_cache: Path
+) -> None:
     """pack, then unpack and verify on a machine that has nothing; no record is needed there."""
-    packed = json.loads(run("models", "pack", "smollm2-135m-instruct", "-o", "b.tar", "--json").out)
+    here = {"SYNTHGEN_LOCAL_CACHE": str(own_cache)}
+    pack = run("models", "pack", "smollm2-135m-instruct", "-o", "b.tar", "--json", **here)
+    packed = json.loads(pack.out)
     there = {"SYNTHGEN_LOCAL_CACHE": str(tmp_path / "new"), "HF_HUB_OFFLINE": "1"}
     unpacked = run("models", "unpack", "b.tar", **there)
     verified = run("models", "verify", "smollm2-135m-instruct", **there)

@@ -352,18 +352,15 @@ def test_version_and_help(run: Run) -> None:
 
 
 @pytest.mark.model
-def test_models(run: Run, weights: Path) -> None:
+def test_models(run: Run, weights: Path, own_cache: Path) -> None:
     """`list` shows the catalog, `path` the file, `pull` a model that is here already."""
+    file = str(own_cache / weights.name)
     listed = json.loads(run("models", "list", "--json").out)
 
-    assert {model["name"]: model["path"] for model in listed}["smollm2-135m-instruct"] == str(
-        weights
-    )
+    assert {model["name"]: model["path"] for model in listed}["smollm2-135m-instruct"] == file
     assert "Apache-2.0" in run("models", "list").out
-    assert run("models", "path", "smollm2-135m-instruct").out == f"{weights}\n"
-    assert json.loads(run("models", "pull", "smollm2-135m-instruct", "--json").out)["path"] == str(
-        weights
-    )
+    assert run("models", "path", "smollm2-135m-instruct").out == f"{file}\n"
+    assert json.loads(run("models", "pull", "smollm2-135m-instruct", "--json").out)["path"] == file
     assert run("models", "path", "gone").code == 3
 
 

@@ -157,7 +157,7 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 types = st.recursive(scalars, containers, max_leaves=4)
 
 
-MODELS = int(os.environ.get("SYNTHGEN_MODELS", "1000"))
+MODELS = int(os.environ.get("SYNTHGEN_MODELS", "400"))
 
 
 @settings(max_examples=MODELS, deadline=None, suppress_health_check=list(HealthCheck))

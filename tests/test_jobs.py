@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CACHE, Ran
+from conftest import Ran
 
 from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.data.provenance import file_hash, manifest_path, shard_hash
@@ -215,7 +215,6 @@ def start(output: Path, *options: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "synthgen_local", *ASK, *options, "-o", str(output)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SYNTHGEN_LOCAL_CACHE": str(CACHE)},
     )
 
 
