@@ -93,8 +93,11 @@ def kernels_cache(
 @pytest.fixture(scope="session")
 def model_cache(
     kernels_cache: Path, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A cache with the default model, which was loaded once: its trial and its plan are in it."""
+) -> Iterator[Path]:
+    """A cache with the default model, which was loaded once: its trial and its plan are in it.
+
+    From then on it is the cache of fixtures that several tests share.
+    """
     folder = kept_folder(pytestconfig, tmp_path_factory, "model")
     shutil.rmtree(folder / "compiled", ignore_errors=True)
     shutil.copytree(kernels_cache, folder, dirs_exist_ok=True)
@@ -106,7 +109,7 @@ def model_cache(
         (folder / file.name).symlink_to(file)
         patch.setenv("SYNTHGEN_LOCAL_CACHE", str(folder))
         LocalModel.load(WEIGHTS).close()
-    return folder
+        yield folder
 
 
 def kept_folder(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
@@ -141,12 +144,9 @@ def weights(model_cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(weights: Path, model_cache: Path) -> Iterator[LocalModel]:
+def model(weights: Path) -> Iterator[LocalModel]:
     """The default model, loaded once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHGEN_LOCAL_CACHE", str(model_cache))
-        loaded = LocalModel.load(WEIGHTS)
-    with loaded:
+    with LocalModel.load(WEIGHTS) as loaded:
         yield loaded
 
 

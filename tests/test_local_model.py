@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ USES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.fixture(scope="module", params=["random", "smollm2-135m-instruct"])
-def closed(request: pytest.FixtureRequest) -> dict[str, Any]:
+def closed(request: pytest.FixtureRequest, weights: Path) -> dict[str, Any]:
     """What was made of a model while it was open."""
     with LocalModel.load(request.param, threads=1) as model:
         rows = TabularGenerator("name", model)
