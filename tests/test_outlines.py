@@ -344,7 +344,7 @@ def test_json_schemas_as_fields() -> None:
 
     schema = RowSchema.of(Packed).json_schema["properties"]
 
-    assert schema["plain"]["holds"] == FLAT
+    assert schema["plain"]["x-synthgen-contentSchema"] == FLAT
     assert schema["referring"]["pattern"].startswith("^")
     assert compile_schema(RowSchema.of(Packed))
     with pytest.raises(SchemaError, match="is no regular expression"):

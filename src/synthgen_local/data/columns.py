@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..schema.certificate import join_path
 from ..schema.json_schema.dnf import KINDS, Alternatives, Part, Schema, meet
+from ..schema.json_schema.keywords import DECIMAL_PLACES, MAX_DIGITS, TIMEDELTA, TIMEZONE
 from ..schema.json_schema.references import References
 from ..schema.lowering.datetimes import FORMAT_BOUNDS
 
@@ -292,10 +293,10 @@ def _string(keywords: AnyMapping[str, Any]) -> Word | Decimals:
         case ("date",):
             return "date"
         case ("date-time",):
-            return "datetime" if keywords.get("timezone") == "naive" else "instant"
-        case ("time",) if keywords.get("timezone") == "naive":
+            return "datetime" if keywords.get(TIMEZONE) == "naive" else "instant"
+        case ("time",) if keywords.get(TIMEZONE) == "naive":
             return "time"  # Arrow has no time of a time zone
-        case ("duration",) if "timedelta" in keywords:
+        case ("duration",) if TIMEDELTA in keywords:
             return "duration"  # one that has months or years is as long as its calendar
         case ("decimal",):
             return _decimals(keywords)
@@ -304,7 +305,7 @@ def _string(keywords: AnyMapping[str, Any]) -> Word | Decimals:
 
 def _decimals(keywords: AnyMapping[str, Any]) -> Word | Decimals:
     """As many places as there may be; text where no column has room for them."""
-    digits, places = keywords.get("maxDigits"), keywords.get("decimalPlaces")
+    digits, places = keywords.get(MAX_DIGITS), keywords.get(DECIMAL_PLACES)
     if digits is not None:
         most = 2 * digits if places is None else max(digits, places)
         found = Decimals(most, digits if places is None else places)

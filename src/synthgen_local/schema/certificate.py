@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
+from .json_schema.keywords import PREFIX
+
 Enforcer: TypeAlias = Literal["grammar", "check", "bound"]
 
 
@@ -68,7 +70,8 @@ class Notes:
     _annotations: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def add(self, path: str, keyword: str, value: Any, enforcer: Enforcer = "grammar") -> None:
-        """Note a constraint."""
+        """Note a constraint; a keyword of this program is named without its prefix."""
+        keyword = keyword.removeprefix(PREFIX)
         key = (path, keyword, enforcer, repr(value))
         self._constraints.setdefault(key, Constraint(path, keyword, value, enforcer))
 

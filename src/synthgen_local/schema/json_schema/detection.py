@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import SchemaError
+from .keywords import SHORT_NULL_RATE
 
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
@@ -21,7 +22,7 @@ _ASSERTING = frozenset({
     "maxItems", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "minLength",
     "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "multipleOf", "$id", "$anchor", "$dynamicAnchor", "$vocabulary",
-    "contentEncoding", "contentMediaType", "contentSchema", "nullable", "nullRate",
+    "contentEncoding", "contentMediaType", "contentSchema", "nullable", SHORT_NULL_RATE,
 })  # fmt: skip
 _SPEAKING = frozenset({
     "title", "description", "$comment", "default", "examples", "example", "deprecated",

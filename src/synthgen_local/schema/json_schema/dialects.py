@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .keywords import NULL_RATE, SHORT_NULL_RATE
+
 _HOST = r"(?:https?://)?(?:www\.)?json-schema\.org/"
 _NUMBERED = re.compile(_HOST + r"draft-(0[467])/(?:hyper-)?schema[#/]*", re.IGNORECASE)
 _DATED = re.compile(_HOST + r"draft/(2019-09|2020-12)/(?:hyper-)?schema[#/]*", re.IGNORECASE)
@@ -219,6 +221,6 @@ _PLAIN = frozenset({
     "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "multipleOf", "items", "prefixItems", "minItems", "maxItems", "uniqueItems", "properties",
     "required", "additionalProperties", "patternProperties", "readOnly", "writeOnly", "deprecated",
-    "minProperties", "maxProperties", "xml", "externalDocs", "nullRate",
+    "minProperties", "maxProperties", "xml", "externalDocs", NULL_RATE, SHORT_NULL_RATE,
 })  # fmt: skip
 """Keywords beside which null may join the types: they say nothing of it."""

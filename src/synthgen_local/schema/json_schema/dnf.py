@@ -17,8 +17,23 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from ...errors import SchemaError
+from .keywords import (
+    CONTENT_SCHEMA,
+    DECIMAL_PLACES,
+    MAX_DIGITS,
+    NULL_RATE,
+    REGEX_DIALECT,
+    RELATIVE_TO_NOW,
+    SCHEMES,
+    TIMEDELTA,
+    TIMEZONE,
+    TOLERANCE,
+    UUID_VERSION,
+    VALIDATORS,
+    null_rates_in,
+)
 from .references import References
-from .validation import DIALECT, pattern_of
+from .validation import pattern_of
 
 Schema: TypeAlias = bool | Mapping[str, Any]
 
@@ -35,17 +50,17 @@ _TYPES = {kind: frozenset({kind}) for kind in KINDS} | {
 _NUMBERS = _TYPES["number"]
 _GREATEST = {
     "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "formatMinimum",
-    "formatExclusiveMinimum", "decimalPlaces",
+    "formatExclusiveMinimum", DECIMAL_PLACES,
 }  # fmt: skip
 _LEAST = {
     "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "formatMaximum",
-    "formatExclusiveMaximum", "maxDigits",
+    "formatExclusiveMaximum", MAX_DIGITS,
 }  # fmt: skip
 _COUNTS = {
     "minLength", "minItems", "minProperties", "maxLength", "maxItems", "maxProperties",
 }  # fmt: skip
 _LISTED = {"multipleOf", "pattern", "format", "propertyNames"}
-_ONE = {"timezone", "timedelta", "version", "relativeToNow", "schemes", "holds", "tolerance"}
+_ONE = {TIMEZONE, TIMEDELTA, UUID_VERSION, RELATIVE_TO_NOW, SCHEMES, CONTENT_SCHEMA, TOLERANCE}
 _CHECKED = {
     "unevaluatedProperties": "object", "unevaluatedItems": "array", "minContains": "array",
     "maxContains": "array",
@@ -189,10 +204,10 @@ class Alternatives:
         kinds = _kinds(schema["type"]) if "type" in schema else KINDS
         keywords = {k: _count(k, v) for k, v in _numbers(schema).items() if k in _SCALARS}
         keywords |= {k: (v,) for k, v in _numbers(schema).items() if k in _LISTED}
-        if "validators" in schema:
-            keywords["validators"] = tuple(schema["validators"])
-        if "nullRate" in schema:
-            keywords["nullRate"] = schema["nullRate"]
+        if VALIDATORS in schema:
+            keywords[VALIDATORS] = tuple(schema[VALIDATORS])
+        if rates := null_rates_in(schema):
+            keywords[NULL_RATE] = rates[0]
         if "contains" in schema:
             least, most = int(schema.get("minContains", 1)), schema.get("maxContains", math.inf)
             keywords["minItems"] = max(keywords.get("minItems", 0), least)
@@ -393,7 +408,7 @@ def _numbers(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
     A pattern of another dialect than ECMA-262's is given with it.
     """
-    if DIALECT in schema and isinstance(schema.get("pattern"), str):
+    if REGEX_DIALECT in schema and isinstance(schema.get("pattern"), str):
         schema = {**schema, "pattern": pattern_of(schema)}
     changed = {}
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -478,7 +493,7 @@ def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
         return a or b
     merged = {**a, **b}
     for key in a.keys() & b.keys():
-        if key in _LISTED or key in ("notAmong", "notPattern", "validators"):
+        if key in _LISTED or key in ("notAmong", "notPattern", VALIDATORS):
             merged[key] = a[key] + tuple(value for value in b[key] if value not in a[key])
         elif key in _GREATEST:
             merged[key] = max(a[key], b[key])

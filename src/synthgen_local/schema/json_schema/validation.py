@@ -14,11 +14,10 @@ from typing import Any
 
 from ..regex.search import expression
 from ..regex.translation import Regex
+from .keywords import REGEX_DIALECT, TOLERANCE
 from .references import References
 
 _EXACT = Context(prec=60)
-DIALECT = "regexDialect"
-"""The keyword that names the dialect of a `pattern` beside it, which is ECMA-262's otherwise."""
 
 
 def judge(root: Mapping[str, Any], **options: Any) -> Any:
@@ -62,7 +61,7 @@ def pattern_of(schema: Mapping[str, Any]) -> Regex:
 
     Example: `pattern_of({"pattern": "^a"}) == Regex("^a", "ecma")`
     """
-    return Regex(schema["pattern"], schema.get(DIALECT, "ecma"))
+    return Regex(schema["pattern"], schema.get(REGEX_DIALECT, "ecma"))
 
 
 def finds(regex: Regex, text: str) -> bool:
@@ -118,7 +117,7 @@ def _additional_properties(
 
 
 def _multiple_of(strict: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """The rule of jsonschema, or with `tolerance` pydantic's: 0.3 is a multiple of 0.1.
+    """The rule of jsonschema, or with TOLERANCE pydantic's: 0.3 is a multiple of 0.1.
 
     Of a decimal in quotes, whose step is text too, multiples are exact.
     """
@@ -127,7 +126,7 @@ def _multiple_of(strict: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
         if isinstance(step, str):
             if isinstance(value, str) and not _is_multiple(value, step):
                 yield _error("not a multiple")
-        elif schema.get("tolerance") and validator.is_type(value, "number"):
+        elif schema.get(TOLERANCE) and validator.is_type(value, "number"):
             rest, allowed = abs(math.fmod(value, step)), abs(value) / 1e9
             if rest > allowed and abs(rest - abs(step)) > allowed:
                 yield _error("not a multiple")

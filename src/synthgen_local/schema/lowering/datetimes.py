@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from ..ir import Bounds
+from ..json_schema.keywords import TIMEZONE
 
 FORMAT_BOUNDS = (
     "formatMinimum",
@@ -54,7 +55,7 @@ def write_moment(kind: str, moment: datetime, schema: Mapping[str, Any]) -> str:
     """
     if kind == "date":
         return moment.date().isoformat()
-    zone = "Z" if schema.get("timezone", "aware") == "aware" else ""
+    zone = "Z" if schema.get(TIMEZONE, "aware") == "aware" else ""
     return (moment.isoformat() if kind == "date-time" else moment.time().isoformat()) + zone
 
 

@@ -46,14 +46,21 @@ from ..json_schema.dnf import (
     meet,
     too_much,
 )
+from ..json_schema.keywords import (
+    CONTENT_SCHEMA,
+    PRIVATE,
+    SHORT_NULL_RATE,
+    VALIDATORS,
+    null_rates_in,
+)
 from ..json_schema.references import References, nothing_outside
-from ..json_schema.validation import DIALECT, finds, judge
+from ..json_schema.validation import finds, judge
 from ..regex.search import SearchError
 from ..regex.translation import Regex
 from .numbers import Numbers
 from .strings import Strings
 
-_KNOWN = ANNOTATIONS | ASSERTIONS | {"validators", "nullRate", "numberKeys", DIALECT}
+_KNOWN = ANNOTATIONS | ASSERTIONS | PRIVATE | {SHORT_NULL_RATE}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
 _MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
 _MOST_SHAPES = 50_000  # real schemas have some hundreds
@@ -186,7 +193,7 @@ class _Tightening:
             chosen = self._chosen(schemas, values, path)
             options += _null_apart(chosen) if chosen is not None else []
         for part in parts:
-            for name in part.keywords.get("validators", ()):
+            for name in part.keywords.get(VALIDATORS, ()):
                 self.notes.add(path, "validator", name, "check")
             if part.values is None:
                 deeper = self._deeper(part, depth)
@@ -282,8 +289,8 @@ class _Tightening:
             case "fraction":
                 return self._numbers.fraction(part.keywords, path)
             case "string":
-                if "holds" in part.keywords:
-                    held = self.shape((part.keywords["holds"],), path, depth)
+                if CONTENT_SCHEMA in part.keywords:
+                    held = self.shape((part.keywords[CONTENT_SCHEMA],), path, depth)
                     return None if held is None else Quoted(held)
                 return self._strings.string(part.keywords, path)
             case "boolean":
@@ -556,11 +563,11 @@ def _null_rate(schemas: Schemas, parts: Sequence[Part], path: str) -> float | No
 
     What stands here goes before what a reference or an option says.
     """
-    rates = [s["nullRate"] for s in schemas if isinstance(s, AnyMapping) and "nullRate" in s]
-    rates += [part.keywords["nullRate"] for part in parts if "nullRate" in part.keywords]
+    rates = [r for s in schemas if isinstance(s, AnyMapping) for r in null_rates_in(s)]
+    rates += [rate for part in parts for rate in null_rates_in(part.keywords)]
     for rate in rates:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise refused("nullRate", path, f"of {rate!r}, which is not from 0 to 1,")
+            raise refused(SHORT_NULL_RATE, path, f"of {rate!r}, which is not from 0 to 1,")
     return float(rates[0]) if rates else None
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from ..certificate import Notes, as_json
 from ..errors import refused, unsatisfiable
 from ..ir import Bounds, Formatted, Integer, Number
+from ..json_schema.keywords import DECIMAL_PLACES, MAX_DIGITS, TOLERANCE
 from ..regex.ranges import grid, integer_range
 from .datetimes import FORMAT_BOUNDS
 
@@ -55,7 +56,7 @@ class Numbers:
         """Floats, written with so few digits that reading them loses none."""
         bounds = self.bounds
         limit = Decimal(10**bounds.whole_digits) - Decimal(1).scaleb(-bounds.places)
-        forgiving = "tolerance" in keywords  # the check of a float's multiples, up to a size
+        forgiving = TOLERANCE in keywords  # the check of a float's multiples, up to a size
         if forgiving and not _binary(keywords):
             limit = min(limit, _FORGIVEN)
         low, high = self._limits(keywords, path, limit, _float_above, _float_below)
@@ -68,7 +69,7 @@ class Numbers:
             return _multiples(low, high, _common_multiple(steps), path)
         while places < most and _steps(low, high, places) < _FEWEST_STEPS:
             places += 1
-        self.notes.add(path, "decimalPlaces", places, "bound")
+        self.notes.add(path, DECIMAL_PLACES, places, "bound")
         if _steps(low, high, places) <= 0:
             raise unsatisfiable("minimum", path, f"no number from {low} to {high}")
         return Number(low, high, places)
@@ -88,12 +89,12 @@ class Numbers:
 
     def decimal(self, keywords: Keywords, path: str) -> Number:
         """Decimals in quotes."""
-        digits, places = keywords.get("maxDigits"), keywords.get("decimalPlaces")
+        digits, places = keywords.get(MAX_DIGITS), keywords.get(DECIMAL_PLACES)
         given = _without_format(keywords)
         if places is None:
             most = self.bounds.places
             places = most if digits is None else _places_left(digits, given, most)
-            self.notes.add(path, "decimalPlaces", places, "bound")
+            self.notes.add(path, DECIMAL_PLACES, places, "bound")
         elif digits is not None:
             places = min(places, digits)
         whole = self.bounds.whole_digits if digits is None else digits - places
@@ -109,11 +110,11 @@ class Numbers:
         low, high = self._limits(given, path, limit, above, below)
         if digits is not None:
             low, high = max(low, -limit), min(high, limit)
-        self.notes.given(keywords, path, "maxDigits", "decimalPlaces")
+        self.notes.given(keywords, path, MAX_DIGITS, DECIMAL_PLACES)
         self._note_steps(keywords, path)
         if steps := keywords.get("multipleOf"):
             if whole == 0:
-                self.notes.add(path, "maxDigits", digits, "check")
+                self.notes.add(path, MAX_DIGITS, digits, "check")
             return _multiples(low, high, _common_multiple([*steps, unit]), path, quoted=True)
         if _steps(low, high, places) <= 0:
             why = f"no decimal of {places} places from {low} to {high}"

@@ -18,6 +18,7 @@ from ..certificate import Notes
 from ..errors import refused, unsatisfiable
 from ..grammar.lark import has_text, known_text, refusal, write_grammar
 from ..ir import Bounds, Formatted, Shape, Text, Union
+from ..json_schema.keywords import SCHEMES, TIMEZONE, UUID_VERSION
 from ..regex.checksums import CHECKSUMS
 from ..regex.formats import FORMATS, RESERVED, url_format
 from ..regex.ranges import DATE, TIME, lexical_range
@@ -135,7 +136,7 @@ class Strings:
         if kind in _MOMENTS:
             return self._moment(kind, keywords, path)
         if kind in _UUIDS:
-            version = _UUIDS[kind] or keywords.get("version") or _USUAL_UUID
+            version = _UUIDS[kind] or keywords.get(UUID_VERSION) or _USUAL_UUID
             return Formatted((_UUID.format(version=version),), 36)
         if kind in _OUTSIDE:
             raise refused("format", path, f"'{kind}', which depends on this machine,")
@@ -144,8 +145,8 @@ class Strings:
         if kind in CHECKSUMS:
             return self._checked(kind, keywords, path)
         form = FORMATS.get(kind)
-        if kind == "uri" and "schemes" in keywords:
-            form = url_format(keywords["schemes"])
+        if kind == "uri" and SCHEMES in keywords:
+            form = url_format(keywords[SCHEMES])
         if form is None:
             return None
         self.notes.add(path, "maxLength", form.longest, "bound")
@@ -195,7 +196,7 @@ class Strings:
         if low > high:
             raise unsatisfiable("formatMinimum", path, f"{first} is after {last}")
         layout = {"date": DATE, "time": TIME, "date-time": f"(?:{DATE})T{TIME}"}[kind]
-        if kind != "date" and not keywords.keys() & {"timezone", *FORMAT_BOUNDS}:
+        if kind != "date" and not keywords.keys() & {TIMEZONE, *FORMAT_BOUNDS}:
             years = "" if kind == "time" else f"{lexical_range(first[:4], last[:4])}.*"
             regexes = (f"(?:{layout}){_FRACTION}{_ZONE}", *([years] if years else ()))
             return Formatted(regexes, len(last) + len(".123456+00:00") - 1, fixed=False)

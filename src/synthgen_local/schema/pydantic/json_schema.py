@@ -27,7 +27,20 @@ from pydantic.json_schema import (
 )
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from ..json_schema.validation import DIALECT
+from ..json_schema.keywords import (
+    CONTENT_SCHEMA,
+    DECIMAL_PLACES,
+    MAX_DIGITS,
+    NUMBER_KEYS,
+    REGEX_DIALECT,
+    RELATIVE_TO_NOW,
+    SCHEMES,
+    TIMEDELTA,
+    TIMEZONE,
+    TOLERANCE,
+    UUID_VERSION,
+    VALIDATORS,
+)
 from ..regex.base64 import of_bytes, of_text
 from ..regex.formats import url_format
 from .extra_types import extra_type_schema
@@ -85,9 +98,9 @@ def _with_bounds(schema: Any) -> Any:
 
 def _encoded(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Base64 by what is in it: lengths count bytes before they are encoded."""
-    kind, validators = schema["format"], list(schema.get("validators", ()))
+    kind, validators = schema["format"], list(schema.get(VALIDATORS, ()))
     lengths = schema.get("minLength"), schema.get("maxLength")
-    kept = {k: v for k, v in schema.items() if k not in ("minLength", "maxLength", "validators")}
+    kept = {k: v for k, v in schema.items() if k not in ("minLength", "maxLength", VALIDATORS)}
     if "decode_str" in validators:
         validators.remove("decode_str")
         kept["pattern"] = of_text(kind)
@@ -202,7 +215,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def json_schema(self, schema: core_schema.JsonSchema) -> JsonSchemaValue:
         inner = schema.get("schema")
-        return {"type": "string", "holds": self.generate_inner(inner) if inner else {}}
+        return {"type": "string", CONTENT_SCHEMA: self.generate_inner(inner) if inner else {}}
 
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
         seconds = {
@@ -212,7 +225,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
         }
         if "multiple_of" in schema:
             raise PydanticInvalidForJsonSchema("a timedelta with multiple_of")
-        return {"type": "string", "format": "duration", "timedelta": True, **seconds}
+        return {"type": "string", "format": "duration", TIMEDELTA: True, **seconds}
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
         base = {**super().url_schema(schema), **_url(schema)}
@@ -225,7 +238,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         base = super().float_schema(schema)
-        base |= {"tolerance": True} if "multipleOf" in base else {}
+        base |= {TOLERANCE: True} if "multipleOf" in base else {}
         beyond = {"ge": math.inf, "gt": math.inf, "le": -math.inf, "lt": -math.inf}
         lost = [key for key, bound in beyond.items() if schema.get(key) == bound]
         return {**base, **{_PLAIN_BOUNDS[key]: beyond[key] for key in lost}}
@@ -235,7 +248,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
             "type": "string",
             "format": "decimal",
             **_bounds(schema),
-            **_renamed(schema, max_digits="maxDigits", decimal_places="decimalPlaces"),
+            **_renamed(schema, max_digits=MAX_DIGITS, decimal_places=DECIMAL_PLACES),
             **_renamed(schema, multiple_of="multipleOf"),
         }
 
@@ -243,14 +256,14 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return {**super().date_schema(schema), **_bounds(schema), **_now(schema)}
 
     def time_schema(self, schema: core_schema.TimeSchema) -> JsonSchemaValue:
-        return {**super().time_schema(schema), **_bounds(schema), "timezone": _timezone(schema)}
+        return {**super().time_schema(schema), **_bounds(schema), TIMEZONE: _timezone(schema)}
 
     def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
         base = super().datetime_schema(schema)
-        return {**base, **_bounds(schema), **_now(schema), "timezone": _timezone(schema)}
+        return {**base, **_bounds(schema), **_now(schema), TIMEZONE: _timezone(schema)}
 
     def uuid_schema(self, schema: core_schema.UuidSchema) -> JsonSchemaValue:
-        return {"type": "string", "format": "uuid", **_renamed(schema, version="version")}
+        return {"type": "string", "format": "uuid", **_renamed(schema, version=UUID_VERSION)}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         return self._dict(schema, super().dict_schema(schema))
@@ -271,7 +284,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
         base = _accepted(super().enum_schema(schema), schema)
-        return {**base, "numberKeys": True} if schema.get("sub_type") in ("int", "float") else base
+        return {**base, NUMBER_KEYS: True} if schema.get("sub_type") in ("int", "float") else base
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
         return _accepted(super().literal_schema(schema), schema)
@@ -292,25 +305,25 @@ class _ExactJsonSchema(GenerateJsonSchema):
                 options = [option for option in schema[combining] if option != {"type": "null"}]
                 return {**schema, combining: [self._keys(option) for option in options]}
         values = [schema["const"]] if "const" in schema else schema.get("enum", [])
-        kinds = (str, bool, int, float) if "numberKeys" in schema else (str, bool)
+        kinds = (str, bool, int, float) if NUMBER_KEYS in schema else (str, bool)
         texts = [_key_text(value) for value in values if isinstance(value, kinds)]
         if texts:
             return {"type": "string", "enum": texts}
         if not schema or schema.get("type") == "string":
             return schema
-        return {"type": "string", "holds": schema}
+        return {"type": "string", CONTENT_SCHEMA: schema}
 
 
 def _in_dialect(pattern: str | re.Pattern[str], engine: str) -> dict[str, str]:
     """A pattern and the dialect of what runs it; flags of a compiled one stand before it."""
     if not isinstance(pattern, re.Pattern):
         dialect = "python" if engine == "python-re" else "rust"
-        return {"pattern": pattern, DIALECT: dialect}
+        return {"pattern": pattern, REGEX_DIALECT: dialect}
     given = pattern.flags & ~re.compile(pattern.pattern).flags  # the others stand in it
     flags = "".join(letter for letter, flag in _FLAGS.items() if given & flag)
     return {
         "pattern": f"(?{flags}){pattern.pattern}" if flags else pattern.pattern,
-        DIALECT: "python",
+        REGEX_DIALECT: "python",
     }
 
 
@@ -349,7 +362,7 @@ def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
 
 
 def _named(base: JsonSchemaValue, *names: str) -> JsonSchemaValue:
-    return {**base, "validators": [*base.get("validators", ()), *names]} if names else base
+    return {**base, VALIDATORS: [*base.get(VALIDATORS, ()), *names]} if names else base
 
 
 def _honoured(base: JsonSchemaValue) -> Collection[str]:
@@ -371,7 +384,7 @@ def _bounds(schema: Any) -> dict[str, str]:
 
 
 def _url(schema: Any) -> dict[str, Any]:
-    return {"schemes": list(schema.get("allowed_schemes") or ())}
+    return {SCHEMES: list(schema.get("allowed_schemes") or ())}
 
 
 def _renamed(schema: Any, **names: str) -> dict[str, Any]:
@@ -384,9 +397,9 @@ def _now(schema: Any) -> dict[str, Any]:
     this_year = datetime.now(tz=UTC).year
     match schema.get("now_op"):
         case "past":
-            return {"formatMaximum": f"{this_year - 1}-12-31", "relativeToNow": "past"}
+            return {"formatMaximum": f"{this_year - 1}-12-31", RELATIVE_TO_NOW: "past"}
         case "future":
-            return {"formatMinimum": f"{this_year + 2}-01-01", "relativeToNow": "future"}
+            return {"formatMinimum": f"{this_year + 2}-01-01", RELATIVE_TO_NOW: "future"}
     return {}
 
 

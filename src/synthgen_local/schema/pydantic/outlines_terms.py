@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import SchemaError
-from ..json_schema.validation import DIALECT
+from ..json_schema.keywords import CONTENT_SCHEMA, REGEX_DIALECT
 from ..regex.translation import as_python
 
 _HINT = "Give it to outlines.Generator as an output type of its own."
@@ -66,7 +66,7 @@ def field_schema(term: Any) -> dict[str, Any]:
     """
     held = row_schema(term)
     if held is not None and "$ref" not in json.dumps(held):
-        return {"type": "string", "holds": held}
+        return {"type": "string", CONTENT_SCHEMA: held}
     if isinstance(items := getattr(term, "items", None), list) and all(map(_is_text, items)):
         return {"type": "string", "enum": items}
     try:
@@ -76,7 +76,8 @@ def field_schema(term: Any) -> dict[str, Any]:
         raise SchemaError(
             f"outlines' {type(term).__name__} is no regular expression: {reason}", hint=_HINT
         ) from error
-    return {"type": "string", "pattern": f"^(?:{pattern})$", DIALECT: as_python(pattern).dialect}
+    dialect = as_python(pattern).dialect
+    return {"type": "string", "pattern": f"^(?:{pattern})$", REGEX_DIALECT: dialect}
 
 
 def _is_text(value: Any) -> bool:
