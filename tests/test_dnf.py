@@ -13,15 +13,14 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
 from synthgen_local import SchemaError
-from synthgen_local.schema.json_schema.dnf import (
-    KEYWORDS,
-    KINDS,
-    Alternatives,
-    Fields,
-    Items,
-    Part,
-    meet,
+from synthgen_local.schema.json_schema.conjunct import (
+    Conjunct,
+    ItemRules,
+    PropertyRules,
+    intersect,
 )
+from synthgen_local.schema.json_schema.dnf import DnfConverter
+from synthgen_local.schema.json_schema.keywords import JSON_TYPES, TYPES_OF_KEYWORD
 from synthgen_local.schema.json_schema.references import References
 
 NAMES = ["a", "b", "k"]
@@ -65,9 +64,9 @@ def kind_of(value: Any) -> str:
     return "object"
 
 
-def belongs(value: Any, part: Part, root: Any = None) -> bool:
+def belongs(value: Any, part: Conjunct, root: Any = None) -> bool:
     """Whether a value is one of a part's, by a judge that knows nothing of how it came about."""
-    if kind_of(value) not in part.kinds:
+    if kind_of(value) not in part.types:
         return False
     if part.values is not None and not is_valid({"enum": list(part.values)}, value):
         return False
@@ -78,7 +77,7 @@ def belongs(value: Any, part: Part, root: Any = None) -> bool:
     return all(is_valid(schema, value, root) for schema in demands(part))
 
 
-def demands(part: Part) -> Iterator[dict[str, Any]]:
+def demands(part: Conjunct) -> Iterator[dict[str, Any]]:
     """The rest of a part as schemas without combinators."""
     for keyword, limit in part.keywords.items():
         match keyword:
@@ -97,12 +96,12 @@ def demands(part: Part) -> Iterator[dict[str, Any]]:
             "additionalProperties": rule.others,
         }
     for items in part.items:
-        yield {"prefixItems": list(items.first), "items": items.others}
+        yield {"prefixItems": list(items.prefix), "items": items.others}
     yield from ({"contains": schema} for schema in part.contains)
 
 
-def parts_of(schema: Any, root: Any = None) -> list[Part]:
-    return Alternatives(References(schema if root is None else root)).of(schema)
+def parts_of(schema: Any, root: Any = None) -> list[Conjunct]:
+    return DnfConverter(References(schema if root is None else root)).convert(schema)
 
 
 def limits(low: str, high: str) -> st.SearchStrategy[dict[str, Any]]:
@@ -177,7 +176,7 @@ def test_a_value_is_valid_if_it_is_of_a_part(schema: Any, other: Any, values: li
     named = {"type": "string"} if "$ref" in other else other
     root = {"allOf": [schema], "$defs": {"d": named}}
     parts = parts_of(root)
-    exact = not any(part.unsaid for part in parts)
+    exact = not any(part.unenforced for part in parts)
     event("exact" if exact else "unsaid")
 
     for value in [*values, *mentioned(root)]:
@@ -188,9 +187,9 @@ def test_a_value_is_valid_if_it_is_of_a_part(schema: Any, other: Any, values: li
             assert valid <= (found or lacks_a_tag(value, parts)), value
 
 
-def lacks_a_tag(value: Any, parts: list[Part]) -> bool:
+def lacks_a_tag(value: Any, parts: list[Conjunct]) -> bool:
     """Whether a property may be missing by which the options of a oneOf are told apart."""
-    tagged = [part for part in parts if "oneOf" in part.unsaid]
+    tagged = [part for part in parts if "oneOf" in part.unenforced]
     return isinstance(value, dict) and any(not value.keys() >= {*p.required} for p in tagged)
 
 
@@ -276,7 +275,7 @@ def test_what_is_worked_out_exactly(schema: Any) -> None:
     """Combinators that parts can say leave nothing to the check."""
     parts = parts_of(schema)
 
-    assert [part.unsaid for part in parts if part.unsaid] == []
+    assert [part.unenforced for part in parts if part.unenforced] == []
     for value in (*SMALL, *mentioned(schema)):
         assert is_valid(schema, value) == any(belongs(value, p, schema) for p in parts), value
 
@@ -286,7 +285,7 @@ def test_what_is_left_to_the_check(keyword: str, schema: Any) -> None:
     """What parts cannot say is named in them, and they allow every valid value."""
     parts = parts_of(schema)
 
-    assert any(keyword in part.unsaid for part in parts)
+    assert any(keyword in part.unenforced for part in parts)
     for value in (*SMALL, *mentioned(schema)):
         assert is_valid(schema, value) <= any(belongs(value, p, schema) for p in parts), value
 
@@ -302,13 +301,13 @@ SMALL: list[Any] = [
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(SCHEMAS, SCHEMAS, st.lists(VALUES, min_size=5, max_size=15))
 def test_what_two_parts_have_in_common(one: Any, other: Any, values: list[Any]) -> None:
-    """`meet` is the intersection, and None is the empty one."""
+    """`intersect` is the intersection, and None is the empty one."""
     root = {"allOf": [one, other], "$defs": {"d": {"type": "string"}}}
     references = References(root)
 
-    for a in Alternatives(references).of(one):
-        for b in Alternatives(references).of(other):
-            met = meet(a, b)
+    for a in DnfConverter(references).convert(one):
+        for b in DnfConverter(references).convert(other):
+            met = intersect(a, b)
             for value in (*values, *SMALL):
                 both = belongs(value, a, root) and belongs(value, b, root)
                 assert both == (met is not None and belongs(value, met, root)), value
@@ -323,7 +322,7 @@ def test_tagged_options_require_their_tag() -> None:
     parts = parts_of({"type": "object", "oneOf": options})
 
     assert [part.required for part in parts] == [("k",), ("k",)]
-    assert {part.unsaid for part in parts} == {("oneOf",)}
+    assert {part.unenforced for part in parts} == {("oneOf",)}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +344,7 @@ def test_the_number_of_parts_is_bounded(schema: Any) -> None:
     parts = parts_of(schema)
 
     assert len(parts) <= 64
-    assert all(part.unsaid for part in parts)
+    assert all(part.unenforced for part in parts)
 
 
 def test_references_are_followed_and_named() -> None:
@@ -357,7 +356,7 @@ def test_references_are_followed_and_named() -> None:
             "b": {"type": "array", "items": {"$ref": "#/$defs/a"}},
         },
     }
-    led = {tuple(sorted(part.kinds)): set(part.references) for part in parts_of(root)}
+    led = {tuple(sorted(part.types)): set(part.references) for part in parts_of(root)}
 
     assert led == {("null",): {"#/$defs/a"}, ("array",): {"#/$defs/a", "#/$defs/b"}}
 
@@ -375,7 +374,7 @@ def test_references_are_followed_and_named() -> None:
 def test_references_that_lead_to_no_schema(schema: Any, message: str) -> None:
     """A reference to nothing, and one that is only itself, are refused by the path."""
     with pytest.raises(SchemaError, match=message) as caught:
-        Alternatives(References(schema)).of(schema, "$.x")
+        DnfConverter(References(schema)).convert(schema, "$.x")
 
     assert caught.value.hint
 
@@ -390,9 +389,12 @@ def test_what_is_meant_without_a_type() -> None:
         "maxProperties": {"object"},
     }
     for keyword, kinds_meant in meant.items():
-        assert parts_of({keyword: 1})[0].meant == kinds_meant == KEYWORDS[keyword]
+        assert parts_of({keyword: 1})[0].implied_types == kinds_meant == TYPES_OF_KEYWORD[keyword]
 
-    assert Part(fields=(Fields({}, {}, True),)).meant == {"object"}
-    assert Part(items=(Items((), True),), keywords={"minLength": 1}).meant == {"array", "string"}
-    assert Part().meant == frozenset()
-    assert Part().kinds == KINDS
+    assert Conjunct(fields=(PropertyRules({}, {}, True),)).implied_types == {"object"}
+    assert Conjunct(items=(ItemRules((), True),), keywords={"minLength": 1}).implied_types == {
+        "array",
+        "string",
+    }
+    assert Conjunct().implied_types == frozenset()
+    assert Conjunct().types == JSON_TYPES

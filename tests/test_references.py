@@ -245,7 +245,7 @@ def test_circles_are_those_of_the_graph(graph: dict[int, set[int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("draft", "lonely"),
+    ("draft", "ref_overrides_siblings"),
     [
         ("http://json-schema.org/draft-03/schema#", True),
         ("http://json-schema.org/draft-04/schema#", True),
@@ -256,9 +256,12 @@ def test_circles_are_those_of_the_graph(graph: dict[int, set[int]]) -> None:
         (None, False),
     ],
 )
-def test_what_stands_beside_a_reference(draft: str | None, lonely: bool) -> None:
+def test_what_stands_beside_a_reference(draft: str | None, ref_overrides_siblings: bool) -> None:
     """Up to draft 7 it is ignored; a schema that names no draft is of the newest."""
-    assert References({} if draft is None else {"$schema": draft}).lonely == lonely
+    assert (
+        References({} if draft is None else {"$schema": draft}).ref_overrides_siblings
+        == ref_overrides_siblings
+    )
 
 
 def all_references(schema: Any) -> list[str]:

@@ -19,7 +19,9 @@ from pydantic_core import to_jsonable_python
 from ..errors import PromptError, SchemaError
 from ..schema import RowSchema
 from ..schema.grammar.lark import write_value
-from ..schema.json_schema.dnf import KINDS, Alternatives, Part
+from ..schema.json_schema.conjunct import Conjunct
+from ..schema.json_schema.dnf import DnfConverter
+from ..schema.json_schema.keywords import JSON_TYPES
 from ..schema.json_schema.references import References
 from ..schema.json_schema.validation import judge
 from .columns import WHOLE, columns_of, kind_of
@@ -89,9 +91,9 @@ class Cells:
 
     def _of(self, schema: Any, *, optional: bool) -> _Property:
         try:
-            parts = Alternatives(self._references).of(schema)
+            parts = DnfConverter(self._references).convert(schema)
         except SchemaError:
-            return _Property(KINDS, self._judge.evolve(schema=schema), optional=optional)
+            return _Property(JSON_TYPES, self._judge.evolve(schema=schema), optional=optional)
         kinds = frozenset[str]().union(*map(_kinds, parts))
         listed = any(part.values is not None for part in parts)
         check = self._judge.evolve(schema=schema)
@@ -140,7 +142,7 @@ class _Property:
         """Return the first reading of a cell that the schema allows, or the likeliest one."""
         if not cell:
             return self._empty(quoted=cell is not None)
-        if json_text or self.kinds == KINDS:
+        if json_text or self.kinds == JSON_TYPES:
             return _json(cell, cell)
         if self.kinds <= {"string", "null"} and not self.listed:
             return cell
@@ -213,11 +215,11 @@ class _Rows:
         return {name: value for name, value in pairs if name and value is not LEFT_OUT}
 
 
-def _kinds(part: Part) -> frozenset[str]:
+def _kinds(part: Conjunct) -> frozenset[str]:
     """The kinds of a part's values; where no type is named, those that its keywords speak of."""
     if part.values is not None:
         return frozenset(map(kind_of, part.values))
-    return (part.meant or KINDS) if part.kinds == KINDS else part.kinds
+    return (part.implied_types or JSON_TYPES) if part.types == JSON_TYPES else part.types
 
 
 def _json(text: str, otherwise: Any) -> Any:

@@ -16,8 +16,15 @@ from functools import reduce
 from typing import Any, Literal, TypeAlias
 
 from ..schema.certificate import join_path
-from ..schema.json_schema.dnf import KINDS, Alternatives, Part, Schema, meet
-from ..schema.json_schema.keywords import DECIMAL_PLACES, MAX_DIGITS, TIMEDELTA, TIMEZONE
+from ..schema.json_schema.conjunct import Conjunct, Schema, intersect
+from ..schema.json_schema.dnf import DnfConverter
+from ..schema.json_schema.keywords import (
+    DECIMAL_PLACES,
+    JSON_TYPES,
+    MAX_DIGITS,
+    TIMEDELTA,
+    TIMEZONE,
+)
 from ..schema.json_schema.references import References
 from ..schema.lowering.datetimes import FORMAT_BOUNDS
 
@@ -124,27 +131,29 @@ class _Walk:
     """One walk over one schema, into each reference once on the way down."""
 
     def __init__(self, root: AnyMapping[str, Any]) -> None:
-        self._alternatives = Alternatives(References(root))
+        self._dnf = DnfConverter(References(root))
         self._fields = 0
 
     def column(self, schemas: Sequence[Schema], path: str, inside: frozenset[str]) -> Column:
         """The column of the values that all schemas allow."""
-        parts = [Part()]
+        parts = [Conjunct()]
         for schema in schemas:
-            others = self._alternatives.of(schema, path)
-            parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
+            others = self._dnf.convert(schema, path)
+            parts = [met for a in parts for b in others if (met := intersect(a, b)) is not None]
         found = [column for part in parts for column in self._of_part(part, path, inside)]
         columns = [column for column in found if column is not None]
         joined = reduce(_joined, columns) if columns else _JSON
         joined = _JSON if joined.type == Struct(()) else joined  # nothing that a file can hold
         return replace(joined, nullable=joined.nullable or None in found)
 
-    def _of_part(self, part: Part, path: str, inside: frozenset[str]) -> Iterator[Column | None]:
+    def _of_part(
+        self, part: Conjunct, path: str, inside: frozenset[str]
+    ) -> Iterator[Column | None]:
         """A column for each kind of value; None for null."""
         if part.values is not None:
-            yield from (_of_value(value) for value in part.values if kind_of(value) in part.kinds)
+            yield from (_of_value(value) for value in part.values if kind_of(value) in part.types)
             return
-        kinds = part.meant if part.kinds == KINDS else part.kinds
+        kinds = part.implied_types if part.types == JSON_TYPES else part.types
         if not kinds:  # anything
             yield from (_JSON, None)
             return
@@ -156,7 +165,9 @@ class _Walk:
         for kind in sorted(kinds):
             yield self._of_kind(kind, part, path, inside.union(part.references))
 
-    def _of_kind(self, kind: str, part: Part, path: str, inside: frozenset[str]) -> Column | None:
+    def _of_kind(
+        self, kind: str, part: Conjunct, path: str, inside: frozenset[str]
+    ) -> Column | None:
         match kind:
             case "null":
                 return None
@@ -172,13 +183,13 @@ class _Walk:
                 return self._list(part, path, inside)
         return self._object(part, path, inside)
 
-    def _list(self, part: Part, path: str, inside: frozenset[str]) -> Column:
-        ahead = max((len(rule.first) for rule in part.items), default=0)
+    def _list(self, part: Conjunct, path: str, inside: frozenset[str]) -> Column:
+        ahead = max((len(rule.prefix) for rule in part.items), default=0)
         rests: list[Schema] = [rule.others for rule in part.items]
         closed = bool(ahead) and all(rest is True for rest in rests)
         items = [] if closed or False in rests else [self.column(rests, f"{path}[*]", inside)]
         for index in range(ahead):
-            heads = [r.first[index] if index < len(r.first) else r.others for r in part.items]
+            heads = [r.prefix[index] if index < len(r.prefix) else r.others for r in part.items]
             items.append(self.column(heads, f"{path}[{index}]", inside))
         if not items:
             return _JSON
@@ -186,7 +197,7 @@ class _Walk:
         one_type = item.type != "json" or all(other.type == "json" for other in items)
         return Column(Listed(item)) if one_type else _JSON
 
-    def _object(self, part: Part, path: str, inside: frozenset[str]) -> Column:
+    def _object(self, part: Conjunct, path: str, inside: frozenset[str]) -> Column:
         listed = [name for rule in part.fields for name in rule.properties]
         names = dict.fromkeys((*listed, *part.required))
         others = [rule.others for rule in part.fields]
@@ -262,7 +273,7 @@ def _of_value(value: Any) -> Column | None:
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind, one of `KINDS`, of a JSON value.
+    """Return the kind, one of `JSON_TYPES`, of a JSON value.
 
     Example: `kind_of(1.5) == "fraction"`
     """

@@ -14,7 +14,7 @@ from ..errors import SchemaError
 from .certificate import Certificate
 from .grammar.lark import longest_text, refusal, write_grammar
 from .ir import Bounds, Record, Shape
-from .json_schema.dnf import TooManyAlternativesError
+from .json_schema.conjunct import TooManyAlternativesError
 from .json_schema.references import References
 from .lowering.lower import tighten
 from .lowering.optional_properties import select

@@ -57,8 +57,8 @@ def _outside(reference: str, path: str) -> SchemaError:
 class References:
     """The references of one document.
 
-    `lonely`: whether what stands beside a `$ref` is ignored, as up to draft 7. `unheard` are
-    keywords that the document's draft does not know, which say nothing in it.
+    `ref_overrides_siblings`: whether keywords beside a `$ref` are ignored, as up to draft 7.
+    `unknown_keywords` are those of later drafts than the document's, which are ignored in it.
 
     Example: `References({"$defs": {"a": True}}).resolve("#/$defs/a")`
     """
@@ -66,13 +66,22 @@ class References:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         draft = root.get("$schema", "")
-        self.lonely = isinstance(draft, str) and any(name in draft for name in _OLD)
-        self.unheard = frozenset[str]().union(
+        self.ref_overrides_siblings = isinstance(draft, str) and any(name in draft for name in _OLD)
+        self.unknown_keywords = frozenset[str]().union(
             *(words for name, words in _LATER.items() if isinstance(draft, str) and name in draft)
         )
         self._found: dict[str, Any] = {}
         self._edges: dict[str, frozenset[str]] = {}
         self._circles: dict[str, frozenset[str]] = {}
+
+    def known_keywords(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a schema without the keywords that the document's draft does not know.
+
+        Example: `References({}).known_keywords({"type": "null"}) == {"type": "null"}`
+        """
+        if self.unknown_keywords.isdisjoint(schema):
+            return schema
+        return {key: value for key, value in schema.items() if key not in self.unknown_keywords}
 
     def resolve(self, reference: str, path: str = "$") -> Any:
         """Return the schema that a reference leads to.

@@ -35,19 +35,19 @@ from ..ir import (
     Text,
     Union,
 )
-from ..json_schema.dnf import (
+from ..json_schema.conjunct import (
+    Conjunct,
+    PropertyRules,
+    Schema,
+    intersect,
+    too_many_alternatives,
+)
+from ..json_schema.dnf import DnfConverter
+from ..json_schema.keywords import (
     ANNOTATIONS,
     ASSERTIONS,
-    KINDS,
-    Alternatives,
-    Fields,
-    Part,
-    Schema,
-    meet,
-    too_much,
-)
-from ..json_schema.keywords import (
     CONTENT_SCHEMA,
+    JSON_TYPES,
     PRIVATE,
     SHORT_NULL_RATE,
     VALIDATORS,
@@ -151,7 +151,7 @@ class _Tightening:
         self._trail: list[str] = []
         self.notes = Notes()
         self._references = references
-        self._alternatives = Alternatives(self._references)
+        self._dnf = DnfConverter(self._references)
         self._known: dict[tuple[tuple[int, ...], _Depth], tuple[Schemas, Shape | None]] = {}
         self._made = 0
         self._numbers = Numbers(bounds, self.notes)
@@ -168,20 +168,20 @@ class _Tightening:
             return self._known[key][1]
         self._made += 1
         if self._made > self._most_shapes:
-            raise too_much(path)
+            raise too_many_alternatives(path)
         shape = self._shape(schemas, path, depth)
         self._known[key] = schemas, shape  # held, so that no other schema gets their identities
         return shape
 
     def _shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
-        parts = [Part()]
+        parts = [Conjunct()]
         for schema in schemas:
             self._annotate(schema, path)
-            others = self._alternatives.of(schema, path)
-            if parts == [Part()]:
+            others = self._dnf.convert(schema, path)
+            if parts == [Conjunct()]:
                 parts = others
             else:
-                parts = [met for a in parts for b in others if (met := meet(a, b)) is not None]
+                parts = [met for a in parts for b in others if (met := intersect(a, b)) is not None]
         if not parts:
             self._impossible(schemas, path)
         rate = _null_rate(schemas, parts, path)
@@ -202,7 +202,7 @@ class _Tightening:
             return options[0] if options else None
         return Union(tuple(options), rate)
 
-    def _followed(self, part: Part, path: str, depth: _Depth) -> list[Shape]:
+    def _followed(self, part: Conjunct, path: str, depth: _Depth) -> list[Shape]:
         length = len(self._trail)
         self._trail += part.references
         shapes = self._of_kinds(part, path, depth)
@@ -218,7 +218,7 @@ class _Tightening:
 
     def _annotate(self, schema: Schema, path: str) -> None:
         if isinstance(schema, AnyMapping):
-            for keyword in schema.keys() - (_KNOWN - self._references.unheard):
+            for keyword in schema.keys() - (_KNOWN - self._references.unknown_keywords):
                 self.notes.annotate(path, keyword)
 
     def _impossible(self, schemas: Schemas, path: str) -> None:
@@ -233,7 +233,7 @@ class _Tightening:
         """Remember why there is no value here; it matters if one is needed."""
         self.why = error
 
-    def _deeper(self, part: Part, depth: _Depth) -> _Depth | None:
+    def _deeper(self, part: Conjunct, depth: _Depth) -> _Depth | None:
         """The depth inside of a part; None if a circle of references has gone round enough."""
         levels = dict(depth)
         circles = [self._references.circle(reference) for reference in part.references]
@@ -259,11 +259,11 @@ class _Tightening:
             shapes += [Mapping(Text(1, 16), inner, 0, most), Array(inner, 0, most)]
         return Union(tuple(shapes))
 
-    def _of_kinds(self, part: Part, path: str, depth: _Depth) -> list[Shape]:
-        for keyword in part.unsaid:
+    def _of_kinds(self, part: Conjunct, path: str, depth: _Depth) -> list[Shape]:
+        for keyword in part.unenforced:
             self.notes.add(path, keyword, True, "check")
-        kinds = set(part.kinds)
-        if part.kinds == KINDS and (meant := part.meant):
+        kinds = set(part.types)
+        if part.types == JSON_TYPES and (meant := part.implied_types):
             kinds = set(meant)
             self.notes.add(path, "type", sorted(meant), "bound")
         if {"integer", "fraction"} <= kinds:
@@ -280,7 +280,7 @@ class _Tightening:
                 shapes += [shape] if shape is not None else []
         return shapes
 
-    def _of_kind(self, kind: str, part: Part, path: str, depth: _Depth) -> Shape | None:
+    def _of_kind(self, kind: str, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
         match kind:
             case "integer":
                 return self._numbers.integer(part.keywords, path)
@@ -324,9 +324,9 @@ class _Tightening:
 
     # Containers
 
-    def _array(self, part: Part, path: str, depth: _Depth) -> Shape | None:
+    def _array(self, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
         keywords = part.keywords
-        ahead = max((len(rule.first) for rule in part.items), default=0)
+        ahead = max((len(rule.prefix) for rule in part.items), default=0)
         others = tuple(rule.others for rule in part.items)
         closed = any(schema is False for schema in others)
         if ahead and not closed and all(schema is True for schema in others):
@@ -365,7 +365,7 @@ class _Tightening:
         array = Array(items, fewest, reach, tuple(heads))
         return self._containing(array, part, path, depth) if part.contains else array
 
-    def _containing(self, array: Array, part: Part, path: str, depth: _Depth) -> Shape | None:
+    def _containing(self, array: Array, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
         """A list for each place at which the wanted item may stand."""
         for _ in part.contains[1:]:
             self.notes.add(path, "contains", True, "check")
@@ -385,7 +385,7 @@ class _Tightening:
             raise unsatisfiable("contains", path, "no item can be what must be there")
         return places[0] if len(places) == 1 else Union(tuple(places))
 
-    def _object(self, part: Part, path: str, depth: _Depth) -> Shape | None:
+    def _object(self, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
         fewest = part.keywords.get("minProperties", 0)
         most = part.keywords.get("maxProperties")
         self.notes.given(part.keywords, path, "minProperties", "maxProperties")
@@ -415,7 +415,7 @@ class _Tightening:
         return Record(tuple(fields), optional, tuple(extra), free, fewest, limit)
 
     def _fields(
-        self, part: Part, names: Sequence[str], path: str, depth: _Depth
+        self, part: Conjunct, names: Sequence[str], path: str, depth: _Depth
     ) -> list[tuple[str, Shape]] | None:
         """The named properties that can be; None if one that must be there cannot."""
         fields: list[tuple[str, Shape]] = []
@@ -459,7 +459,7 @@ class _Tightening:
         empty = shape is not None and self._selector.closed and _is_empty(shape)
         return None if empty else shape
 
-    def _may_be_key(self, name: str, part: Part) -> bool:
+    def _may_be_key(self, name: str, part: Conjunct) -> bool:
         names = part.keywords.get("propertyNames", ())
         return not names or all(check.is_valid(name) for check in self._validators(names))
 
@@ -476,7 +476,7 @@ class _Tightening:
         return Record(()) if most == 0 else Mapping(keys, values, fewest, most)
 
     def _extra(
-        self, part: Part, names: Sequence[str], path: str, depth: _Depth
+        self, part: Conjunct, names: Sequence[str], path: str, depth: _Depth
     ) -> list[tuple[Shape, Shape]]:
         """Kinds of keys that have no name in the schema, each with its values."""
         patterns = list(dict.fromkeys(p for rule in part.fields for p in rule.patterns))
@@ -504,7 +504,7 @@ class _Tightening:
 
     def _keys(
         self,
-        part: Part,
+        part: Conjunct,
         chosen: Sequence[str],
         patterns: Sequence[str],
         names: Sequence[str],
@@ -558,7 +558,7 @@ def _count(shape: Shape | None, otherwise: int) -> int:
     return otherwise
 
 
-def _null_rate(schemas: Schemas, parts: Sequence[Part], path: str) -> float | None:
+def _null_rate(schemas: Schemas, parts: Sequence[Conjunct], path: str) -> float | None:
     """How often null is wanted, of which `nullRate` speaks; a row is valid either way.
 
     What stands here goes before what a reference or an option says.
@@ -586,11 +586,11 @@ def _without(schema: Schema, *names: str) -> Schema:
     return {k: v for k, v in schema.items() if k not in names and k not in ANNOTATIONS}
 
 
-def _item(part: Part, index: int) -> Schemas:
-    return tuple(r.first[index] if index < len(r.first) else r.others for r in part.items)
+def _item(part: Conjunct, index: int) -> Schemas:
+    return tuple(r.prefix[index] if index < len(r.prefix) else r.others for r in part.items)
 
 
-def _property(part: Part, name: str) -> Schemas:
+def _property(part: Conjunct, name: str) -> Schemas:
     """All that is said of one property."""
     found: list[Schema] = []
     for rule in part.fields:
@@ -600,7 +600,7 @@ def _property(part: Part, name: str) -> Schemas:
     return tuple(found)
 
 
-def _values(rule: Fields, chosen: Sequence[str]) -> list[Schema]:
+def _values(rule: PropertyRules, chosen: Sequence[str]) -> list[Schema]:
     return [rule.patterns[p] for p in chosen if p in rule.patterns] or [rule.others]
 
 
