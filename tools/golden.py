@@ -3,8 +3,9 @@
     python tools/golden.py > before.txt         # on one commit
     python tools/golden.py --source OTHER/src   # on another, with the same environment
 
-Each line is a hash and the name of an output: the rows on stdout, a file, or a manifest without
-times and versions. Rows depend on the machine, so hashes are compared and not stored.
+Each line is a hash and the name of an output: the rows on stdout, a file, the rows of a .parquet
+file, or a manifest without times and versions. Rows depend on the machine, so hashes are compared
+and not stored. A .parquet file holds the hash of the kernels' sources, so its bytes may differ.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
+
 ROOT = Path(__file__).parents[1]
 MODEL = "smollm2-135m-instruct"
-VOLATILE = {"seconds", "rows_per_second", "versions"}
+VOLATILE = {"seconds", "rows_per_second", "versions", "output"}
 """Keys of a manifest that differ between two runs or two commits."""
 
 SCHEMAS = '''
@@ -202,6 +205,8 @@ def run(command: Command, folder: Path, source: Path) -> Iterator[tuple[str, str
         data = (folder / name).read_bytes()
         if name.endswith(".manifest.json"):
             data = json.dumps(_stable(json.loads(data)), sort_keys=True).encode()
+        elif name.endswith(".parquet"):
+            data = str(pyarrow.parquet.read_table(folder / name).to_pylist()).encode()
         yield f"{command.name}: {name}", _hash(data)
 
 
