@@ -21,7 +21,6 @@ from typing import Any, TypeAlias
 import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
 
-from ...errors import SchemaError
 from ..certificate import join_path
 from ..ir import (
     Array,
@@ -430,17 +429,14 @@ class Writer:
         return following[0]
 
     def _excerpt(self, shape: Excerpt) -> str:
-        """Patterns are held against what needs no escape in JSON."""
+        """Patterns are matched against text that needs no escape in JSON."""
+        text, found = shape.text, searched(shape.text.patterns, "rust")
         chunks = [_string(chunk)[1:-1] for chunk in shape.chunks]
         whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
-        length = f"{_CHARACTER}{{{max(1, shape.text.min_length)},{shape.text.max_length}}}"
-        regexes = [
-            length,
-            r"\S(.*\S)?",
-            r".*[\p{L}\p{N}].*",
-            *map(_searched, shape.text.patterns),
-        ]
-        return f'"\\"" {self._named("T", f"{whole} & {terminal(regexes)}")} "\\""'
+        character = _PLAIN if text.patterns else _CHARACTER
+        length = f"{character}{{{max(1, text.min_length)},{text.max_length}}}"
+        regexes = [length, r"\S(.*\S)?", r".*[\p{L}\p{N}].*", *found.within]
+        return f'"\\"" {self._named("T", f"{whole} & {terminal(regexes, found.never)}")} "\\""'
 
     def _key(self, shape: Shape) -> str:
         """Keys are strings: a number or a constant that is none is quoted."""
@@ -564,26 +560,6 @@ def _repeat(item: str, minimum: int, maximum: int) -> str:
         return item if minimum else f"({item})?"
     more = f'{item} ("," {item}){{{max(0, minimum - 1)},{maximum - 1}}}'
     return more if minimum else f"({more})?"
-
-
-def _searched(pattern: str) -> str:
-    """A pattern that is searched for, as one of the whole of a string without escapes.
-
-    Raises SchemaError for an anchor that belongs to one of several alternatives.
-    """
-    around = r'[^"\\]*'
-    head = "" if pattern.startswith("^") else around
-    anchored = re.search(r"(?<!\\)(?:\\\\)*\$$", pattern) is not None
-    body = pattern.removeprefix("^")
-    outside = re.sub(r"\\.|\[[^\]]*\]", "", pattern)
-    while outside != (outside := re.sub(r"\([^()]*\)", "", outside)):
-        pass
-    if "|" in outside and (anchored or not head):
-        raise SchemaError(
-            f"The pattern {pattern} cannot be held against a passage.",
-            hint="Put its alternatives in brackets: ^(?:a|b)$.",
-        )
-    return f"{head}(?:{body[:-1] if anchored else body}){'' if anchored else around}"
 
 
 def _slashes(regex: str) -> str:
