@@ -70,7 +70,7 @@ def _schema(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _written(generator: TabularGenerator, record: dict[str, Any]) -> str:
     """Return a record in the layout, with its terminator."""
-    lines = Lines.of(generator.grammar.shape)
+    lines = Lines.of(generator.grammar.ir)
     if generator.layout == "json" or lines is None:
         return write_value(record)
     return f"{lines.write(record)}\n"

@@ -33,7 +33,7 @@ class Trip(BaseModel):
 
 def described(schema: Any, room: int = 8192) -> dict[str, str]:
     grammar = compile_schema(RowSchema.of(schema))
-    return dict(describe(grammar.schema.json_schema, grammar.shape, room))
+    return dict(describe(grammar.schema.json_schema, grammar.ir, room))
 
 
 def test_titles_examples_and_defaults() -> None:

@@ -25,21 +25,21 @@ from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.constraints.json_cursor import JsonCursor
 from synthgen_local.schema.grammar.lark import write_grammar
 from synthgen_local.schema.grounding import ground
-from synthgen_local.schema.ir import Array, Record, Shape, Text
+from synthgen_local.schema.ir import Array, Node, Object, String
 
 TOKENIZER = RandomModel().tokenizer
 STREAM = np.random.default_rng(0)
-NAME = Text(1, 20)
-FILMS = Record([("Actor", NAME), ("Film", Array(NAME, 0, 4))])
+NAME = String(1, 20)
+FILMS = Object([("Actor", NAME), ("Film", Array(NAME, 0, 4))])
 
 
 def several(least: int, most: int = 4) -> Array:
     return Array(NAME, least, most)
 
 
-def start(shape: Shape, passage: str, written: str = "") -> ExtractionConstraint:
-    """A row of a shape's that has been written so far."""
-    grounded = ground(shape, passage)
+def start(node: Node, passage: str, written: str = "") -> ExtractionConstraint:
+    """A row of a node's that has been written so far."""
+    grounded = ground(node, passage)
     assert grounded is not None
     lark = LLMatcher.grammar_from_lark(write_grammar(grounded))
     reading = ExtractionConstraint(Grammar(TOKENIZER, lark).start(), passage)
@@ -64,20 +64,20 @@ def likeliest(reading: ExtractionConstraint, made: Logits) -> int:
     return int(np.where(allowed, reading.process_logits(made), -np.inf).argmax())
 
 
-def read(shape: Shape, passage: str, likes: Mapping[str, float], written: str = "") -> Any:
+def read(node: Node, passage: str, likes: Mapping[str, float], written: str = "") -> Any:
     """What is written by who takes the likeliest token."""
-    reading = start(shape, passage, written)
+    reading = start(node, passage, written)
     while not reading.is_terminated:
         reading.accept_token(likeliest(reading, logits(likes)), STREAM)
     return json.loads(reading.text())
 
 
-def following(shape: Shape, passage: str, written: str, likes: Mapping[str, float]) -> str:
-    return chr(likeliest(start(shape, passage, written), logits(likes)))
+def following(node: Node, passage: str, written: str, likes: Mapping[str, float]) -> str:
+    return chr(likeliest(start(node, passage, written), logits(likes)))
 
 
 @pytest.mark.parametrize(
-    ("shape", "passage", "written", "likes", "expected"),
+    ("node", "passage", "written", "likes", "expected"),
     [
         (several(2), "A saw B", '["A","', {"A": 5, "B": 0}, "B"),
         (several(2), "A saw B", '["A","', {"A": 20, "B": 0}, "A"),
@@ -89,10 +89,10 @@ def following(shape: Shape, passage: str, written: str, likes: Mapping[str, floa
     ],
 )
 def test_nothing_is_taken_twice(
-    shape: Shape, passage: str, written: str, likes: dict[str, float], expected: str
+    node: Node, passage: str, written: str, likes: dict[str, float], expected: str
 ) -> None:
     """What a list or its record has is left for what stands further on, if that is not absurd."""
-    assert following(shape, passage, written, likes) == expected
+    assert following(node, passage, written, likes) == expected
 
 
 @pytest.mark.parametrize(

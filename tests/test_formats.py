@@ -29,7 +29,7 @@ from random_rows import decode
 
 from synthgen_local.schema import RowSchema, compile_schema
 from synthgen_local.schema.grammar.lark import write_grammar
-from synthgen_local.schema.ir import Formatted
+from synthgen_local.schema.ir import RegexString
 from synthgen_local.schema.regex.formats import FORMATS, Format, url_format
 
 TOKENIZER = LLTokenizer("byte")
@@ -191,8 +191,8 @@ URLS: dict[str, tuple[list[str], list[str], list[str]]] = {
 
 def language(form: Format) -> Callable[[str], bool]:
     """Whether a string is of a format."""
-    shape = Formatted((form.regex,), form.longest, form.never, fixed=False)
-    grammar = LLMatcher.grammar_from_lark(write_grammar(shape))
+    node = RegexString((form.regex,), form.longest, form.never, fixed=False)
+    grammar = LLMatcher.grammar_from_lark(write_grammar(node))
     start = LLMatcher(TOKENIZER, grammar, log_level=0)
     assert not start.is_error(), start.get_error()
 

@@ -1,4 +1,4 @@
-"""Shapes whose strings are parts of a passage: whatever the draws, nothing else is written."""
+"""Nodes whose strings are parts of a passage: whatever the draws, nothing else is written."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from synthgen_local.engine.workers import decode_shards
 from synthgen_local.schema.grammar.lark import longest_text, write_grammar, write_value
 from synthgen_local.schema.grounding import ground
 from synthgen_local.schema.ir import (
+    AnyOf,
     Array,
     Choice,
-    Excerpt,
-    Formatted,
+    Dictionary,
     Integer,
-    Mapping,
-    Record,
-    Shape,
-    Text,
-    Union,
+    Node,
+    Object,
+    RegexString,
+    String,
+    Substring,
 )
 
-ANY = Text(0, 40)
-YEAR = Text(0, 40, (r"^\d{4}$",))
+ANY = String(0, 40)
+YEAR = String(0, 40, (r"^\d{4}$",))
 NULL = Choice((None,))
 WORDS = st.sampled_from([
     "Tom", "Hanks", "naïve", "café", "東京", "😀", '"', "\\", "\n", "\t", "'", "5.2", "a/b", "-",
@@ -42,10 +42,10 @@ WORDS = st.sampled_from([
 PASSAGES = st.lists(WORDS, max_size=12).map("".join) | st.text("aé京😀\"\\/\n .'", max_size=20)
 
 
-def drawn(shape: Shape, rows: int = 8) -> list[Any]:
-    """Values of a shape, drawn by random logits."""
-    model, longest = RandomModel(), longest_text(shape)
-    grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(write_grammar(shape)))
+def drawn(node: Node, rows: int = 8) -> list[Any]:
+    """Values of a node, drawn by random logits."""
+    model, longest = RandomModel(), longest_text(node)
+    grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(write_grammar(node)))
     outcomes = list(
         decode_shards(
             model,
@@ -60,15 +60,15 @@ def drawn(shape: Shape, rows: int = 8) -> list[Any]:
     return [json.loads(outcome.completion.text) for outcome in outcomes]
 
 
-def grounded(shape: Shape, passage: str) -> Shape:
-    found = ground(shape, passage)
+def grounded(node: Node, passage: str) -> Node:
+    found = ground(node, passage)
     assert found is not None
     return found
 
 
-def accepts(shape: Shape, value: Any) -> bool:
-    """Whether a value is one of a shape's."""
-    matcher = LLMatcher(RandomModel().tokenizer, LLMatcher.grammar_from_lark(write_grammar(shape)))
+def accepts(node: Node, value: Any) -> bool:
+    """Whether a value is one of a node's."""
+    matcher = LLMatcher(RandomModel().tokenizer, LLMatcher.grammar_from_lark(write_grammar(node)))
     tokens = list(write_value(value).encode())
     return bool(
         matcher.try_consume_tokens(tokens) == len(tokens)
@@ -126,20 +126,20 @@ def test_every_string_is_a_part_of_the_passage(passage: str) -> None:
         (ANY, "トムは", {"トム", "は", "トムは"}),
         (ANY, "one\ntwo", {"one", "two"}),
         (ANY, "  Zoë ", {"Zoë"}),
-        (Text(4, 9), "one three", {"three", "one three"}),
-        (Text(0, 2), "abc de f", {"de", "f"}),
+        (String(4, 9), "one three", {"three", "one three"}),
+        (String(0, 2), "abc de f", {"de", "f"}),
         (YEAR, "From 1999 to 2001, not 12345.", {"1999", "2001"}),
-        (Text(0, 40, ("[A-Z]",)), "the Old man", {"Old", "Old man", "the Old", "the Old man"}),
-        (Text(0, 40, ("^T", "s$")), "Tom Hanks", {"Tom Hanks"}),
-        (Text(0, 40, ("^(one|two)$",)), "one two three", {"one", "two"}),
+        (String(0, 40, ("[A-Z]",)), "the Old man", {"Old", "Old man", "the Old", "the Old man"}),
+        (String(0, 40, ("^T", "s$")), "Tom Hanks", {"Tom Hanks"}),
+        (String(0, 40, ("^(one|two)$",)), "one two three", {"one", "two"}),
     ],
 )
-def test_what_a_string_may_be(text: Text, passage: str, expected: set[str]) -> None:
+def test_what_a_string_may_be(text: String, passage: str, expected: set[str]) -> None:
     """Of all that stands in a passage, just the parts with that length and pattern."""
-    shape, ends = grounded(text, passage), range(len(passage) + 1)
+    node, ends = grounded(text, passage), range(len(passage) + 1)
     parts = {passage[start:end] for start in ends for end in ends}
 
-    assert {part for part in parts if accepts(shape, part)} == expected
+    assert {part for part in parts if accepts(node, part)} == expected
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,17 @@ def test_what_a_string_may_be(text: Text, passage: str, expected: set[str]) -> N
         (ANY, ""),
         (ANY, " \n "),
         (ANY, '"..."'),
-        (Text(5, 9), "abc"),
-        (Text(0, 2), "abc def"),
+        (String(5, 9), "abc"),
+        (String(0, 2), "abc def"),
         (YEAR, "in 99 or 12345"),
-        (Text(0, 40, ("^X",)), "a X-ray".lower()),
+        (String(0, 40, ("^X",)), "a X-ray".lower()),
     ],
 )
-def test_a_string_that_is_not_there_is_impossible(text: Text, passage: str) -> None:
+def test_a_string_that_is_not_there_is_impossible(text: String, passage: str) -> None:
     """Alone or required in a record it leaves nothing, an optional one leaves null."""
     assert ground(text, passage) is None
-    assert ground(Record([("a", Integer(0, 9)), ("b", text)]), passage) is None
-    assert ground(Union([text, NULL]), passage) == Union([NULL])
+    assert ground(Object([("a", Integer(0, 9)), ("b", text)]), passage) is None
+    assert ground(AnyOf([text, NULL]), passage) == AnyOf([NULL])
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_a_string_that_is_not_there_is_impossible(text: Text, passage: str) -> N
         (Array(YEAR, 0, 3, [ANY]), [[], ["Tom"]]),
         (Array(YEAR, 2, 3, [ANY]), None),
         (Array(ANY, 0, 2), [[], ["Tom"], ["Tom", "Tom"]]),
-        (Array(Union([YEAR, NULL]), 2, 2), [[None, None]]),
-        (Array(Record([("year", YEAR)]), 0, 3), [[]]),
+        (Array(AnyOf([YEAR, NULL]), 2, 2), [[None, None]]),
+        (Array(Object([("year", YEAR)]), 0, 3), [[]]),
     ],
 )
 def test_arrays_shrink(array: Array, expected: list[Any] | None) -> None:
@@ -188,12 +188,12 @@ def test_arrays_shrink(array: Array, expected: list[Any] | None) -> None:
 @pytest.mark.parametrize(
     ("mapping", "passage", "expected"),
     [
-        (Mapping(Choice(("a",)), YEAR, 1, 1), "in 1999", {"a": "1999"}),
-        (Mapping(Choice(("a",)), YEAR, 0, 1), "Tom", {}),
-        (Mapping(Choice(("a",)), YEAR, 1, 1), "Tom", None),
+        (Dictionary(Choice(("a",)), YEAR, 1, 1), "in 1999", {"a": "1999"}),
+        (Dictionary(Choice(("a",)), YEAR, 0, 1), "Tom", {}),
+        (Dictionary(Choice(("a",)), YEAR, 1, 1), "Tom", None),
     ],
 )
-def test_values_of_mappings(mapping: Mapping, passage: str, expected: Any) -> None:
+def test_values_of_mappings(mapping: Dictionary, passage: str, expected: Any) -> None:
     """The values of free keys are grounded; without any, the object is empty if it may be."""
     found = ground(mapping, passage)
 
@@ -201,32 +201,32 @@ def test_values_of_mappings(mapping: Mapping, passage: str, expected: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "shape",
+    "node",
     [
         Choice(("red", "blue")),
         NULL,
         Integer(0, 9),
-        Formatted((r"\d{4}-\d\d-\d\d",), 10),
+        RegexString((r"\d{4}-\d\d-\d\d",), 10),
         Array(Choice(("red",)), 0, 3, []),
-        Record([("colour", Choice(("red", "blue"))), ("day", Formatted(("[0-9]",), 1))]),
+        Object([("colour", Choice(("red", "blue"))), ("day", RegexString(("[0-9]",), 1))]),
     ],
 )
 @pytest.mark.parametrize("passage", ["", "green"])
-def test_what_has_a_form_of_its_own_stays(shape: Shape, passage: str) -> None:
+def test_what_has_a_form_of_its_own_stays(node: Node, passage: str) -> None:
     """Enumerations, numbers and dates are what they are without a passage."""
-    assert ground(shape, passage) == shape
+    assert ground(node, passage) == node
 
 
 def test_only_the_options_that_are_there_are_left() -> None:
     """Of alternatives, those go that the passage does not have."""
-    union = Union([YEAR, Text(0, 9, ("^T",)), Integer(0, 0)])
+    union = AnyOf([YEAR, String(0, 9, ("^T",)), Integer(0, 0)])
 
     assert set(drawn(grounded(union, "Tom"), 30)) == {"Tom", 0}
 
 
 def test_an_excerpt_has_the_words_of_the_passage() -> None:
     """A free string becomes an excerpt of the passage's words, spaces and marks."""
-    assert ground(ANY, "Tom  Hanks!") == Excerpt(("Tom", "  ", "Hanks", "!"), ANY)
+    assert ground(ANY, "Tom  Hanks!") == Substring(("Tom", "  ", "Hanks", "!"), ANY)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +239,13 @@ def test_an_excerpt_has_the_words_of_the_passage() -> None:
 )
 def test_patterns_are_those_of_json_schema(pattern: str, passage: str, expected: str) -> None:
     """Slashes and alternatives mean in a passage what they mean without one."""
-    assert all(expected in found for found in drawn(grounded(Text(0, 9, (pattern,)), passage)))
+    assert all(expected in found for found in drawn(grounded(String(0, 9, (pattern,)), passage)))
 
 
 @pytest.mark.parametrize("pattern", ["dog$|^cats$", "^cats$|dog", "^c|b$"])
 def test_an_anchor_belongs_to_its_alternative(pattern: str) -> None:
     """One alternative of a pattern may have an anchor that another has not."""
-    assert set(drawn(grounded(Text(0, 9, (pattern,)), "my cats"), 30)) == {"cats"}
+    assert set(drawn(grounded(String(0, 9, (pattern,)), "my cats"), 30)) == {"cats"}
 
 
 @pytest.mark.parametrize("passage", ["cafe\u0301", "हिन्दी", "\u00a0x\u00a0", "\u3000京\u3000"])
@@ -280,10 +280,10 @@ def test_a_word_keeps_its_marks_and_no_space(passage: str) -> None:
 )
 def test_scripts_without_spaces(passage: str, parts: list[str], cut: list[str]) -> None:
     """A word ends where Unicode says; a character keeps its signs, and a number its digits."""
-    shape = grounded(ANY, passage)
+    node = grounded(ANY, passage)
 
-    assert [part for part in parts if not accepts(shape, part)] == []
-    assert [part for part in cut if accepts(shape, part)] == []
+    assert [part for part in parts if not accepts(node, part)] == []
+    assert [part for part in cut if accepts(node, part)] == []
 
 
 def test_a_long_passage_without_spaces() -> None:

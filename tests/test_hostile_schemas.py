@@ -17,7 +17,7 @@ import pytest
 from synthgen_local import SchemaError
 from synthgen_local.prompting.descriptions import describe
 from synthgen_local.schema import RowSchema, compile_schema, load_schema
-from synthgen_local.schema.ir import Record, Shape, Text
+from synthgen_local.schema.ir import Node, Object, String
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -71,11 +71,11 @@ def test_hostile_schemas(name: str) -> None:
 def test_a_schema_that_describes_without_end() -> None:
     """Eight fields of eight fields, and so on: their descriptions are not looked for for ever."""
     schema = chained(12, lambda x: {"type": "object", "properties": dict.fromkeys("abcdefgh", x)})
-    shape: Shape = Text(0, 9)
+    node: Node = String(0, 9)
     for _ in range(12):
-        shape = Record([(name, shape) for name in "abcdefgh"])
+        node = Object([(name, node) for name in "abcdefgh"])
 
-    assert describe(schema, shape, room=8192) == []
+    assert describe(schema, node, room=8192) == []
 
 
 def test_files_of_hostile_json(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_users_own_keyword_changes_nothing(schema: dict[str, Any], keyword: st
 
 @pytest.mark.parametrize("spelling", ["nullRate", "x-synthgen-nullRate"])
 def test_a_null_rate_has_two_spellings(spelling: str) -> None:
-    shape = compile_schema(RowSchema.of({"type": ["integer", "null"], spelling: 0.25})).shape
+    shape = compile_schema(RowSchema.of({"type": ["integer", "null"], spelling: 0.25})).ir
     assert shape.null_rate == 0.25  # type: ignore[union-attr]
 
 

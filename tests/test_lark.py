@@ -70,7 +70,7 @@ def test_arrange_follows_the_schema() -> None:
     inner = {"properties": {"c": {"type": "null"}, "d": {"type": "null"}}}
     items = {"type": "array", "items": inner}
     schema = {"properties": {"a": {"type": "integer"}, "b": items}}
-    shape = compile_schema(RowSchema.of(schema)).shape
+    shape = compile_schema(RowSchema.of(schema)).ir
 
     assert write_value(arrange({"z": 0, "b": [{"d": None, "c": None}], "a": 1}, shape)) == (
         '{"a":1,"b":[{"c":null,"d":null}],"z":0}'

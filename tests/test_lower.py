@@ -12,8 +12,8 @@ from random_rows import decode
 
 from synthgen_local import SchemaError
 from synthgen_local.schema import Bounds, RowSchema, compile_schema
-from synthgen_local.schema.ir import Choice, Integer, Record, Text, Union
-from synthgen_local.schema.lowering.lower import tighten
+from synthgen_local.schema.ir import AnyOf, Choice, Integer, Object, String
+from synthgen_local.schema.lowering.lower import lower
 
 REFUSED: dict[str, dict[str, Any]] = {
     "$ref": {"$ref": "https://example.org/schema"},
@@ -76,7 +76,7 @@ UNSATISFIABLE: dict[str, dict[str, Any]] = {
 def test_refuses_by_name_and_path(keyword: str) -> None:
     """What cannot be honoured is refused, and the error names keyword and path."""
     with pytest.raises(SchemaError) as caught:
-        tighten({"type": "object", "properties": {"x": REFUSED[keyword]}}, Bounds())
+        lower({"type": "object", "properties": {"x": REFUSED[keyword]}}, Bounds())
 
     assert f"'{keyword}'" in str(caught.value)
     assert str(caught.value).startswith("$.x")
@@ -93,15 +93,15 @@ def test_refuses_what_nothing_satisfies(keyword: str) -> None:
     }
 
     with pytest.raises(SchemaError, match=rf"^\$\.x: '{keyword.strip()}'"):
-        tighten(schema, Bounds())
+        lower(schema, Bounds())
 
 
 def test_an_optional_property_without_a_value_is_never_written() -> None:
     """What need not be there and cannot be is left out, and the certificate says so."""
     schema = {"properties": {"x": {"enum": []}, "y": {"type": "null"}}}
-    shape, certificate = tighten(schema, Bounds())
+    node, certificate = lower(schema, Bounds())
 
-    assert [name for name, _ in shape.fields] == ["y"]  # type: ignore[union-attr]
+    assert [name for name, _ in node.fields] == ["y"]  # type: ignore[union-attr]
     assert ("$.x", "properties") in {(c.path, c.keyword) for c in certificate.bounds}
 
 
@@ -147,11 +147,11 @@ def test_limits_of_the_schema_win_over_bounds() -> None:
             "huge": {"type": "integer", "minimum": 10**20},
         }
     }
-    shape, _ = tighten(schema, Bounds())
+    node, _ = lower(schema, Bounds())
 
-    assert isinstance(shape, Record)
-    assert shape.fields[0][1] == Text(0, 500)
-    assert shape.fields[1][1] == Integer(10**20, 10**20 + 10**15 - 1)
+    assert isinstance(node, Object)
+    assert node.fields[0][1] == String(0, 500)
+    assert node.fields[1][1] == Integer(10**20, 10**20 + 10**15 - 1)
 
 
 def test_bounds_can_be_raised() -> None:
@@ -256,7 +256,7 @@ def test_what_is_checked_is_marked() -> None:
             "one": {"oneOf": [{"items": {"type": "null"}}, {"contains": {"type": "null"}}]},
         }
     }
-    _, certificate = tighten(schema, Bounds())
+    _, certificate = lower(schema, Bounds())
 
     assert certificate.guarantee == "checked"
     assert {c.keyword for c in certificate.constraints if c.enforced_by == "check"} == {
@@ -282,6 +282,6 @@ def test_a_discriminated_union_is_exact() -> None:
 
 def test_enum_values_of_the_wrong_type_are_left_out() -> None:
     """An enum beside a type allows only what both allow."""
-    shape, _ = tighten({"enum": [1, "a", None], "type": ["integer", "null"]}, Bounds())
+    node, _ = lower({"enum": [1, "a", None], "type": ["integer", "null"]}, Bounds())
 
-    assert shape == Union((Choice((1,)), Choice((None,))))
+    assert node == AnyOf((Choice((1,)), Choice((None,))))

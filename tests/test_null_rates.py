@@ -84,9 +84,9 @@ def test_none_leaves_null_to_the_model(random_model: LocalModel) -> None:
         Grammar(random_model.engine.tokenizer, grammar.serialised),
         random_model.vocabulary,
     )
-    free = NullRates(tokens, table, NullPlace([grammar.shape], usual=None), temperature=1.0).start()
-    even = NullRates(tokens, table, NullPlace([grammar.shape], usual=0.5), temperature=1.0).start()
-    greedy = NullRates(tokens, table, NullPlace([grammar.shape], usual=0.5), temperature=0).start()
+    free = NullRates(tokens, table, NullPlace([grammar.ir], usual=None), temperature=1.0).start()
+    even = NullRates(tokens, table, NullPlace([grammar.ir], usual=0.5), temperature=1.0).start()
+    greedy = NullRates(tokens, table, NullPlace([grammar.ir], usual=0.5), temperature=0).start()
     logits = np.random.default_rng(0).normal(size=tokens.tokenizer.vocab_size).astype(np.float32)
     for row in (free, even, greedy):
         allowed_by(row, len(logits))
@@ -122,7 +122,7 @@ NULLABLE = {"type": ["integer", "null"], "nullRate": 0.1}
 )
 def test_a_rate_holds_wherever_it_stands(schema: Any) -> None:
     """Null has its rate among constants, behind a reference, and on the inside of Optional."""
-    shape = compile_schema(RowSchema.of(schema)).shape
+    shape = compile_schema(RowSchema.of(schema)).ir
 
     assert NullPlace([shape], usual=0.5).null_rate == 0.1
 
@@ -147,9 +147,9 @@ def test_a_wrong_rate_is_refused(random_model: LocalModel, rate: Any) -> None:
 
 def test_rows_without_optional_values_are_not_steered() -> None:
     """Only where null is one of several possibilities is there a question."""
-    assert has_nulls(compile_schema(RowSchema.of(Guest)).shape)
-    assert not has_nulls(compile_schema(RowSchema.of("name, age int")).shape)
-    assert not has_nulls(compile_schema(RowSchema.of({"const": None})).shape)
+    assert has_nulls(compile_schema(RowSchema.of(Guest)).ir)
+    assert not has_nulls(compile_schema(RowSchema.of("name, age int")).ir)
+    assert not has_nulls(compile_schema(RowSchema.of({"const": None})).ir)
 
 
 def test_keys_with_quotes_keep_their_rates(random_model: LocalModel) -> None:

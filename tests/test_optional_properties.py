@@ -49,12 +49,12 @@ def test_rows_of_fhir(name: str) -> None:
 
 def test_what_is_kept_of_fhir() -> None:
     """Rows have what matters of a resource, and neither extensions nor contained resources."""
-    form = outline(compile_within(RowSchema.of(resource("Patient")), ROOM).shape)
+    form = outline(compile_within(RowSchema.of(resource("Patient")), ROOM).ir)
 
     assert {"identifier", "name", "gender", "birthDate", "address", "contact"} <= form.keys()
     assert {"use", "text", "family"} <= form["name"][0].keys()
     assert {"extension", "contained", "_birthDate"}.isdisjoint(form)
-    concept = outline(compile_within(RowSchema.of(resource("CodeableConcept")), ROOM).shape)
+    concept = outline(compile_within(RowSchema.of(resource("CodeableConcept")), ROOM).ir)
     assert {"system", "code", "display"} <= concept["coding"][0].keys()
 
 
@@ -75,9 +75,7 @@ def test_what_examples_have_is_kept_first() -> None:
     """Properties that the examples have are kept, even those that are left out otherwise."""
     schema = RowSchema.of(resource("Patient"))
 
-    form = outline(
-        compile_within(schema, ROOM, {"$.extension[*].url": 40, "$.link[*].type": 9}).shape
-    )
+    form = outline(compile_within(schema, ROOM, {"$.extension[*].url": 40, "$.link[*].type": 9}).ir)
 
     assert "url" in form["extension"][0]
 
@@ -92,7 +90,7 @@ def test_recursion_through_many_types() -> None:
     grammar = compile_within(RowSchema.of(schema), ROOM)
 
     assert grammar.longest <= ROOM
-    assert "label" in outline(grammar.shape)
+    assert "label" in outline(grammar.ir)
     assert len(decode(grammar, salt=2, rows=10)) == 10
 
 
@@ -104,7 +102,7 @@ def test_rows_of_more_properties_than_fit() -> None:
     grammar = compile_within(schema, ROOM)
 
     assert grammar.longest <= ROOM
-    assert {"field0", "field199"} <= outline(grammar.shape).keys()
+    assert {"field0", "field199"} <= outline(grammar.ir).keys()
 
 
 def test_hubs_are_what_large_circles_go_through() -> None:
@@ -120,7 +118,7 @@ def test_each_description_stands_once() -> None:
     grammar = compile_within(RowSchema.of(resource("Claim")), ROOM)
 
     with warnings.catch_warnings(record=True):
-        found = describe(grammar.schema.json_schema, grammar.shape, room=100_000)
+        found = describe(grammar.schema.json_schema, grammar.ir, room=100_000)
 
     paths = [path for path, _ in found]
     assert len([p for p in paths if p.endswith(".reference")]) == 1
@@ -133,7 +131,7 @@ def test_descriptions_have_a_share_of_the_context() -> None:
     grammar = compile_within(RowSchema.of(resource("Patient")), ROOM)
 
     with pytest.warns(UserWarning, match="they are shortened"):
-        found = describe(grammar.schema.json_schema, grammar.shape, room=2000)
+        found = describe(grammar.schema.json_schema, grammar.ir, room=2000)
 
     assert sum(len(f"- {path}: {text}") + 1 for path, text in found) <= 2000
     assert found[0][0] == "resourceType"

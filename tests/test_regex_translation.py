@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from synthgen_local.schema.grammar.lark import has_text, write_grammar
-from synthgen_local.schema.ir import Text
+from synthgen_local.schema.ir import String
 from synthgen_local.schema.regex.translation import Pattern, read_pattern, searched
 
 TOKENIZER = LLTokenizer("byte")
@@ -96,7 +96,7 @@ class GaveUpError(Exception):
 
 def matcher(pattern: Pattern) -> LLMatcher:
     """What reads a JSON string of this pattern."""
-    lark = write_grammar(Text(0, 24, within=pattern.within, never=pattern.never))
+    lark = write_grammar(String(0, 24, must_match=pattern.within, must_not_match=pattern.never))
     found = LLMatcher(TOKENIZER, LLMatcher.grammar_from_lark(lark), log_level=0)
     if "fuel exhausted" in found.get_error():
         raise GaveUpError
@@ -274,4 +274,6 @@ def test_patterns_without_a_common_string() -> None:
     """Patterns that exclude each other leave a grammar without a text."""
     excluded = searched(["^a+$", "b"])
 
-    assert not has_text(write_grammar(Text(0, 24, within=excluded.within, never=excluded.never)))
+    assert not has_text(
+        write_grammar(String(0, 24, must_match=excluded.within, must_not_match=excluded.never))
+    )

@@ -12,12 +12,12 @@ from synthgen_local.engine.requests import Accepted, Attempt, Completion
 from synthgen_local.generators.chat import Chat
 from synthgen_local.schema import RowSchema, compile_schema
 from synthgen_local.schema.grammar.text_grammar import TextGrammar
-from synthgen_local.schema.ir import Array, Choice, Integer, Mapping, Record, Shape, Text, Union
+from synthgen_local.schema.ir import AnyOf, Array, Choice, Dictionary, Integer, Node, Object, String
 from synthgen_local.schema.repeated_items import once, without_repeats
 
-TEXT = Text(0, 9)
+TEXT = String(0, 9)
 TEXTS = Array(TEXT, 0, 8)
-FILMS = Array(Record([("name", TEXT), ("year", Integer(0, 9))]), 0, 8)
+FILMS = Array(Object([("name", TEXT), ("year", Integer(0, 9))]), 0, 8)
 
 
 class Actor(BaseModel):
@@ -28,7 +28,7 @@ class Actor(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("shape", "value", "expected"),
+    ("node", "value", "expected"),
     [
         (TEXTS, ["Big"] * 8, ["Big"]),
         (TEXTS, ["a", "b", "a", "A", "b"], ["a", "b", "A"]),
@@ -36,18 +36,18 @@ class Actor(BaseModel):
         (Array(TEXT, 2, 8, [TEXT]), ["a", "a", "a"], ["a", "a"]),
         (FILMS, [{"name": "a", "year": 1}] * 3 + [{"name": "a", "year": 2}],
          [{"name": "a", "year": 1}, {"name": "a", "year": 2}]),
-        (Record([("a", Record([("b", TEXTS)]))]), {"a": {"b": ["x", "x"]}}, {"a": {"b": ["x"]}}),
-        (Mapping(TEXT, TEXTS, 0, 8), {"k": ["x", "x"]}, {"k": ["x"]}),
-        (Union([Choice((None,)), TEXTS]), ["x", "x"], ["x"]),
+        (Object([("a", Object([("b", TEXTS)]))]), {"a": {"b": ["x", "x"]}}, {"a": {"b": ["x"]}}),
+        (Dictionary(TEXT, TEXTS, 0, 8), {"k": ["x", "x"]}, {"k": ["x"]}),
+        (AnyOf([Choice((None,)), TEXTS]), ["x", "x"], ["x"]),
         (Array(TEXTS, 0, 8), [["x", "x"], ["x"]], [["x"], ["x"]]),
         (Array(Integer(0, 9), 0, 8), [1, 1, 1], [1, 1, 1]),
         (Array(Choice(("yes", "no")), 0, 8), ["yes", "yes"], ["yes", "yes"]),
-        (Array(Union([TEXT, Choice((None,))]), 0, 8), ["a", None, "a", None], ["a", None, None]),
+        (Array(AnyOf([TEXT, Choice((None,))]), 0, 8), ["a", None, "a", None], ["a", None, None]),
     ],
 )  # fmt: skip
-def test_repeats(shape: Shape, value: Any, expected: Any) -> None:
+def test_repeats(node: Node, value: Any, expected: Any) -> None:
     """Free strings and records stand once in a list; its least length and other kinds stay."""
-    assert without_repeats(value, shape, once) == expected
+    assert without_repeats(value, node, once) == expected
 
 
 def test_rows_have_no_repeats(random_model: LocalModel) -> None:

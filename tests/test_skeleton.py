@@ -1,4 +1,4 @@
-"""Outlines: one value that shows the keys and kinds of a shape."""
+"""Outlines: one value that shows the keys and kinds of a node."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import pytest
 from synthgen_local.prompting.skeleton import outline
 from synthgen_local.schema import RowSchema, compile_schema
 from synthgen_local.schema.ir import (
+    AnyOf,
     Array,
     Choice,
-    Excerpt,
-    Formatted,
+    Dictionary,
     Integer,
-    Mapping,
+    Node,
     Number,
-    Record,
-    Shape,
-    Text,
-    Union,
+    Object,
+    RegexString,
+    String,
+    Substring,
 )
 
-NAME = Text(0, 9)
+NAME = String(0, 9)
 ONE = Decimal(1)
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("node", "expected"),
     [
         (NAME, "..."),
-        (Excerpt(("a",), NAME), "..."),
-        (Formatted(("[a-z]",), 1), "..."),
+        (Substring(("a",), NAME), "..."),
+        (RegexString(("[a-z]",), 1), "..."),
         (Integer(5, 9), 0),
         (Number(ONE, ONE, 2), 0.0),
         (Number(ONE, ONE, 2, quoted=True), "0.0"),
@@ -43,18 +43,18 @@ ONE = Decimal(1)
         (Array(None, 0, 2, [NAME, Integer(0, 9)]), ["...", 0]),
         (Array(NAME, 0, 9, [Integer(0, 9)]), [0, "..."]),
         (Array(None, 0, 0), []),
-        (Record([("b", NAME), ("a", Record([("c", NAME)]))]), {"b": "...", "a": {"c": "..."}}),
-        (Mapping(NAME, Integer(0, 9), 0, 3), {"...": 0}),
-        (Union([NAME, Choice((None,))]), "..."),
+        (Object([("b", NAME), ("a", Object([("c", NAME)]))]), {"b": "...", "a": {"c": "..."}}),
+        (Dictionary(NAME, Integer(0, 9), 0, 3), {"...": 0}),
+        (AnyOf([NAME, Choice((None,))]), "..."),
     ],
 )
-def test_outline(shape: Shape, expected: Any) -> None:
+def test_outline(node: Node, expected: Any) -> None:
     """Strings are dots, numbers zero, alternatives stand side by side or the first for all."""
-    assert outline(shape) == expected
+    assert outline(node) == expected
 
 
 def test_the_outline_of_a_schema_has_its_keys_in_order() -> None:
     """A schema's outline names every field once, in the order of the fields."""
-    shape = compile_schema(RowSchema.of("name, age int, born date")).shape
+    node = compile_schema(RowSchema.of("name, age int, born date")).ir
 
-    assert list(outline(shape).items()) == [("name", "..."), ("age", 0), ("born", "...")]
+    assert list(outline(node).items()) == [("name", "..."), ("age", 0), ("born", "...")]

@@ -45,7 +45,7 @@ class Nested(BaseModel):
 
 
 def lines_of(model: type[BaseModel]) -> Lines:
-    lines = Lines.of(compile_schema(RowSchema.of(model)).shape)
+    lines = Lines.of(compile_schema(RowSchema.of(model)).ir)
     assert lines is not None
     return lines
 
@@ -139,7 +139,7 @@ def test_a_line_is_read_as_it_was_written(name: str, mail: str | None, kind: str
         },
         "required": ["name", "mail", "kind", "none"],
     }
-    lines = Lines.of(compile_schema(RowSchema.of(schema)).shape)
+    lines = Lines.of(compile_schema(RowSchema.of(schema)).ir)
     record = {"name": name, "mail": mail, "kind": kind, "none": ""}
     assert lines is not None
     line = lines.write(record)
@@ -175,7 +175,7 @@ RECORD = {
 )
 def test_what_is_not_flat_has_no_lines(schema: dict[str, Any]) -> None:
     """Lists, objects, keys that may be left out and keys with a tab stay JSON."""
-    assert Lines.of(compile_schema(RowSchema.of(schema)).shape) is None
+    assert Lines.of(compile_schema(RowSchema.of(schema)).ir) is None
 
 
 def test_flat_schemas_are_written_as_lines(random_model: LocalModel) -> None:

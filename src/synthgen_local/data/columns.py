@@ -8,8 +8,7 @@ contains itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import reduce
@@ -114,7 +113,7 @@ _USUAL_PLACES = 18  # of a decimal that nobody limits
 _LEAST_PLACES = 6
 
 
-def columns_of(schema: AnyMapping[str, Any]) -> Columns:
+def columns_of(schema: Mapping[str, Any]) -> Columns:
     """Return the columns of a JSON Schema's rows.
 
     Raises SchemaError for a reference that leads nowhere.
@@ -130,7 +129,7 @@ def columns_of(schema: AnyMapping[str, Any]) -> Columns:
 class _Walk:
     """One walk over one schema, into each reference once on the way down."""
 
-    def __init__(self, root: AnyMapping[str, Any]) -> None:
+    def __init__(self, root: Mapping[str, Any]) -> None:
         self._dnf = DnfConverter(References(root))
         self._fields = 0
 
@@ -291,7 +290,7 @@ def kind_of(value: Any) -> str:
     return "object" if isinstance(value, dict) else "array"
 
 
-def _integer(keywords: AnyMapping[str, Any]) -> Word:
+def _integer(keywords: Mapping[str, Any]) -> Word:
     lows = [keywords[key] for key in ("minimum", "exclusiveMinimum") if key in keywords]
     highs = [keywords["maximum"]] if "maximum" in keywords else []
     highs += [keywords["exclusiveMaximum"] - 1] if "exclusiveMaximum" in keywords else []
@@ -299,7 +298,7 @@ def _integer(keywords: AnyMapping[str, Any]) -> Word:
     return "integer" if fits else "json"
 
 
-def _string(keywords: AnyMapping[str, Any]) -> Word | Decimals:
+def _string(keywords: Mapping[str, Any]) -> Word | Decimals:
     match keywords.get("format", ()):
         case ("date",):
             return "date"
@@ -314,7 +313,7 @@ def _string(keywords: AnyMapping[str, Any]) -> Word | Decimals:
     return "text"
 
 
-def _decimals(keywords: AnyMapping[str, Any]) -> Word | Decimals:
+def _decimals(keywords: Mapping[str, Any]) -> Word | Decimals:
     """As many places as there may be; text where no column has room for them."""
     digits, places = keywords.get(MAX_DIGITS), keywords.get(DECIMAL_PLACES)
     if digits is not None:

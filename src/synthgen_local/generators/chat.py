@@ -153,9 +153,9 @@ class Chat:
 
     def _form(self, grammar: RowGrammar) -> str:
         room = self.model.engine.context_length
-        described = describe(grammar.schema.json_schema, grammar.shape, room)
+        described = describe(grammar.schema.json_schema, grammar.ir, room)
         fields = "".join(f"\n- {path}: {text}" for path, text in described)
-        return f"Answer as JSON in this form: {write_value(outline(grammar.shape))}{fields}"
+        return f"Answer as JSON in this form: {write_value(outline(grammar.ir))}{fields}"
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         if not all(conversations):

@@ -48,7 +48,7 @@ from ..schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_with
 from ..schema.certificate import join_path
 from ..schema.grammar.lark import longest_text, write_grammar, write_value
 from ..schema.grounding import ground, without_placeholders
-from ..schema.ir import Array, Shape
+from ..schema.ir import Array, Node
 from ..schema.repeated_items import without_repeats
 
 ATTEMPTS = 20
@@ -232,14 +232,14 @@ class Extractor:
 
     def _prompt(self, text: str) -> Prompt:
         shots = ((_question(shot.format, [], shot.text), shot.answer) for shot in _SHOTS)
-        form = write_value([outline(self.grammar.shape)])
+        form = write_value([outline(self.grammar.ir)])
         messages = few_shot(_TASK, shots, _question(form, self._described, text))
         return Prompt.of(self._model.engine, messages)
 
     @cached_property
     def _described(self) -> list[tuple[str, str]]:
         room = self._model.engine.context_length
-        return describe(self.schema.json_schema, self.grammar.shape, room)
+        return describe(self.schema.json_schema, self.grammar.ir, room)
 
     def _fit(self, schema: RowSchema, bounds: Bounds | None) -> RowGrammar:
         """The grammar of one record; strings nobody limits shrink until two fit the context."""
@@ -253,12 +253,12 @@ class Extractor:
         """What is to be decoded, and the passages that cannot be read, with the reason."""
         engine = self._model.engine
         prompts: dict[int, list[int]] = {}
-        shapes: dict[int, Array] = {}
+        nodes: dict[int, Array] = {}
         refused: dict[int, SynthgenError] = {}
         for row, text in enumerate(texts):
             try:
                 prompt = self._tokens(text, row)
-                shapes[row] = self._records(text, row, len(prompt))
+                nodes[row] = self._records(text, row, len(prompt))
                 prompts[row] = prompt
             except (DecodingError, PromptError) as error:
                 refused[row] = error
@@ -266,12 +266,12 @@ class Extractor:
             return None, refused
         prefix, rest = share(list(prompts.values()) or [self._prompt("").tokens(engine)])
         suffixes = dict(zip(prompts, rest, strict=False))
-        needs = {row: len(suffixes[row]) + longest_text(shape) for row, shape in shapes.items()}
+        needs = {row: len(suffixes[row]) + longest_text(node) for row, node in nodes.items()}
 
         def start(row: int) -> SequenceInit:
             if row in refused:
                 return SequenceInit((), EmptyConstraint())
-            lark = write_grammar(shapes[row])
+            lark = write_grammar(nodes[row])
             grammar = Grammar(engine.tokenizer, LLMatcher.grammar_from_lark(lark))
             constraint = ExtractionConstraint(grammar.start(), texts[row])
             return SequenceInit((*suffixes[row], *grammar.forced_prefix), constraint)
@@ -298,13 +298,13 @@ class Extractor:
 
     def _records(self, text: str, index: int, read: int) -> Array:
         """What a passage's records may be, after a prompt of `read` tokens."""
-        shape, context = self.grammar.shape, self._model.engine.context_length
+        node, context = self.grammar.ir, self._model.engine.context_length
         if read >= context:
             raise DecodingError(
                 f"Passage {index + 1} is read in {read} tokens: the model's context has {context}.",
                 hint="Cut the passage.",
             )
-        record = ground(shape, text) if self._grounded else without_placeholders(shape)
+        record = ground(node, text) if self._grounded else without_placeholders(node)
         if record is None and self._least == 0:
             return Array(None, 0, 0)
         if record is None:
@@ -334,7 +334,7 @@ class Extractor:
                 yield outcome.accepted.value
 
     def _check(self, decoded: Completion, passage: str) -> Accepted[list[Any]] | Rejected:
-        def most(item: Any, _: Shape) -> int | None:
+        def most(item: Any, _: Node) -> int | None:
             """What a passage says, as often as it says it; what it says otherwise, once."""
             if item is None or isinstance(item, dict | list):
                 return 1
@@ -344,7 +344,7 @@ class Extractor:
 
         try:
             found = json.loads(decoded.text)
-            form = Array(self.grammar.shape, self._least, max(self._most, len(found)))
+            form = Array(self.grammar.ir, self._least, max(self._most, len(found)))
             kept = without_repeats(found, form, most)
             try:
                 return Accepted(self._instances(kept))

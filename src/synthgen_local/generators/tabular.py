@@ -285,7 +285,7 @@ class TabularGenerator:
         """
         if layout == "json":
             return None, self._examples
-        lines, required = Lines.of(self.grammar.shape), layout == "lines"
+        lines, required = Lines.of(self.grammar.ir), layout == "lines"
         shown = [
             line
             for text in self._examples
@@ -308,7 +308,7 @@ class TabularGenerator:
         fast = self._sampling == "fast"
         tokenizer = self._model.engine.tokenizer
         grammar = Grammar(tokenizer, self.serialised, fast_forward=fast)
-        if not fast or not has_nulls(self.grammar.shape):
+        if not fast or not has_nulls(self.grammar.ir):
             return grammar
         columns = [] if self._lines is None else [name for name, _ in self._lines.columns]
         vocabulary = self._model.vocabulary
@@ -317,8 +317,8 @@ class TabularGenerator:
     def _null_place(self, rate: float | Literal["examples"] | None) -> NullPlace:
         """How often values are null; the certificate names rates that are those of examples."""
         if rate != "examples":
-            return NullPlace([self.grammar.shape], rate)
-        root = NullPlace([self.grammar.shape], _USUAL_NULL_RATE, null_rates(self._examples))
+            return NullPlace([self.grammar.ir], rate)
+        root = NullPlace([self.grammar.ir], _USUAL_NULL_RATE, null_rates(self._examples))
         learned = {
             path: round(found, 3)
             for text in self._examples
@@ -348,7 +348,7 @@ class TabularGenerator:
         if fitting:
             return f"Give {fitting} examples or fewer: so many of the {len(shown)} fit."
         without = ", or use fewer examples" if shown else ""
-        path = widest_path(self.grammar.shape)
+        path = widest_path(self.grammar.ir)
         least = {
             f"Lower {c.keyword} of {path}"
             for c in self.grammar.certificate.constraints
@@ -373,7 +373,7 @@ class TabularGenerator:
     def _described(self) -> list[tuple[str, str]]:
         """What the schema says about its fields, as much as a quarter of the context holds."""
         room = self._model.engine.context_length
-        return describe(self.grammar.schema.json_schema, self.grammar.shape, room)
+        return describe(self.grammar.schema.json_schema, self.grammar.ir, room)
 
     @cached_property
     def _are_records(self) -> bool:
@@ -420,13 +420,13 @@ class TabularGenerator:
         accept = self.grammar.schema.accept
         if not self._drops_repeats:
             return accept(text)
-        return read_without_repeats(text, self.grammar.shape, accept)
+        return read_without_repeats(text, self.grammar.ir, accept)
 
     @cached_property
     def _drops_repeats(self) -> bool:
         if self._sampling != "fast" or self._lines is not None:
             return False
-        shape = self.grammar.shape
+        shape = self.grammar.ir
         records = [json.loads(text) for text in self._examples if json_record(text) is not None]
         return all(without_repeats(record, shape, once) == record for record in records)
 

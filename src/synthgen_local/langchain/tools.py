@@ -111,8 +111,8 @@ class _Tool:
     @property
     def prompt(self) -> str:
         """What a prompt says of it."""
-        form = write_value(outline(self.arguments.shape))
-        described = describe(self.arguments.schema.json_schema, self.arguments.shape, self.room)
+        form = write_value(outline(self.arguments.ir))
+        described = describe(self.arguments.schema.json_schema, self.arguments.ir, self.room)
         fields = "".join(f"\n  - {path}: {text}" for path, text in described)
         about = f": {' '.join(self.description.split())}" if self.description else ""
         return f"- {self.name}{about} Arguments: {form}{fields}"
@@ -203,7 +203,7 @@ class Tools:
 
         Example: `tools.tidy('{"name":"add","arguments":{"a":1}}')`
         """
-        shapes = {tool.name: tool.arguments.shape for tool in self.tools}
+        shapes = {tool.name: tool.arguments.ir for tool in self.tools}
         said = self.parse(text)
         kept = [
             {**call, "args": without_repeats(call["args"], shapes[call["name"]], once)}

@@ -1,6 +1,6 @@
 """What a schema says about its fields in words, for prompts.
 
-Knows JSON Schema, and which fields a shape has.
+Knows JSON Schema, and which fields a node has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..schema.ir import Shape
+from ..schema.ir import Node
 from ..schema.null_rates import NullPlace
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -25,18 +25,18 @@ _MOST_VISITS = 20_000
 _SHORTER = (300, 150, 80, 40)  # characters of one field's text where all do not fit
 
 
-def describe(schema: Schema, shape: Shape, room: int) -> list[tuple[str, str]]:
+def describe(schema: Schema, node: Node, room: int) -> list[tuple[str, str]]:
     """Return (path, text) of each field that the schema says something about, in order.
 
     The text is the field's title, description, examples and default. Of a title that only repeats
-    the field's name nothing is said. Fields that rows of the `shape` cannot have are left out, and
+    the field's name nothing is said. Fields that rows of the `node` cannot have are left out, and
     what a reference leads to is described where it stands nearest to the root. Where all of this
     takes more than `room` bytes, texts are shortened, then the innermost ones left out, and
     a warning says so.
 
-    Example: `describe(grammar.schema.json_schema, grammar.shape, room=8192)`
+    Example: `describe(grammar.schema.json_schema, grammar.ir, room=8192)`
     """
-    found = list(_fields(schema, shape))
+    found = list(_fields(schema, node))
     if _size(found) > room:
         fitting, kept = _shortened(found, room)
         left_out = f" and {len(found) - kept} left out" if kept < len(found) else ""
@@ -58,11 +58,11 @@ class _Field:
     place: tuple[int, ...]
 
 
-def _fields(root: Schema, shape: Shape) -> Iterator[_Field]:
+def _fields(root: Schema, node: Node) -> Iterator[_Field]:
     """All described fields, those nearest to the root first."""
     definitions = root.get("$defs", root.get("definitions", {}))
     followed: set[str] = set()
-    start: _Visit = (root, NullPlace([shape], None), "", ())
+    start: _Visit = (root, NullPlace([node], None), "", ())
     waiting = deque([start])
     for _ in range(_MOST_VISITS):
         if not waiting:

@@ -192,7 +192,7 @@ class _Reader:
             ) from None
         value = self.schema.dump(instance)
         _check_storable(value, where, self.declared)
-        return write_value(arrange(value, self._grammar.shape))
+        return write_value(arrange(value, self._grammar.ir))
 
     def _read(self, record: Any) -> Any:
         """The instance of a record, also where it has nulls or dates as tables have them."""

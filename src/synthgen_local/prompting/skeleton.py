@@ -1,6 +1,6 @@
 """What a row looks like, as one value that stands for all: for prompts.
 
-Knows shapes.
+Knows nodes.
 """
 
 from __future__ import annotations
@@ -8,41 +8,41 @@ from __future__ import annotations
 from typing import Any
 
 from ..schema.ir import (
+    AnyOf,
     Array,
+    ChecksumString,
     Choice,
-    Digits,
-    Excerpt,
-    Formatted,
+    Dictionary,
     Integer,
-    Mapping,
+    JsonString,
+    Node,
     Number,
-    Quoted,
-    Record,
-    Shape,
-    Text,
-    Union,
+    Object,
+    RegexString,
+    String,
+    Substring,
 )
 
 
-def outline(shape: Shape) -> Any:
-    """Return a JSON value with the keys of a shape; "..." stands for a string.
+def outline(node: Node) -> Any:
+    """Return a JSON value with the keys of a node; "..." stands for a string.
 
-    Example: `outline(Record([("name", Text(0, 9)), ("age", Integer(0, 9))]))`
+    Example: `outline(Object([("name", String(0, 9)), ("age", Integer(0, 9))]))`
     """
-    match shape:
+    match node:
         case Choice(values):
             return values[0] if len(values) == 1 else "|".join(map(str, values))
         case Integer():
             return 0
         case Number():
-            return "0.0" if shape.quoted else 0.0
-        case Text() | Excerpt() | Formatted() | Digits() | Quoted():
+            return "0.0" if node.quoted else 0.0
+        case String() | Substring() | RegexString() | ChecksumString() | JsonString():
             return "..."
         case Array(items, _, _, prefix):
             return [outline(item) for item in (*prefix, *([items] if items is not None else []))]
-        case Record(fields):
+        case Object(fields):
             return {name: outline(field) for name, field in fields}
-        case Mapping(_, values, _, _):
+        case Dictionary(_, values, _, _):
             return {"...": outline(values)}
-        case Union(options):
+        case AnyOf(options):
             return outline(options[0])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
@@ -13,10 +12,10 @@ from llguidance import LLMatcher
 from ..errors import SchemaError
 from .certificate import Certificate
 from .grammar.lark import longest_text, refusal, write_grammar
-from .ir import Bounds, Record, Shape
+from .ir import Bounds, Node, Object
 from .json_schema.conjunct import TooManyAlternativesError
 from .json_schema.references import References
-from .lowering.lower import tighten
+from .lowering.lower import lower
 from .lowering.optional_properties import select
 from .repeated_items import read_without_repeats
 from .row_schema import RowSchema
@@ -27,7 +26,7 @@ class RowGrammar:
     """What a row may be: the Lark text, llguidance's serialised form, and a bound in bytes."""
 
     schema: RowSchema
-    shape: Shape
+    ir: Node
     lark: str
     serialised: str
     longest: int
@@ -45,10 +44,10 @@ class RowGrammar:
             self.schema.parse(row)
             return row
 
-        return read_without_repeats(text, self.shape, checked)
+        return read_without_repeats(text, self.ir, checked)
 
 
-_TIGHTER: Sequence[AnyMapping[str, Any]] = (
+_TIGHTER: Sequence[Mapping[str, Any]] = (
     {},
     {"max_length": 100},
     {"max_length": 50, "max_items": 6},
@@ -63,16 +62,16 @@ _TIGHTER: Sequence[AnyMapping[str, Any]] = (
 
 _RECURSIVE = 5  # of them, before rows of a recursive schema have chosen properties instead; but
 # one is enough where large circles of references multiply
-_CHOSEN: Sequence[AnyMapping[str, Any]] = (
+_CHOSEN: Sequence[Mapping[str, Any]] = (
     {"max_length": 16, "max_items": 1},
     {"max_length": 12, "max_items": 1, "over": True},
 )
 """Limits for rows whose optional properties are chosen."""
-_MANY = 2000  # shapes of a schema with large circles, from which on properties are chosen
+_MANY = 2000  # nodes of a schema with large circles, from which on properties are chosen
 _USUAL_ROOM = 4096  # bytes for rows of chosen properties, where nobody says how long they may be
 _MOST_ROOM = 16_384  # bytes that are filled with chosen properties
 
-_Made: TypeAlias = tuple[Shape, Certificate, int]
+_Made: TypeAlias = tuple[Node, Certificate, int]
 
 
 def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGrammar:
@@ -91,7 +90,7 @@ def compile_schema(schema: RowSchema, bounds: Bounds | None = None) -> RowGramma
 
 
 def compile_within(
-    schema: RowSchema, room: int, lengths: AnyMapping[str, int] | None = None
+    schema: RowSchema, room: int, lengths: Mapping[str, int] | None = None
 ) -> RowGrammar:
     """Derive a grammar whose longest row takes at most `room` tokens, if any bounds allow it.
 
@@ -110,14 +109,14 @@ class _Fitting:
     """One schema, worked out under one limit after the other until its rows fit."""
 
     def __init__(
-        self, schema: AnyMapping[str, Any], room: int | None, lengths: AnyMapping[str, int]
+        self, schema: Mapping[str, Any], room: int | None, lengths: Mapping[str, int]
     ) -> None:
         self._schema = schema
         self._room = room
         self._lengths = lengths
         self._references = References(schema)
 
-    def of_bounds(self, changes: AnyMapping[str, Any]) -> _Made:
+    def of_bounds(self, changes: Mapping[str, Any]) -> _Made:
         """Return all properties within some bounds; those that fit if they are too many."""
         try:
             return self._whole(changes)
@@ -142,30 +141,28 @@ class _Fitting:
     def _fits(self, made: _Made) -> bool:
         return made[2] <= (_USUAL_ROOM if self._room is None else self._room)
 
-    def _whole(self, changes: AnyMapping[str, Any]) -> _Made:
+    def _whole(self, changes: Mapping[str, Any]) -> _Made:
         most = _MANY if self._references.hubs else None
         bounds = self._bounds(changes)
-        shape, certificate = tighten(
-            self._schema, bounds, references=self._references, most_shapes=most
-        )
-        return shape, certificate, longest_text(shape)
+        node, certificate = lower(self._schema, bounds, references=self._references, max_nodes=most)
+        return node, certificate, longest_text(node)
 
-    def _chosen(self, limits: Sequence[AnyMapping[str, Any]]) -> _Made | None:
+    def _chosen(self, limits: Sequence[Mapping[str, Any]]) -> _Made | None:
         """What rows of chosen properties are, None if not even the required ones fit."""
         room = _USUAL_ROOM if self._room is None else min(self._room, _MOST_ROOM)
         for changes in limits:
             bounds = self._bounds(changes)
             with suppress(SchemaError):
-                shape, certificate = select(
+                node, certificate = select(
                     self._schema, bounds, room, self._lengths, self._references
                 )
-                made = shape, certificate, longest_text(shape)
-                empty = isinstance(shape, Record) and not shape.fields and not shape.extra
+                made = node, certificate, longest_text(node)
+                empty = isinstance(node, Object) and not node.fields and not node.extra
                 if self._fits(made) and not empty:
                     return made
         return None
 
-    def _bounds(self, changes: AnyMapping[str, Any]) -> Bounds:
+    def _bounds(self, changes: Mapping[str, Any]) -> Bounds:
         bounds = replace(Bounds(), **changes)
         shorter = {path: min(bounds.max_length, n) for path, n in self._lengths.items()}
         return replace(bounds, lengths={**bounds.lengths, **shorter})
@@ -173,7 +170,7 @@ class _Fitting:
 
 @contextmanager
 def _shallow(schema: RowSchema) -> Iterator[None]:
-    """Schemas and shapes are trees that are gone down by recursion, which has an end."""
+    """Schemas and nodes are trees that are gone down by recursion, which has an end."""
     try:
         yield
     except RecursionError:
@@ -182,10 +179,8 @@ def _shallow(schema: RowSchema) -> Iterator[None]:
         ) from None
 
 
-def _compiled(
-    schema: RowSchema, shape: Shape, certificate: Certificate, longest: int
-) -> RowGrammar:
-    lark = write_grammar(shape)
+def _compiled(schema: RowSchema, node: Node, certificate: Certificate, longest: int) -> RowGrammar:
+    lark = write_grammar(node)
     if reason := refusal(lark):
         raise SchemaError(
             f"The schema of {schema.name} cannot be compiled: {reason}", hint="Simplify it."
@@ -193,4 +188,4 @@ def _compiled(
     serialised = LLMatcher.grammar_from_lark(lark)
     annotations = tuple(dict.fromkeys((*certificate.annotations, *schema.unused)))
     certificate = replace(certificate, annotations=annotations)
-    return RowGrammar(schema, shape, lark, serialised, longest, certificate)
+    return RowGrammar(schema, node, lark, serialised, longest, certificate)

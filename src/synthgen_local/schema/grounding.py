@@ -1,6 +1,6 @@
-"""A shape whose strings are taken from a passage.
+"""A node whose strings are taken from a passage.
 
-Knows shapes and text; `grammar.py` writes what comes out.
+Knows nodes and text; `grammar.py` writes what comes out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..errors import SchemaError
 from ..unicode_scripts import JOINING, UNSPACED
 from .grammar.lark import has_text, refusal, write_grammar
-from .ir import Array, Choice, Excerpt, Mapping, Record, Shape, Text, Union
+from .ir import AnyOf, Array, Choice, Dictionary, Node, Object, String, Substring
 
 _KATAKANA = r"[\u30A1-\u30FA\u30FC-\u30FF\u31F0-\u31FF\uFF66-\uFF9F]+"
 _JAMO = (  # a syllable of Hangul that is written as its parts
@@ -33,39 +33,39 @@ _PLACEHOLDER = r"\.\.\."
 class _Strings:
     """What becomes of a free string, and of one that is a key; `_NOTHING` if there is none."""
 
-    value: Callable[[Text], Shape]
-    key: Callable[[Text], Shape]
+    value: Callable[[String], Node]
+    key: Callable[[String], Node]
 
 
-def ground(shape: Shape, passage: str) -> Shape | None:
-    """Return the shape with an excerpt of the passage for each free string, keys included.
+def ground(node: Node, passage: str) -> Node | None:
+    """Return the node with an excerpt of the passage for each free string, keys included.
 
     None if no row can be grounded: a string that it must have is not there. Values of
     enumerations, dates and the like have a form of their own and stay as they are.
 
-    Example: `ground(Text(0, 200), "Tom Hanks") == Excerpt(("Tom", " ", "Hanks"), Text(0, 200))`
+    Example: `ground(String(0, 9), "Tom Hanks") == Substring(("Tom", " ", "Hanks"), String(0, 9))`
     """
     chunks = _chunks(passage)
 
-    def excerpt(text: Text) -> Shape:
-        found = Excerpt(chunks, text)
+    def excerpt(text: String) -> Node:
+        found = Substring(chunks, text)
         return found if _possible(found) else _NOTHING
 
-    grounded = _ground(shape, _Strings(excerpt, excerpt))
+    grounded = _ground(node, _Strings(excerpt, excerpt))
     return None if grounded == _NOTHING else grounded
 
 
-def without_placeholders(shape: Shape) -> Shape:
-    """Return the shape without "..." as a free key: prompts show such keys as that.
+def without_placeholders(node: Node) -> Node:
+    """Return the node without "..." as a free key: prompts show such keys as that.
 
-    Example: `without_placeholders(Mapping(Text(0, 9), Integer(0, 9), 0, 8))`
+    Example: `without_placeholders(Dictionary(String(0, 9), Integer(0, 9), 0, 8))`
     """
 
-    def key(text: Text) -> Shape:
-        plain = not (text.patterns or text.within or text.never)
-        return replace(text, never=(_PLACEHOLDER,)) if plain else text
+    def key(text: String) -> Node:
+        plain = not (text.patterns or text.must_match or text.must_not_match)
+        return replace(text, must_not_match=(_PLACEHOLDER,)) if plain else text
 
-    return _ground(shape, _Strings(lambda text: text, key))
+    return _ground(node, _Strings(lambda text: text, key))
 
 
 def _chunks(passage: str) -> tuple[str, ...]:
@@ -108,11 +108,11 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_" or _is_mark(character)
 
 
-def _ground(shape: Shape, strings: _Strings) -> Shape:
-    """`_NOTHING` stands for a shape without texts."""
-    match shape:
-        case Text():
-            return strings.value(shape)
+def _ground(node: Node, strings: _Strings) -> Node:
+    """`_NOTHING` stands for a node without texts."""
+    match node:
+        case String():
+            return strings.value(node)
         case Array(items, minimum, maximum, prefix):
             found = None if items is None else _ground(items, strings)
             firsts = [_ground(item, strings) for item in prefix]
@@ -124,33 +124,33 @@ def _ground(shape: Shape, strings: _Strings) -> Shape:
             else:
                 grounded = Array(found, minimum, maximum, firsts)
             return grounded if grounded.minimum <= grounded.maximum else _NOTHING
-        case Record(fields):
+        case Object(fields):
             grounded_fields = [(name, _ground(field, strings)) for name, field in fields]
             possible = [(name, field) for name, field in grounded_fields if field != _NOTHING]
             kept = {name for name, _ in possible}
-            if any(name not in kept | shape.optional for name, _ in fields):
+            if any(name not in kept | node.optional for name, _ in fields):
                 return _NOTHING
             extra = [
-                (_keys(keys, strings), _ground(values, strings)) for keys, values in shape.extra
+                (_keys(keys, strings), _ground(values, strings)) for keys, values in node.extra
             ]
             extra = [pair for pair in extra if _NOTHING not in pair]
-            return replace(shape, fields=possible, extra=tuple(extra))
-        case Mapping(keys, values, minimum, _):
+            return replace(node, fields=possible, extra=tuple(extra))
+        case Dictionary(keys, values, minimum, _):
             pair = _keys(keys, strings), _ground(values, strings)
             if _NOTHING not in pair:
-                return replace(shape, keys=pair[0], values=pair[1])
-            return Record(()) if minimum == 0 else _NOTHING
-        case Union(options):
+                return replace(node, keys=pair[0], values=pair[1])
+            return Object(()) if minimum == 0 else _NOTHING
+        case AnyOf(options):
             left = [o for o in (_ground(option, strings) for option in options) if o != _NOTHING]
-            return Union(left) if left else _NOTHING
-    return shape
+            return AnyOf(left) if left else _NOTHING
+    return node
 
 
-def _keys(shape: Shape, strings: _Strings) -> Shape:
-    return _ground(shape, replace(strings, value=strings.key))
+def _keys(node: Node, strings: _Strings) -> Node:
+    return _ground(node, replace(strings, value=strings.key))
 
 
-def _possible(excerpt: Excerpt) -> bool:
+def _possible(excerpt: Substring) -> bool:
     """Whether the passage has a part of this length and pattern."""
     grammar = write_grammar(excerpt)
     if reason := refusal(grammar):

@@ -1,14 +1,13 @@
 """What a row may be, as a tree in which everything is bounded.
 
-A shape is what is left of a JSON Schema when it has been tightened: each node has a
-finite set of texts. Knows neither JSON Schema nor grammars; `tighten.py` makes shapes
+A node is what is left of a JSON Schema when it has been tightened: each node has a
+finite set of texts. Knows neither JSON Schema nor grammars; `lower.py` makes nodes
 and `grammar.py` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -28,7 +27,7 @@ class Bounds:
     """
 
     max_length: int = 200
-    lengths: AnyMapping[str, int] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
     max_items: int = 8
     integer_digits: int = 15
     whole_digits: int = 9
@@ -79,7 +78,7 @@ class Integer:
 class Number:
     """A decimal fraction with up to `places` decimals, or a multiple of `multiple_of`.
 
-    `quoted` writes it as a JSON string, as pydantic writes Decimal. `broken` leaves out whole
+    `quoted` writes it as a JSON string, as pydantic writes Decimal. `non_integral` leaves out whole
     numbers, which takes at least one place and no `multiple_of`.
     """
 
@@ -88,38 +87,38 @@ class Number:
     places: int
     multiple_of: Decimal | None = None
     quoted: bool = False
-    broken: bool = False
+    non_integral: bool = False
 
 
 @dataclass(frozen=True)
-class Text:
+class String:
     """A string without control characters.
 
-    `patterns` are searched for, in the syntax of Rust's regex. `within` and `never` are
-    expressions of the whole string, which then has neither quotes nor backslashes.
+    `patterns` are searched for, in the syntax of Rust's regex. `must_match` and `must_not_match`
+    are expressions of the whole string, which then has neither quotes nor backslashes.
     """
 
     min_length: int
     max_length: int
     patterns: Sequence[str] = ()
-    within: Sequence[str] = ()
-    never: Sequence[str] = ()
+    must_match: Sequence[str] = ()
+    must_not_match: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class Substring:
     """A part of a passage, given as its words and what stands between them, that is also `text`.
 
     It begins and ends with a whole word or mark, and not with white space.
     """
 
     chunks: Sequence[str]
-    text: Text
+    text: String
 
 
 @dataclass(frozen=True)
-class Formatted:
-    """A string that matches all of `regexes` and none of `never`.
+class RegexString:
+    """A string that matches all of `regexes` and none of `must_not_match`.
 
     Of ASCII without quotes and backslashes, and at most `length` characters; of exactly so many
     if it is `fixed`.
@@ -127,18 +126,18 @@ class Formatted:
 
     regexes: Sequence[str]
     length: int
-    never: Sequence[str] = ()
+    must_not_match: Sequence[str] = ()
     fixed: bool = True
 
 
 @dataclass(frozen=True)
-class Digits:
+class ChecksumString:
     """A string of one character a position, which add up to 0 by what each contributes.
 
     Contributions count modulo `modulus`.
     """
 
-    positions: Sequence[AnyMapping[str, int]]
+    positions: Sequence[Mapping[str, int]]
     modulus: int
 
 
@@ -146,65 +145,65 @@ class Digits:
 class Array:
     """`prefix` items first, then `items`; `minimum` to `maximum` of them in all."""
 
-    items: Shape | None
+    items: Node | None
     minimum: int
     maximum: int
-    prefix: Sequence[Shape] = ()
+    prefix: Sequence[Node] = ()
 
 
 @dataclass(frozen=True)
-class Record:
+class Object:
     """An object with these fields, in this order; the `optional` ones may be left out.
 
-    Then up to `most_extra` pairs of `extra`, each a shape of keys and one of values; nothing here
+    Then up to `most_extra` pairs of `extra`, each a node of keys and one of values; nothing here
     keeps two of these keys from being equal. `minimum` to `maximum` pairs in all; a maximum of
     None is no limit.
     """
 
-    fields: Sequence[tuple[str, Shape]]
+    fields: Sequence[tuple[str, Node]]
     optional: frozenset[str] = frozenset()
-    extra: Sequence[tuple[Shape, Shape]] = ()
+    extra: Sequence[tuple[Node, Node]] = ()
     most_extra: int = 0
     minimum: int = 0
     maximum: int | None = None
 
 
 @dataclass(frozen=True)
-class Mapping:
+class Dictionary:
     """An object with free keys. Nothing here keeps two keys from being equal."""
 
-    keys: Shape
-    values: Shape
+    keys: Node
+    values: Node
     minimum: int
     maximum: int
 
 
 @dataclass(frozen=True)
-class Quoted:
+class JsonString:
     """A string that holds a value as JSON; its strings have neither quotes nor backslashes."""
 
-    value: Shape
+    value: Node
 
 
 @dataclass(frozen=True)
-class Union:
+class AnyOf:
     """Any of these. `null_rate` is how often it is null if that is one of them and known."""
 
-    options: Sequence[Shape]
+    options: Sequence[Node]
     null_rate: float | None = None
 
 
-Shape: TypeAlias = (
+Node: TypeAlias = (
     Choice
     | Integer
     | Number
-    | Text
-    | Excerpt
-    | Formatted
-    | Digits
+    | String
+    | Substring
+    | RegexString
+    | ChecksumString
     | Array
-    | Record
-    | Mapping
-    | Quoted
-    | Union
+    | Object
+    | Dictionary
+    | JsonString
+    | AnyOf
 )

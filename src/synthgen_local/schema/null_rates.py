@@ -1,42 +1,41 @@
 """How often each value of a row is null, by where it stands.
 
-Knows shapes; what is done with the rates is the engine's business.
+Knows nodes; what is done with the rates is the engine's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from .certificate import join_path
-from .ir import Array, Choice, Mapping, Record, Shape, Union
+from .ir import AnyOf, Array, Choice, Dictionary, Node, Object
 
 _NULL = Choice((None,))
 
 
 class NullPlace:
-    """Where a value stands that may be of any of some shapes. `usual` is the rate of Optional.
+    """Where a value stands that may be of any of some nodes. `usual` is the rate of Optional.
 
     A union may say a rate of its own; else `seen` has rates by path. None leaves the choice to the
     model.
 
-    Example: `NullPlace([grammar.shape], usual=0.5).of_key("email").null_rate`
+    Example: `NullPlace([grammar.ir], usual=0.5).of_key("email").null_rate`
     """
 
     def __init__(
         self,
-        shapes: Sequence[Shape],
+        nodes: Sequence[Node],
         usual: float | None,
-        seen: AnyMapping[str, float] | None = None,
+        seen: Mapping[str, float] | None = None,
         path: str = "$",
     ) -> None:
         self._usual = usual
         self._seen = seen or {}
         self.path = path
-        self._given = [shape.null_rate for shape in shapes if isinstance(shape, Union)]
-        self._options = [option for shape in shapes for option in _options(shape)]
+        self._given = [node.null_rate for node in nodes if isinstance(node, AnyOf)]
+        self._options = [option for node in nodes for option in _options(node)]
         self._inner: dict[str | int, NullPlace | None] = {}
 
     @cached_property
@@ -56,14 +55,14 @@ class NullPlace:
     def of_key(self, key: str) -> NullPlace | None:
         """Where the value of a key stands."""
         if key not in self._inner:
-            found = [inner for shape in self._options for inner in _values(shape, key)]
+            found = [inner for node in self._options for inner in _values(node, key)]
             self._inner[key] = self._at(found, self._key_path(key)) if found else None
         return self._inner[key]
 
     def of_item(self, index: int) -> NullPlace | None:
         """Where an item of a list stands."""
         if index not in self._inner:
-            found = [inner for shape in self._options for inner in _items(shape, index)]
+            found = [inner for node in self._options for inner in _items(node, index)]
             self._inner[index] = self._at(found, f"{self.path}[*]") if found else None
         return self._inner[index]
 
@@ -83,50 +82,50 @@ class NullPlace:
             if place is not None:
                 yield from place.learned_rates(item)
 
-    def _at(self, shapes: Sequence[Shape], path: str) -> NullPlace:
-        return NullPlace(shapes, self._usual, self._seen, path)
+    def _at(self, nodes: Sequence[Node], path: str) -> NullPlace:
+        return NullPlace(nodes, self._usual, self._seen, path)
 
     def _key_path(self, key: str) -> str:
         named = any(
-            key == name for s in self._options if isinstance(s, Record) for name, _ in s.fields
+            key == name for s in self._options if isinstance(s, Object) for name, _ in s.fields
         )
         return join_path(self.path, key) if named else f"{self.path}.*"
 
 
-def has_nulls(shape: Shape) -> bool:
-    """Return whether anything within a shape may be null or else another value.
+def has_nulls(node: Node) -> bool:
+    """Return whether anything within a node may be null or else another value.
 
-    Example: `has_nulls(grammar.shape)`
+    Example: `has_nulls(grammar.ir)`
     """
     known = set[int]()
-    left = [shape]
+    left = [node]
     while left:
         one = left.pop()
         if id(one) in known:
             continue
         known.add(id(one))
-        if isinstance(one, Union) and _NULL in one.options:
+        if isinstance(one, AnyOf) and _NULL in one.options:
             return True
         left += _parts(one)
     return False
 
 
-def _options(shape: Shape) -> Iterator[Shape]:
-    if isinstance(shape, Union):
-        for option in shape.options:
+def _options(node: Node) -> Iterator[Node]:
+    if isinstance(node, AnyOf):
+        for option in node.options:
             yield from _options(option)
     else:
-        yield shape
+        yield node
 
 
-def _parts(shape: Shape) -> Iterator[Shape]:
-    match shape:
-        case Union(options):
+def _parts(node: Node) -> Iterator[Node]:
+    match node:
+        case AnyOf(options):
             yield from options
-        case Record(fields):
+        case Object(fields):
             yield from (field for _, field in fields)
-            yield from (value for _, value in shape.extra)
-        case Mapping(_, values):
+            yield from (value for _, value in node.extra)
+        case Dictionary(_, values):
             yield values
         case Array(items, _, _, prefix):
             yield from prefix
@@ -134,18 +133,18 @@ def _parts(shape: Shape) -> Iterator[Shape]:
                 yield items
 
 
-def _values(shape: Shape, key: str) -> Iterator[Shape]:
-    match shape:
-        case Mapping(_, values):
+def _values(node: Node, key: str) -> Iterator[Node]:
+    match node:
+        case Dictionary(_, values):
             yield values
-        case Record(fields):
+        case Object(fields):
             named = [field for name, field in fields if name == key]
-            yield from named or (value for _, value in shape.extra)
+            yield from named or (value for _, value in node.extra)
 
 
-def _items(shape: Shape, index: int) -> Iterator[Shape]:
-    if isinstance(shape, Array):
-        if index < len(shape.prefix):
-            yield shape.prefix[index]
-        elif shape.items is not None:
-            yield shape.items
+def _items(node: Node, index: int) -> Iterator[Node]:
+    if isinstance(node, Array):
+        if index < len(node.prefix):
+            yield node.prefix[index]
+        elif node.items is not None:
+            yield node.items

@@ -1,6 +1,6 @@
 """Lists without the items that a model repeats because it has nothing more to say.
 
-Knows shapes and JSON values.
+Knows nodes and JSON values.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .grammar.lark import fits, write_value
-from .ir import Array, Excerpt, Mapping, Record, Shape, Text, Union
+from .ir import AnyOf, Array, Dictionary, Node, Object, String, Substring
 
 Read = TypeVar("Read")
 
 
-def read_without_repeats(text: str, shape: Shape, read: Callable[[str], Read]) -> Read:
+def read_without_repeats(text: str, node: Node, read: Callable[[str], Read]) -> Read:
     """Return what `read` makes of a row in JSON without repeats, or, if it refuses, of all of it.
 
     Validators may count items. Raises ValueError if `read` refuses both.
 
-    Example: `read_without_repeats('["a","a"]', Array(Text(0, 9), 0, 8), str) == '["a"]'`
+    Example: `read_without_repeats('["a","a"]', Array(String(0, 9), 0, 8), str) == '["a"]'`
     """
     row = json.loads(text)
-    kept = without_repeats(row, shape, once)
+    kept = without_repeats(row, node, once)
     if kept != row:
         try:
             return read(write_value(kept))
@@ -33,25 +33,25 @@ def read_without_repeats(text: str, shape: Shape, read: Callable[[str], Read]) -
     return read(text)
 
 
-def without_repeats(value: Any, shape: Shape, most: Callable[[Any, Shape], int | None]) -> Any:
-    """Return a value of a shape with fewer repeats: the later ones of a list's items are left out.
+def without_repeats(value: Any, node: Node, most: Callable[[Any, Node], int | None]) -> Any:
+    """Return a value of a node with fewer repeats: the later ones of a list's items are left out.
 
-    `most` says how often an item of a shape may stand in a list, None for any number. A list keeps
-    the fewest items that its shape asks for, so that the value is still one of the shape.
+    `most` says how often an item of a node may stand in a list, None for any number. A list keeps
+    the fewest items that its node asks for, so that the value is still one of the node.
 
-    Example: `without_repeats(["a", "a"], Array(Text(0, 9), 0, 8), once) == ["a"]`
+    Example: `without_repeats(["a", "a"], Array(String(0, 9), 0, 8), once) == ["a"]`
     """
-    match shape, value:
-        case Union(options), _:
+    match node, value:
+        case AnyOf(options), _:
             option = next((option for option in options if fits(value, option)), None)
             return value if option is None else without_repeats(value, option, most)
-        case Record(fields), dict():
+        case Object(fields), dict():
             known = dict(fields)
             return {
                 key: without_repeats(item, known[key], most) if key in known else item
                 for key, item in value.items()
             }
-        case Mapping(_, values), dict():
+        case Dictionary(_, values), dict():
             return {key: without_repeats(item, values, most) for key, item in value.items()}
         case Array(items, minimum, _, prefix), list() if items is not None:
             kept = list(value[: len(prefix)])
@@ -60,24 +60,24 @@ def without_repeats(value: Any, shape: Shape, most: Callable[[Any, Shape], int |
     return value
 
 
-def once(item: Any, shape: Shape) -> int | None:
+def once(item: Any, node: Node) -> int | None:
     """Free strings, and objects that have some, stand once in a list; other values as they come.
 
     Numbers, dates and enumerations repeat in lists that are right.
 
-    Example: `once("a", Text(0, 9)) == 1 and once(5, Integer(0, 9)) is None`
+    Example: `once("a", String(0, 9)) == 1 and once(5, Integer(0, 9)) is None`
     """
-    return 1 if _has_free_text(shape) and not (item is None or isinstance(item, list)) else None
+    return 1 if _has_free_text(node) and not (item is None or isinstance(item, list)) else None
 
 
 def _distinct(
-    items: list[Any], shape: Shape, minimum: int, most: Callable[[Any, Shape], int | None]
+    items: list[Any], node: Node, minimum: int, most: Callable[[Any, Node], int | None]
 ) -> list[Any]:
     spare = len(items) - max(0, minimum)
     seen: Counter[str] = Counter()
     kept = []
     for item in items:
-        key, limit = write_value(item), most(item, shape)
+        key, limit = write_value(item), most(item, node)
         if limit is not None and seen[key] >= limit and spare > 0:
             spare -= 1
             continue
@@ -86,12 +86,12 @@ def _distinct(
     return kept
 
 
-def _has_free_text(shape: Shape) -> bool:
-    match shape:
-        case Text() | Excerpt():
+def _has_free_text(node: Node) -> bool:
+    match node:
+        case String() | Substring():
             return True
-        case Record(fields):
+        case Object(fields):
             return any(_has_free_text(field) for _, field in fields)
-        case Union(options):
+        case AnyOf(options):
             return any(map(_has_free_text, options))
     return False

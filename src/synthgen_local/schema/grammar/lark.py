@@ -1,6 +1,6 @@
-r"""A shape as a Lark grammar for llguidance, and a row's values as the text of that grammar.
+r"""A node as a Lark grammar for llguidance, and a row's values as the text of that grammar.
 
-Knows shapes and llguidance's dialect of Lark, and nothing of where shapes come from.
+Knows nodes and llguidance's dialect of Lark, and nothing of where nodes come from.
 
 A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings
 escape only quote and backslash, numbers have no exponent, and leaves are terminals: regular
@@ -23,19 +23,19 @@ from llguidance import LLMatcher, LLTokenizer
 
 from ..certificate import join_path
 from ..ir import (
+    AnyOf,
     Array,
+    ChecksumString,
     Choice,
-    Digits,
-    Excerpt,
-    Formatted,
+    Dictionary,
     Integer,
-    Mapping,
+    JsonString,
+    Node,
     Number,
-    Quoted,
-    Record,
-    Shape,
-    Text,
-    Union,
+    Object,
+    RegexString,
+    String,
+    Substring,
 )
 from ..regex.ranges import decimal_range, grid, integer_range
 from ..regex.translation import searched
@@ -48,17 +48,17 @@ _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _WHOLE_FROM = 2**53  # floats have no fraction from here on
 UTF8 = 4
 """Bytes of the longest character."""
-Bare: TypeAlias = Text | Formatted | Digits | Number | Choice
-"""Shapes of which some are nothing but strings."""
+Bare: TypeAlias = String | RegexString | ChecksumString | Number | Choice
+"""Nodes of which some are nothing but strings."""
 
 
-def write_grammar(shape: Shape) -> str:
-    """Return the Lark grammar of a shape's texts; its start rule is `start`.
+def write_grammar(node: Node) -> str:
+    """Return the Lark grammar of a node's texts; its start rule is `start`.
 
-    Example: `write_grammar(Record((("n", Integer(0, 9)),)))`
+    Example: `write_grammar(Object((("n", Integer(0, 9)),)))`
     """
     writer = Writer()
-    start = writer.rule(shape)
+    start = writer.rule(node)
     return "\n".join([f"start: {start}", *writer.lines]) + "\n"
 
 
@@ -117,38 +117,38 @@ def terminal(regexes: Sequence[str], never: Sequence[str] = ()) -> str:
     return " & ".join([*positive, *negative])
 
 
-def arrange(value: Any, shape: Shape) -> Any:
-    """Return a value with the keys of its objects in the shape's order.
+def arrange(value: Any, node: Node) -> Any:
+    """Return a value with the keys of its objects in the node's order.
 
-    Example: `arrange({"b": 1, "a": 2}, Record((("a", ...), ("b", ...)))) == {"a": 2, "b": 1}`
+    Example: `arrange({"b": 1, "a": 2}, Object((("a", ...), ("b", ...)))) == {"a": 2, "b": 1}`
     """
-    match shape, value:
-        case Record(fields), dict():
+    match node, value:
+        case Object(fields), dict():
             known = {name: arrange(value[name], field) for name, field in fields if name in value}
             return known | {name: item for name, item in value.items() if name not in known}
         case Array(items, _, _, prefix), list():
-            shapes = [*prefix, *[items] * len(value)]
+            nodes = [*prefix, *[items] * len(value)]
             return [
-                arrange(v, s) if s is not None else v for v, s in zip(value, shapes, strict=False)
+                arrange(v, s) if s is not None else v for v, s in zip(value, nodes, strict=False)
             ]
-        case Mapping(_, values, _, _), dict():
+        case Dictionary(_, values, _, _), dict():
             return {key: arrange(item, values) for key, item in value.items()}
-        case Quoted(inner), str():
+        case JsonString(inner), str():
             return write_value(arrange(json.loads(value), inner))
         case Integer(), float() if value == int(value):
             return int(value)
-        case Union(options), _:
+        case AnyOf(options), _:
             fitting = next((option for option in options if fits(value, option)), None)
             return value if fitting is None else arrange(value, fitting)
     return value
 
 
-def fits(value: Any, shape: Shape) -> bool:
-    """Return whether a value has the kind and keys of a shape; not all limits are looked at.
+def fits(value: Any, node: Node) -> bool:
+    """Return whether a value has the kind and keys of a node; not all limits are looked at.
 
-    Example: `fits({"n": 1}, Record((("n", Integer(0, 9)),)))`
+    Example: `fits({"n": 1}, Object((("n", Integer(0, 9)),)))`
     """
-    match shape:
+    match node:
         case Choice(values):
             return any(
                 value == v and isinstance(value, bool) == isinstance(v, bool) for v in values
@@ -158,75 +158,75 @@ def fits(value: Any, shape: Shape) -> bool:
         case Number(_, _, _, _, quoted):
             return isinstance(value, str if quoted else int | float) and not isinstance(value, bool)
         case Array(items, minimum, maximum, prefix):
-            shapes = [*prefix, *[items] * maximum]
+            nodes = [*prefix, *[items] * maximum]
             return isinstance(value, list) and minimum <= len(value) <= maximum and all(
-                s is not None and fits(v, s) for v, s in zip(value, shapes, strict=False)
+                s is not None and fits(v, s) for v, s in zip(value, nodes, strict=False)
             )  # fmt: skip
-        case Record(fields):
+        case Object(fields):
             if not isinstance(value, dict):
                 return False
             known = dict(fields)
-            needed = known.keys() - shape.optional <= value.keys()
+            needed = known.keys() - node.optional <= value.keys()
             return needed and all(
-                fits(item, known[name]) if name in known else bool(shape.extra)
+                fits(item, known[name]) if name in known else bool(node.extra)
                 for name, item in value.items()
             )
-        case Mapping(_, values, _, _):
+        case Dictionary(_, values, _, _):
             return isinstance(value, dict) and all(fits(item, values) for item in value.values())
-        case Union(options):
+        case AnyOf(options):
             return any(fits(value, option) for option in options)
     return isinstance(value, str)
 
 
-def longest_text(shape: Shape) -> int:
-    """Return a bound on the length of a shape's texts, in bytes of UTF-8.
+def longest_text(node: Node) -> int:
+    """Return a bound on the length of a node's texts, in bytes of UTF-8.
 
     A token is at least one byte, so this also bounds a row in tokens.
     """
-    return _Longest().of(shape)
+    return _Longest().of(node)
 
 
-def widest_path(shape: Shape) -> str:
+def widest_path(node: Node) -> str:
     """Return the path of the part that may take most of a row.
 
-    Example: `widest_path(Record([("a", Integer(0, 9)), ("b", Text(0, 99))])) == "$.b"`
+    Example: `widest_path(Object([("a", Integer(0, 9)), ("b", String(0, 99))])) == "$.b"`
     """
     measure = _Longest()
     path = "$"
     while True:
-        inner: list[tuple[str, Shape]] = []
-        match shape:
-            case Record(fields):
+        inner: list[tuple[str, Node]] = []
+        match node:
+            case Object(fields):
                 inner = [(join_path(path, name), field) for name, field in fields]
-                inner += [(f"{path}.*", values) for _, values in shape.extra]
+                inner += [(f"{path}.*", values) for _, values in node.extra]
             case Array(items, _, maximum, prefix):
                 inner = [(f"{path}[{index}]", item) for index, item in enumerate(prefix)]
                 if items is not None and maximum > 1:
-                    return f"{path}[*]" if isinstance(items, Record | Array) else path
+                    return f"{path}[*]" if isinstance(items, Object | Array) else path
                 inner += [(f"{path}[*]", items)] if items is not None else []
-            case Union(options):
+            case AnyOf(options):
                 inner = [(path, option) for option in options]
         if not inner:
             return path
-        path, shape = max(inner, key=lambda pair: measure.of(pair[1]))
+        path, node = max(inner, key=lambda pair: measure.of(pair[1]))
 
 
 class _Longest:
-    """Each shape is measured once: some stand in many places."""
+    """Each node is measured once: some stand in many places."""
 
     def __init__(self) -> None:
         self._known: dict[int, int] = {}
 
-    def of(self, shape: Shape) -> int:
-        if id(shape) not in self._known:
-            self._known[id(shape)] = self._measure(shape)
-        return self._known[id(shape)]
+    def of(self, node: Node) -> int:
+        if id(node) not in self._known:
+            self._known[id(node)] = self._measure(node)
+        return self._known[id(node)]
 
-    def _pair(self, keys: Shape, values: Shape) -> int:
+    def _pair(self, keys: Node, values: Node) -> int:
         return self.of(keys) + self.of(values) + 6
 
-    def _measure(self, shape: Shape) -> int:  # noqa: C901 a case a shape
-        match shape:
+    def _measure(self, node: Node) -> int:  # noqa: C901 a case a node
+        match node:
             case Choice(values):
                 return max(len(write_value(value).encode()) for value in values)
             case Integer(minimum, maximum):
@@ -234,31 +234,31 @@ class _Longest:
             case Number(minimum, maximum, places):
                 whole = max(len(str(int(bound))) for bound in (minimum, maximum))
                 return whole + places + len('-.""')
-            case Text(_, maximum):
+            case String(_, maximum):
                 return UTF8 * maximum + 2
-            case Excerpt(chunks, text):
+            case Substring(chunks, text):
                 passage = "".join(chunks)
                 widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
                 return min(widest * text.max_length, len(_string(passage).encode())) + 2
-            case Formatted(_, length):
+            case RegexString(_, length):
                 return length + 2
-            case Digits(positions):
+            case ChecksumString(positions):
                 return len(positions) + 2
             case Array(items, _, maximum, prefix):
                 free = (self.of(items) + 2) * (maximum - len(prefix)) if items is not None else 0
                 return sum(self.of(item) + 2 for item in prefix) + free + 2
-            case Record(fields):
+            case Object(fields):
                 names = sum(
                     len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
                 )
-                pairs = max((self._pair(keys, values) for keys, values in shape.extra), default=0)
+                pairs = max((self._pair(keys, values) for keys, values in node.extra), default=0)
                 inner = sum(self.of(field) for _, field in fields)
-                return names + inner + pairs * shape.most_extra + 2
-            case Mapping(keys, values, _, maximum):
+                return names + inner + pairs * node.most_extra + 2
+            case Dictionary(keys, values, _, maximum):
                 return self._pair(keys, values) * maximum + 2
-            case Quoted(value):
+            case JsonString(value):
                 return 2 * self.of(value) + 2
-            case Union(options):
+            case AnyOf(options):
                 return max(self.of(option) for option in options)
 
 
@@ -287,7 +287,7 @@ def _string(text: str) -> str:
 
 
 class Writer:
-    """Writes shapes as expressions; names each distinct terminal and rule once, in `lines`.
+    """Writes nodes as expressions; names each distinct terminal and rule once, in `lines`.
 
     Example: `Writer().rule(Integer(0, 9))`
     """
@@ -295,31 +295,31 @@ class Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._names: dict[str, str] = {}
-        self._written: dict[tuple[int, bool], tuple[Shape, str]] = {}
+        self._written: dict[tuple[int, bool], tuple[Node, str]] = {}
         self._rests: dict[tuple[int, bool, int, int], str] = {}
         self._inside = False  # of a string that holds JSON
 
-    def rule(self, shape: Shape) -> str:
-        """An expression for a shape, of literals and names."""
-        key = id(shape), self._inside
-        if key not in self._written:  # a shape may stand in many places
-            self._written[key] = shape, self._rule(shape)
+    def rule(self, node: Node) -> str:
+        """An expression for a node, of literals and names."""
+        key = id(node), self._inside
+        if key not in self._written:  # a node may stand in many places
+            self._written[key] = node, self._rule(node)
         return self._written[key][1]
 
-    def bare(self, shape: Bare) -> str:
+    def bare(self, node: Bare) -> str:
         """An expression for a string without its quotes, of which nothing is escaped."""
-        match shape:
-            case Text(minimum, maximum):
+        match node:
+            case String(minimum, maximum):
                 if maximum == 0:
                     return '""'
                 filled = self._terminal(f"{_FREE}{{{max(1, minimum)},{maximum}}}")
                 return filled if minimum else f"({filled})?"
-            case Formatted(regexes, _, never):
+            case RegexString(regexes, _, never):
                 return self._terminal(*regexes, never=never)
-            case Digits():
-                return self._positions(shape)
+            case ChecksumString():
+                return self._positions(node)
             case Number():
-                return self._number(replace(shape, quoted=False))
+                return self._number(replace(node, quoted=False))
             case Choice(values):
                 return self._choice(list(values))
 
@@ -331,96 +331,98 @@ class Writer:
         quote = self._literal('"')
         return f"{quote} {expression} {quote}"
 
-    def _quoted(self, value: Shape) -> str:
+    def _quoted(self, value: Node) -> str:
         assert not self._inside
         self._inside = True
         inner = self.rule(value)
         self._inside = False
         return self._in_quotes(inner)
 
-    def _rule(self, shape: Shape) -> str:  # noqa: C901 a case a shape
-        match shape:
+    def _rule(self, node: Node) -> str:  # noqa: C901 a case a node
+        match node:
             case Choice(values):
                 return self._choice([write_value(value) for value in values])
             case Integer():
-                return self._integer(shape)
+                return self._integer(node)
             case Number():
-                return self._number(shape)
-            case Text():
-                return self._text(shape)
-            case Excerpt():
-                return self._excerpt(shape)
-            case Digits():
-                return self._in_quotes(self._positions(shape))
-            case Formatted(regexes, _, never):
+                return self._number(node)
+            case String():
+                return self._text(node)
+            case Substring():
+                return self._excerpt(node)
+            case ChecksumString():
+                return self._in_quotes(self._positions(node))
+            case RegexString(regexes, _, never):
                 return self._in_quotes(self._terminal(*regexes, never=never))
-            case Quoted(value):
+            case JsonString(value):
                 return self._quoted(value)
             case Array():
-                return self._named("r", self._array(shape))
-            case Record():
-                return self._named("r", self._record(shape))
-            case Mapping():
-                pair = f'{self._key(shape.keys)} ":" {self.rule(shape.values)}'
-                pairs = _repeat(self._named("r", pair), shape.minimum, shape.maximum)
+                return self._named("r", self._array(node))
+            case Object():
+                return self._named("r", self._record(node))
+            case Dictionary():
+                pair = f'{self._key(node.keys)} ":" {self.rule(node.values)}'
+                pairs = _repeat(self._named("r", pair), node.minimum, node.maximum)
                 return self._named("r", f'"{{" {pairs} "}}"')
-            case Union(options):
+            case AnyOf(options):
                 return self._named("r", " | ".join(self.rule(option) for option in options))
 
     def _choice(self, texts: Sequence[str]) -> str:
         literals = [self._literal(text) for text in texts]
         return literals[0] if len(literals) == 1 else self._named("T", " | ".join(literals))
 
-    def _integer(self, shape: Integer) -> str:
-        if shape.multiple_of == 1:
-            return self._terminal(integer_range(shape.minimum, shape.maximum))
+    def _integer(self, node: Integer) -> str:
+        if node.multiple_of == 1:
+            return self._terminal(integer_range(node.minimum, node.maximum))
         return self._json(
             type="integer",
-            minimum=shape.minimum,
-            maximum=shape.maximum,
-            multipleOf=shape.multiple_of,
+            minimum=node.minimum,
+            maximum=node.maximum,
+            multipleOf=node.multiple_of,
         )
 
-    def _number(self, shape: Number) -> str:
-        low, high = shape.minimum, shape.maximum
-        if shape.multiple_of is not None:
+    def _number(self, node: Number) -> str:
+        low, high = node.minimum, node.maximum
+        if node.multiple_of is not None:
             number = self._json(
                 type="number",
                 minimum=float(low),
                 maximum=float(high),
-                multipleOf=float(shape.multiple_of),
+                multipleOf=float(node.multiple_of),
             )
-        elif shape.places:
-            never = [_WHOLE] if shape.broken else []
-            number = self._terminal(decimal_range(low, high, shape.places), never=never)
+        elif node.places:
+            never = [_WHOLE] if node.non_integral else []
+            number = self._terminal(decimal_range(low, high, node.places), never=never)
         else:
             number = self._terminal(integer_range(*grid(low, high, 0)))
-        return self._in_quotes(number) if shape.quoted else number
+        return self._in_quotes(number) if node.quoted else number
 
-    def _text(self, shape: Text) -> str:
-        if shape.within or shape.never or self._inside:
-            length = f"{_PLAIN}{{{shape.min_length},{shape.max_length}}}"
-            found = searched(shape.patterns, "rust")
-            regexes = (length, *shape.within, *found.within)
-            return self._in_quotes(self._terminal(*regexes, never=(*shape.never, *found.never)))
-        if not shape.patterns:
-            return self._terminal(f'"{_CHARACTER}{{{shape.min_length},{shape.max_length}}}"')
-        patterns = [{"pattern": pattern} for pattern in (*shape.patterns, _NO_CONTROLS)]
+    def _text(self, node: String) -> str:
+        if node.must_match or node.must_not_match or self._inside:
+            length = f"{_PLAIN}{{{node.min_length},{node.max_length}}}"
+            found = searched(node.patterns, "rust")
+            regexes = (length, *node.must_match, *found.within)
+            return self._in_quotes(
+                self._terminal(*regexes, never=(*node.must_not_match, *found.never))
+            )
+        if not node.patterns:
+            return self._terminal(f'"{_CHARACTER}{{{node.min_length},{node.max_length}}}"')
+        patterns = [{"pattern": pattern} for pattern in (*node.patterns, _NO_CONTROLS)]
         return self._json(
             type="string",
-            minLength=shape.min_length,
-            maxLength=shape.max_length,
+            minLength=node.min_length,
+            maxLength=node.max_length,
             allOf=patterns,
         )
 
-    def _positions(self, shape: Digits) -> str:
+    def _positions(self, node: ChecksumString) -> str:
         """A rule for each position and each sum that may be reached there."""
         following: dict[int, str] = {0: ""}
-        for position in reversed(shape.positions):
+        for position in reversed(node.positions):
             options: dict[int, list[str]] = {}
-            for total in range(shape.modulus):
+            for total in range(node.modulus):
                 for character, adds in position.items():
-                    after = following.get((total + adds) % shape.modulus)
+                    after = following.get((total + adds) % node.modulus)
                     if after is not None:
                         options.setdefault(total, []).append(f'"{character}" {after}'.rstrip())
             following = {
@@ -428,42 +430,42 @@ class Writer:
             }
         return following[0]
 
-    def _excerpt(self, shape: Excerpt) -> str:
+    def _excerpt(self, node: Substring) -> str:
         """Patterns are matched against text that needs no escape in JSON."""
-        text, found = shape.text, searched(shape.text.patterns, "rust")
-        chunks = [_string(chunk)[1:-1] for chunk in shape.chunks]
+        text, found = node.text, searched(node.text.patterns, "rust")
+        chunks = [_string(chunk)[1:-1] for chunk in node.chunks]
         whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
         character = _PLAIN if text.patterns else _CHARACTER
         length = f"{character}{{{max(1, text.min_length)},{text.max_length}}}"
         regexes = [length, r"\S(.*\S)?", r".*[\p{L}\p{N}].*", *found.within]
         return f'"\\"" {self._named("T", f"{whole} & {terminal(regexes, found.never)}")} "\\""'
 
-    def _key(self, shape: Shape) -> str:
+    def _key(self, node: Node) -> str:
         """Keys are strings: a number or a constant that is none is quoted."""
-        match shape:
+        match node:
             case Choice(values):
                 return self._choice([write_value(_key_text(value)) for value in values])
             case Integer():
-                return self._in_quotes(self._integer(shape))
+                return self._in_quotes(self._integer(node))
             case Number():
-                return self._in_quotes(self._number(replace(shape, quoted=False)))
-            case Union(options):
+                return self._in_quotes(self._number(replace(node, quoted=False)))
+            case AnyOf(options):
                 return self._named("r", " | ".join(self._key(option) for option in options))
-        return self.rule(shape)
+        return self.rule(node)
 
-    def _array(self, shape: Array) -> str:
+    def _array(self, node: Array) -> str:
         """Items beyond the prefix repeat; a prefix item may be the last from `minimum` on."""
-        items = [self.rule(item) for item in shape.prefix]
-        if shape.items is not None:
-            least = max(0, shape.minimum - len(items))
-            rest = shape.maximum - len(items)
-            item = self.rule(shape.items)
+        items = [self.rule(item) for item in node.prefix]
+        if node.items is not None:
+            least = max(0, node.minimum - len(items))
+            rest = node.maximum - len(items)
+            item = self.rule(node.items)
             if not items:
                 return f'"[" {_repeat(item, least, rest)} "]"'.replace("  ", " ")
             tail = f'("," {item}){{{least},{rest}}}' if rest else ""
         else:
             tail = ""
-        return f'"[" {self._prefix(items, shape.minimum, tail)} "]"'.replace("  ", " ")
+        return f'"[" {self._prefix(items, node.minimum, tail)} "]"'.replace("  ", " ")
 
     def _prefix(self, items: list[str], minimum: int, tail: str) -> str:
         text = tail
@@ -474,55 +476,55 @@ class Writer:
                 text = f"({text})?"
         return text
 
-    def _record(self, shape: Record) -> str:
+    def _record(self, node: Object) -> str:
         """Fields in their order, then extra pairs; a comma stands before all but the first."""
-        least = max(0, shape.minimum)
-        if least <= len(shape.fields) - len(shape.optional):
+        least = max(0, node.minimum)
+        if least <= len(node.fields) - len(node.optional):
             least = 0
-        most = shape.maximum
-        if most is not None and most >= len(shape.fields) + shape.most_extra:
+        most = node.maximum
+        if most is not None and most >= len(node.fields) + node.most_extra:
             most = None
-        all_written = not shape.optional and not shape.extra
-        inner = (self._pairs if all_written else self._rest)(shape, 0, 0, least, most)
+        all_written = not node.optional and not node.extra
+        inner = (self._pairs if all_written else self._rest)(node, 0, 0, least, most)
         return f'"{{" {inner} "}}"' if inner else '"{}"'
 
-    def _pairs(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
+    def _pairs(self, node: Object, index: int, count: int, least: int, most: int | None) -> str:
         """What may follow when `count` pairs are written and the field `index` is next.
 
         Counts beyond what a limit asks for are taken together.
         """
-        if index == len(shape.fields):
-            return self._extra(shape, count, least, most)
-        name, value = shape.fields[index]
+        if index == len(node.fields):
+            return self._extra(node, count, least, most)
+        name, value = node.fields[index]
         comma = "," if count else ""
         written = f"{self._literal(f'{comma}{_string(name)}:')} {self.rule(value)}"
-        if not shape.optional and not shape.extra:
-            rest = self._pairs(shape, index + 1, count + 1, least, most)
+        if not node.optional and not node.extra:
+            rest = self._pairs(node, index + 1, count + 1, least, most)
             return f"{written} {rest}".rstrip()
         after = min(count + 1, max(1, least, most or 0))
         options = []
-        if _possible(shape, index + 1, count + 1, least, most):
-            options.append(f"{written} {self._rest(shape, index + 1, after, least, most)}".rstrip())
-        if name in shape.optional and _possible(shape, index + 1, count, least, most):
-            options.append(self._rest(shape, index + 1, count, least, most) or '""')
+        if _possible(node, index + 1, count + 1, least, most):
+            options.append(f"{written} {self._rest(node, index + 1, after, least, most)}".rstrip())
+        if name in node.optional and _possible(node, index + 1, count, least, most):
+            options.append(self._rest(node, index + 1, count, least, most) or '""')
         return " | ".join(options)
 
-    def _rest(self, shape: Record, index: int, count: int, least: int, most: int | None) -> str:
-        key = (id(shape), self._inside, index, count)
+    def _rest(self, node: Object, index: int, count: int, least: int, most: int | None) -> str:
+        key = (id(node), self._inside, index, count)
         if key not in self._rests:
-            body = self._pairs(shape, index, count, least, most)
+            body = self._pairs(node, index, count, least, most)
             self._rests[key] = self._named("r", body) if body else ""
         return self._rests[key]
 
-    def _extra(self, shape: Record, count: int, least: int, most: int | None) -> str:
+    def _extra(self, node: Object, count: int, least: int, most: int | None) -> str:
         """Pairs whose keys have no name; `count` is exact only as far as the limits reach."""
-        room = shape.most_extra if shape.extra else 0
+        room = node.most_extra if node.extra else 0
         if most is not None:
             room = min(room, most - count)
         needed = max(0, least - count)
         if room == 0:
             return ""
-        pairs = (f'{self._key(keys)} ":" {self.rule(values)}' for keys, values in shape.extra)
+        pairs = (f'{self._key(keys)} ":" {self.rule(values)}' for keys, values in node.extra)
         pair = self._named("r", " | ".join(pairs))
         if count:
             return f'("," {pair}){{{needed},{room}}}'
@@ -544,11 +546,11 @@ class Writer:
         return name
 
 
-def _possible(shape: Record, index: int, count: int, least: int, most: int | None) -> bool:
+def _possible(node: Object, index: int, count: int, least: int, most: int | None) -> bool:
     """Whether the limits can be kept with `count` pairs written before the field `index`."""
-    left = shape.fields[index:]
-    needed = sum(name not in shape.optional for name, _ in left)
-    room = len(left) + (shape.most_extra if shape.extra else 0)
+    left = node.fields[index:]
+    needed = sum(name not in node.optional for name, _ in left)
+    room = len(left) + (node.most_extra if node.extra else 0)
     return count + room >= least and (most is None or count + needed <= most)
 
 

@@ -16,7 +16,7 @@ from llguidance import LLMatcher
 
 from ...errors import SchemaError
 from ..compiler import RowGrammar
-from ..ir import Formatted
+from ..ir import RegexString
 from ..regex.translation import as_python, read_pattern
 from .lark import UTF8, byte_tokenizer, has_text, refusal, terminal
 
@@ -113,11 +113,11 @@ class TextGrammar:
 
         Example: `TextGrammar.of_unquoted(compile_schema(RowSchema.of(date))).parse("2020-02-29")`
         """
-        shape, schema = grammar.shape, grammar.schema
-        if not isinstance(shape, Formatted):
+        node, schema = grammar.ir, grammar.schema
+        if not isinstance(node, RegexString):
             return cls.of_rows(grammar)
-        lark = _lark(shape.regexes, shape.never)
-        return cls(lark, shape.length, lambda text: schema.parse(json.dumps(text)))
+        lark = _lark(node.regexes, node.must_not_match)
+        return cls(lark, node.length, lambda text: schema.parse(json.dumps(text)))
 
     @classmethod
     def of_any(cls, options: Sequence[TextGrammar]) -> TextGrammar:

@@ -1,6 +1,6 @@
 """A flat record as one line: its values without their keys, with a tab between each two.
 
-Knows shapes and how values are written, not prompts. Half of a row's tokens in JSON are keys and
+Knows nodes and how values are written, not prompts. Half of a row's tokens in JSON are keys and
 quotes, which the model must read though it has no say in them. A line has none. No string that
 stands bare in it has control characters, so a line can always be read back; what is no plain
 string stands in it as the JSON that it is.
@@ -8,14 +8,25 @@ string stands in it as the JSON that it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeGuard
 
 from llguidance import LLMatcher
 
-from ..ir import Array, Choice, Digits, Formatted, Integer, Number, Record, Shape, Text, Union
+from ..ir import (
+    AnyOf,
+    Array,
+    ChecksumString,
+    Choice,
+    Integer,
+    Node,
+    Number,
+    Object,
+    RegexString,
+    String,
+)
 from .lark import Bare, Writer, longest_text, write_value
 
 _TAB, _END = "\t", "\n"
@@ -23,23 +34,23 @@ _TAB, _END = "\t", "\n"
 
 @dataclass(frozen=True)
 class Lines:
-    """How the rows of a flat record are written as lines. `columns` are its keys, with shapes.
+    """How the rows of a flat record are written as lines. `columns` are its keys, with nodes.
 
-    Example: `Lines.of(compile_schema(RowSchema.of("name, age int")).shape).write({...})`
+    Example: `Lines.of(compile_schema(RowSchema.of("name, age int")).ir).write({...})`
     """
 
-    columns: tuple[tuple[str, Shape], ...]
+    columns: tuple[tuple[str, Node], ...]
 
     @classmethod
-    def of(cls, shape: Shape) -> Lines | None:
-        """Return the lines of a shape; None if it is not flat, or leaves a key out.
+    def of(cls, node: Node) -> Lines | None:
+        """Return the lines of a node; None if it is not flat, or leaves a key out.
 
-        Example: `Lines.of(Record((("n", Integer(0, 9)),)))`
+        Example: `Lines.of(Object((("n", Integer(0, 9)),)))`
         """
-        if not isinstance(shape, Record) or shape.optional or shape.extra or not shape.fields:
+        if not isinstance(node, Object) or node.optional or node.extra or not node.fields:
             return None
-        flat = all(_is_plain(name) and _is_scalar(field) for name, field in shape.fields)
-        return cls(tuple(shape.fields)) if flat else None
+        flat = all(_is_plain(name) and _is_scalar(field) for name, field in node.fields)
+        return cls(tuple(node.fields)) if flat else None
 
     @property
     def header(self) -> str:
@@ -68,10 +79,10 @@ class Lines:
     @property
     def longest(self) -> int:
         """A bound on the length of a line, in bytes of UTF-8."""
-        shapes = [field for _, field in self.columns]
-        return longest_text(Array(None, len(shapes), len(shapes), shapes))
+        nodes = [field for _, field in self.columns]
+        return longest_text(Array(None, len(nodes), len(nodes), nodes))
 
-    def write(self, record: AnyMapping[str, Any]) -> str | None:
+    def write(self, record: Mapping[str, Any]) -> str | None:
         """Return the line of a record, without its end; None for what no line can say.
 
         That is a string with a tab or a line feed, other keys than the columns', and what a
@@ -101,25 +112,25 @@ class Lines:
         return "{" + ",".join(pairs) + "}"
 
 
-def _is_bare(shape: Shape) -> TypeGuard[Bare]:
+def _is_bare(node: Node) -> TypeGuard[Bare]:
     """Whether a value stands in a line without quotes: nothing but a string can be meant."""
-    match shape:
-        case Text(_, _, patterns, within, never):
-            return not (patterns or within or never)
+    match node:
+        case String(_, _, patterns, must_match, must_not_match):
+            return not (patterns or must_match or must_not_match)
         case Choice(values):
             return all(isinstance(value, str) and _is_plain(value) for value in values)
         case Number():
-            return shape.quoted
-    return isinstance(shape, Formatted | Digits)
+            return node.quoted
+    return isinstance(node, RegexString | ChecksumString)
 
 
-def _is_scalar(shape: Shape) -> bool:
-    match shape:
-        case Union(options):
+def _is_scalar(node: Node) -> bool:
+    match node:
+        case AnyOf(options):
             return all(map(_is_scalar, options))
         case Choice(values):
             return not any(isinstance(value, dict | list) for value in values)
-    return isinstance(shape, Integer | Number | Text | Formatted | Digits)
+    return isinstance(node, Integer | Number | String | RegexString | ChecksumString)
 
 
 def _is_plain(text: str) -> bool:

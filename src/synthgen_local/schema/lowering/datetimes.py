@@ -1,6 +1,6 @@
 """Bounds of dates, times and datetimes, in whole days or seconds.
 
-Knows the `format...` keywords of `pydantic_schema.py`, not shapes or grammars. A date is
+Knows the `format...` keywords of `pydantic_schema.py`, not nodes or grammars. A date is
 its midnight and a time is that time on one day, so all three are datetimes here.
 """
 

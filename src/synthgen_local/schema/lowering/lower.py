@@ -1,6 +1,6 @@
-"""A JSON Schema made strict, closed and bounded: a tree of shapes and a certificate.
+"""A JSON Schema made strict, closed and bounded: a tree of nodes and a certificate.
 
-Every keyword is honoured by the shape, left to the check of the finished row and marked so
+Every keyword is honoured by the node, left to the check of the finished row and marked so
 in the certificate, or refused by name and path. What the schema leaves open gets a limit.
 References are unfolded, a recursive one to a bounded depth. Knows no grammar syntax.
 
@@ -10,8 +10,7 @@ Keywords: JSON Schema, drafts 4 to 2020-12, and those of `pydantic_schema.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,17 +22,17 @@ from ...errors import SchemaError
 from ..certificate import Certificate, Notes, join_path
 from ..errors import NoValueError, refused, unsatisfiable
 from ..ir import (
+    AnyOf,
     Array,
     Bounds,
     Choice,
+    Dictionary,
     Integer,
-    Mapping,
+    JsonString,
+    Node,
     Number,
-    Quoted,
-    Record,
-    Shape,
-    Text,
-    Union,
+    Object,
+    String,
 )
 from ..json_schema.conjunct import (
     Conjunct,
@@ -62,11 +61,11 @@ from .strings import Strings
 
 _KNOWN = ANNOTATIONS | ASSERTIONS | PRIVATE | {SHORT_NULL_RATE}
 _ORDER = ("string", "number", "integer", "fraction", "boolean", "object", "array", "null")
-_MANY = 4000  # shapes, from which on equal parts of a schema are worked out once
-_MOST_SHAPES = 50_000  # real schemas have some hundreds
+_MANY = 4000  # nodes, from which on equal parts of a schema are worked out once
+_MOST_NODES = 50_000  # real schemas have some hundreds
 _MOST_PATTERNS = 3  # of keys, for which every overlap is worked out
 
-Keywords: TypeAlias = AnyMapping[str, Any]
+Keywords: TypeAlias = Mapping[str, Any]
 Schemas: TypeAlias = tuple[Schema, ...]
 """Schemas that all apply."""
 _Depth: TypeAlias = frozenset[tuple[str, int]]  # levels of each circle of references
@@ -82,10 +81,10 @@ class Place:
 
 
 class Selector(Protocol):
-    """Decides which of the optional properties are part of the shape."""
+    """Decides which of the optional properties are part of the node."""
 
     def keeps(
-        self, place: Place, name: str, schemas: Schemas, bare: Callable[[], Shape | None]
+        self, place: Place, name: str, schemas: Schemas, bare: Callable[[], Node | None]
     ) -> bool:
         """Return whether the object at a place has a property.
 
@@ -99,66 +98,66 @@ class Selector(Protocol):
         ...
 
 
-def tighten(
-    schema: AnyMapping[str, Any],
+def lower(
+    schema: Mapping[str, Any],
     bounds: Bounds,
     selector: Selector | None = None,
     *,
     references: References | None = None,
-    most_shapes: int | None = None,
-) -> tuple[Shape, Certificate]:
-    """Return the shape of a schema's rows and who enforces each constraint.
+    max_nodes: int | None = None,
+) -> tuple[Node, Certificate]:
+    """Return the node of a schema's rows and who enforces each constraint.
 
-    Without a `selector` all optional properties are part of it. `most_shapes` is where to give up.
+    Without a `selector` all optional properties are part of it. `max_nodes` is where to give up.
     Raises SchemaError, naming keyword and path, for what cannot be honoured or satisfied.
 
-    Example: `tighten({"type": "integer", "minimum": 0}, Bounds())[0]`
+    Example: `lower({"type": "integer", "minimum": 0}, Bounds())[0]`
     """
-    work = _Tightening(
-        schema, bounds, selector, references or References(schema), most_shapes or _MOST_SHAPES
+    work = _Lowering(
+        schema, bounds, selector, references or References(schema), max_nodes or _MOST_NODES
     )
     try:
-        shape = work.shape((dict(schema),), "$", frozenset())
+        node = work.lower((dict(schema),), "$", frozenset())
     except SearchError:
         raise SchemaError(
             "A pattern of the schema takes too long to search for in its own names and values.",
             hint="Simplify the pattern: it repeats what is repeated.",
         ) from None
-    if shape is None:
+    if node is None:
         raise work.why or SchemaError(
             "The schema has no finite row: it contains itself.", hint="Make a field optional."
         )
-    return shape, work.notes.certificate()
+    return node, work.notes.certificate()
 
 
-class _Tightening:
+class _Lowering:
     """One walk over one schema. None stands for a schema without a value of finite length."""
 
     def __init__(
         self,
-        root: AnyMapping[str, Any],
+        root: Mapping[str, Any],
         bounds: Bounds,
         selector: Selector | None,
         references: References,
-        most_shapes: int,
+        max_nodes: int,
     ) -> None:
         self._root = root
         self._bounds = bounds
         self._selector = selector
-        self._most_shapes = most_shapes
+        self._max_nodes = max_nodes
         self._bare = False  # whether a property is measured, without optional ones of its own
         self._times = 1  # how often what is worked on may stand in a row
         self._trail: list[str] = []
         self.notes = Notes()
         self._references = references
         self._dnf = DnfConverter(self._references)
-        self._known: dict[tuple[tuple[int, ...], _Depth], tuple[Schemas, Shape | None]] = {}
+        self._known: dict[tuple[tuple[int, ...], _Depth], tuple[Schemas, Node | None]] = {}
         self._made = 0
         self._numbers = Numbers(bounds, self.notes)
         self._strings = Strings(bounds, self.notes)
         self.why: SchemaError | None = None
 
-    def shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+    def lower(self, schemas: Schemas, path: str, depth: _Depth) -> Node | None:
         """The values that all schemas allow."""
         schemas = tuple(schema for schema in schemas if schema is not True and schema != {})
         if not schemas:
@@ -167,13 +166,13 @@ class _Tightening:
         if key in self._known and (depth or self._made > _MANY) and self._selector is None:
             return self._known[key][1]
         self._made += 1
-        if self._made > self._most_shapes:
+        if self._made > self._max_nodes:
             raise too_many_alternatives(path)
-        shape = self._shape(schemas, path, depth)
-        self._known[key] = schemas, shape  # held, so that no other schema gets their identities
-        return shape
+        node = self._lower(schemas, path, depth)
+        self._known[key] = schemas, node  # held, so that no other schema gets their identities
+        return node
 
-    def _shape(self, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+    def _lower(self, schemas: Schemas, path: str, depth: _Depth) -> Node | None:
         parts = [Conjunct()]
         for schema in schemas:
             self._annotate(schema, path)
@@ -186,7 +185,7 @@ class _Tightening:
             self._impossible(schemas, path)
         rate = _null_rate(schemas, parts, path)
         values = [value for part in parts for value in part.values or ()]
-        options: list[Shape] = []
+        options: list[Node] = []
         if parts and all(part.values == () for part in parts):
             self._give_up(unsatisfiable("enum", path, "it lists nothing"))
         if values:
@@ -200,14 +199,14 @@ class _Tightening:
                 options += self._followed(part, path, deeper) if deeper is not None else []
         if len(options) <= 1:
             return options[0] if options else None
-        return Union(tuple(options), rate)
+        return AnyOf(tuple(options), rate)
 
-    def _followed(self, part: Conjunct, path: str, depth: _Depth) -> list[Shape]:
+    def _followed(self, part: Conjunct, path: str, depth: _Depth) -> list[Node]:
         length = len(self._trail)
         self._trail += part.references
-        shapes = self._of_kinds(part, path, depth)
+        nodes = self._of_kinds(part, path, depth)
         del self._trail[length:]
-        return shapes
+        return nodes
 
     @contextmanager
     def _repeated(self, times: int) -> Iterator[None]:
@@ -217,12 +216,12 @@ class _Tightening:
         self._times = before
 
     def _annotate(self, schema: Schema, path: str) -> None:
-        if isinstance(schema, AnyMapping):
+        if isinstance(schema, Mapping):
             for keyword in schema.keys() - (_KNOWN - self._references.unknown_keywords):
                 self.notes.annotate(path, keyword)
 
     def _impossible(self, schemas: Schemas, path: str) -> None:
-        keywords = [key for s in schemas if isinstance(s, AnyMapping) for key in s]
+        keywords = [key for s in schemas if isinstance(s, Mapping) for key in s]
         combining = next(
             (k for k in ("allOf", "oneOf", "not", "if", "anyOf", "minContains") if k in keywords),
             "type",
@@ -244,22 +243,22 @@ class _Tightening:
                 return None
         return frozenset(levels.items())
 
-    def _anything(self, depth: _Depth) -> Shape:
+    def _anything(self, depth: _Depth) -> Node:
         """Any JSON value, of a few levels."""
         levels = dict(depth)
         level = levels.get("", 0) + 1
         self.notes.add("$", "levels", self._bounds.levels, "bound")
         limit = Decimal(10**self._bounds.whole_digits)
-        text = Text(0, min(32, self._bounds.max_length))
+        text = String(0, min(32, self._bounds.max_length))
         number = Number(-limit, limit, self._bounds.places)
-        shapes: list[Shape] = [text, number, Choice((True, False, None))]
+        nodes: list[Node] = [text, number, Choice((True, False, None))]
         if level <= self._bounds.levels:
             inner = self._anything(frozenset({**levels, "": level}.items()))
             most = min(4, self._bounds.max_items)
-            shapes += [Mapping(Text(1, 16), inner, 0, most), Array(inner, 0, most)]
-        return Union(tuple(shapes))
+            nodes += [Dictionary(String(1, 16), inner, 0, most), Array(inner, 0, most)]
+        return AnyOf(tuple(nodes))
 
-    def _of_kinds(self, part: Conjunct, path: str, depth: _Depth) -> list[Shape]:
+    def _of_kinds(self, part: Conjunct, path: str, depth: _Depth) -> list[Node]:
         for keyword in part.unenforced:
             self.notes.add(path, keyword, True, "check")
         kinds = set(part.types)
@@ -268,19 +267,19 @@ class _Tightening:
             self.notes.add(path, "type", sorted(meant), "bound")
         if {"integer", "fraction"} <= kinds:
             kinds = kinds - {"integer", "fraction"} | {"number"}
-        shapes = []
+        nodes = []
         for kind in _ORDER:
             if kind in kinds:
                 self.notes.add(path, "type", kind)
                 try:
-                    shape = self._of_kind(kind, part, path, depth)
+                    node = self._of_kind(kind, part, path, depth)
                 except NoValueError as nothing:
                     self._give_up(nothing)
                     continue
-                shapes += [shape] if shape is not None else []
-        return shapes
+                nodes += [node] if node is not None else []
+        return nodes
 
-    def _of_kind(self, kind: str, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
+    def _of_kind(self, kind: str, part: Conjunct, path: str, depth: _Depth) -> Node | None:
         match kind:
             case "integer":
                 return self._numbers.integer(part.keywords, path)
@@ -290,8 +289,8 @@ class _Tightening:
                 return self._numbers.fraction(part.keywords, path)
             case "string":
                 if CONTENT_SCHEMA in part.keywords:
-                    held = self.shape((part.keywords[CONTENT_SCHEMA],), path, depth)
-                    return None if held is None else Quoted(held)
+                    held = self.lower((part.keywords[CONTENT_SCHEMA],), path, depth)
+                    return None if held is None else JsonString(held)
                 return self._strings.string(part.keywords, path)
             case "boolean":
                 return Choice((True, False))
@@ -324,7 +323,7 @@ class _Tightening:
 
     # Containers
 
-    def _array(self, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
+    def _array(self, part: Conjunct, path: str, depth: _Depth) -> Node | None:
         keywords = part.keywords
         ahead = max((len(rule.prefix) for rule in part.items), default=0)
         others = tuple(rule.others for rule in part.items)
@@ -345,15 +344,15 @@ class _Tightening:
         self.notes.given(keywords, path, "minItems", "maxItems")
         if fewest > most:
             raise unsatisfiable("minItems", path, f"{fewest} is above the {most} items allowed")
-        heads: list[Shape] = []
+        heads: list[Node] = []
         for index in range(min(ahead, most)):
-            head = self.shape(_item(part, index), f"{path}[{index}]", depth)
+            head = self.lower(_item(part, index), f"{path}[{index}]", depth)
             if head is None:
                 most = index
                 break
             heads.append(head)
         with self._repeated(most - len(heads)):
-            items = self.shape(others, f"{path}[*]", depth) if most > len(heads) else None
+            items = self.lower(others, f"{path}[*]", depth) if most > len(heads) else None
         if keywords.get("uniqueItems"):
             self.notes.add(path, "uniqueItems", True, "check")
             most = most if heads else min(most, _count(items, most))
@@ -365,14 +364,14 @@ class _Tightening:
         array = Array(items, fewest, reach, tuple(heads))
         return self._containing(array, part, path, depth) if part.contains else array
 
-    def _containing(self, array: Array, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
+    def _containing(self, array: Array, part: Conjunct, path: str, depth: _Depth) -> Node | None:
         """A list for each place at which the wanted item may stand."""
         for _ in part.contains[1:]:
             self.notes.add(path, "contains", True, "check")
         self.notes.add(path, "contains", True)
-        places: list[Shape] = []
+        places: list[Node] = []
         for index in range(array.maximum):
-            wanted = self.shape((part.contains[0], *_item(part, index)), f"{path}[{index}]", depth)
+            wanted = self.lower((part.contains[0], *_item(part, index)), f"{path}[{index}]", depth)
             heads = list(array.prefix[:index])
             missing = index - len(heads)
             if wanted is None or (missing and array.items is None):
@@ -383,9 +382,9 @@ class _Tightening:
             places.append(Array(array.items, fewest, array.maximum, (*heads, wanted, *rest)))
         if not places:
             raise unsatisfiable("contains", path, "no item can be what must be there")
-        return places[0] if len(places) == 1 else Union(tuple(places))
+        return places[0] if len(places) == 1 else AnyOf(tuple(places))
 
-    def _object(self, part: Conjunct, path: str, depth: _Depth) -> Shape | None:
+    def _object(self, part: Conjunct, path: str, depth: _Depth) -> Node | None:
         fewest = part.keywords.get("minProperties", 0)
         most = part.keywords.get("maxProperties")
         self.notes.given(part.keywords, path, "minProperties", "maxProperties")
@@ -412,27 +411,27 @@ class _Tightening:
             self.notes.add(path, "minProperties", fewest, "check")  # keys may repeat
         optional = frozenset(name for name, _ in fields) - required
         limit = reach if most is None else min(most, reach)
-        return Record(tuple(fields), optional, tuple(extra), free, fewest, limit)
+        return Object(tuple(fields), optional, tuple(extra), free, fewest, limit)
 
     def _fields(
         self, part: Conjunct, names: Sequence[str], path: str, depth: _Depth
-    ) -> list[tuple[str, Shape]] | None:
+    ) -> list[tuple[str, Node]] | None:
         """The named properties that can be; None if one that must be there cannot."""
-        fields: list[tuple[str, Shape]] = []
+        fields: list[tuple[str, Node]] = []
         needed = part.keywords.get("minProperties", 0) - len(part.required)
         for name in names:
             schemas = _property(part, name)
             forbidden = name in part.forbidden or any(schema is False for schema in schemas)
-            shape = None
+            node = None
             if not forbidden and self._may_be_key(name, part):
                 if name in part.required or needed > 0:
-                    shape = self.shape(schemas, join_path(path, name), depth)
+                    node = self.lower(schemas, join_path(path, name), depth)
                 else:
-                    shape = self._optional(name, schemas, path, depth)
+                    node = self._optional(name, schemas, path, depth)
             elif name in part.required:
                 raise unsatisfiable("required", path, f"'{name}' is forbidden")
-            if shape is not None:
-                fields.append((name, shape))
+            if node is not None:
+                fields.append((name, node))
                 needed -= name not in part.required
             elif name in part.required:
                 return None
@@ -440,32 +439,30 @@ class _Tightening:
                 self.notes.add(join_path(path, name), "properties", False, "bound")
         return fields
 
-    def _optional(self, name: str, schemas: Schemas, path: str, depth: _Depth) -> Shape | None:
+    def _optional(self, name: str, schemas: Schemas, path: str, depth: _Depth) -> Node | None:
         """An optional property, None if rows do not have it."""
         where = join_path(path, name)
         if self._selector is None:
-            return self.shape(schemas, where, depth)
+            return self.lower(schemas, where, depth)
 
-        def bare() -> Shape | None:
+        def bare() -> Node | None:
             self._bare = True
-            shape = self.shape(schemas, where, depth)
+            node = self.lower(schemas, where, depth)
             self._bare = False
-            return shape
+            return node
 
         place = Place(path, self._times, tuple(self._trail))
         if self._bare or not self._selector.keeps(place, name, schemas, bare):
             return None
-        shape = self.shape(schemas, where, depth)
-        empty = shape is not None and self._selector.closed and _is_empty(shape)
-        return None if empty else shape
+        node = self.lower(schemas, where, depth)
+        empty = node is not None and self._selector.closed and _is_empty(node)
+        return None if empty else node
 
     def _may_be_key(self, name: str, part: Conjunct) -> bool:
         names = part.keywords.get("propertyNames", ())
         return not names or all(check.is_valid(name) for check in self._validators(names))
 
-    def _mapping(
-        self, keys: Shape, values: Shape, fewest: int, most: int | None, path: str
-    ) -> Shape:
+    def _mapping(self, keys: Node, values: Node, fewest: int, most: int | None, path: str) -> Node:
         if most is None:
             most = max(self._bounds.max_items, fewest)
             self.notes.add(path, "maxProperties", most, "bound")
@@ -473,11 +470,11 @@ class _Tightening:
             raise unsatisfiable("minProperties", path, f"{fewest} is above maxProperties {most}")
         if fewest > 1:
             self.notes.add(path, "minProperties", fewest, "check")  # keys may repeat
-        return Record(()) if most == 0 else Mapping(keys, values, fewest, most)
+        return Object(()) if most == 0 else Dictionary(keys, values, fewest, most)
 
     def _extra(
         self, part: Conjunct, names: Sequence[str], path: str, depth: _Depth
-    ) -> list[tuple[Shape, Shape]]:
+    ) -> list[tuple[Node, Node]]:
         """Kinds of keys that have no name in the schema, each with its values."""
         patterns = list(dict.fromkeys(p for rule in part.fields for p in rule.patterns))
         others = [rule.others for rule in part.fields]
@@ -493,7 +490,7 @@ class _Tightening:
             keys = self._keys(part, chosen, patterns, names, path)
             values = tuple(schema for rule in part.fields for schema in _values(rule, chosen))
             with self._repeated(self._bounds.max_items):
-                value = self.shape(values, f"{path}.*", depth) if keys is not None else None
+                value = self.lower(values, f"{path}.*", depth) if keys is not None else None
             if keys is not None and value is not None:
                 found.append((keys, value))
             elif not chosen:
@@ -509,7 +506,7 @@ class _Tightening:
         patterns: Sequence[str],
         names: Sequence[str],
         path: str,
-    ) -> Shape | None:
+    ) -> Node | None:
         """Keys that match the chosen patterns, and neither the others nor a name."""
         schemas: list[Schema] = [*part.keywords.get("propertyNames", ()), {"type": "string"}]
         schemas += [{"pattern": pattern} for pattern in chosen]
@@ -518,40 +515,40 @@ class _Tightening:
         taken = [*names, *part.forbidden]
         if taken:
             schemas.append({"not": {"enum": taken}})
-        shape = self.shape(tuple(schemas), f"{path}.*~", frozenset())
-        return None if shape is None else _key(shape, path)
+        node = self.lower(tuple(schemas), f"{path}.*~", frozenset())
+        return None if node is None else _key(node, path)
 
 
-def _key(shape: Shape, path: str) -> Shape:
+def _key(node: Node, path: str) -> Node:
     """A key that holds a number or a flag as that value: the grammar puts keys in quotes."""
-    match shape:
-        case Union(options):
-            return Union(tuple(_key(option, path) for option in options))
-        case Quoted(Integer() | Number() | Choice((True, False))):
-            return shape.value
-        case Quoted():
+    match node:
+        case AnyOf(options):
+            return AnyOf(tuple(_key(option, path) for option in options))
+        case JsonString(Integer() | Number() | Choice((True, False))):
+            return node.value
+        case JsonString():
             raise refused("propertyNames", path, "of what is neither text, number nor flag")
-    return shape
+    return node
 
 
-def _is_empty(shape: Shape) -> bool:
-    """Whether a shape has nothing but objects without properties, or lists of these."""
-    match shape:
-        case Record(fields, _, extra):
+def _is_empty(node: Node) -> bool:
+    """Whether a node has nothing but objects without properties, or lists of these."""
+    match node:
+        case Object(fields, _, extra):
             return not fields and not extra
         case Array(items, _, _, prefix):
             return not prefix and (items is None or _is_empty(items))
-        case Union(options):
+        case AnyOf(options):
             return all(map(_is_empty, options))
     return False
 
 
-def _count(shape: Shape | None, otherwise: int) -> int:
-    """How many values a shape has, where that is plain to see."""
-    match shape:
+def _count(node: Node | None, otherwise: int) -> int:
+    """How many values a node has, where that is plain to see."""
+    match node:
         case Choice(values):
             return len(values)
-        case Union(options):
+        case AnyOf(options):
             return sum(_count(option, otherwise) for option in options)
         case Integer(minimum, maximum, step):
             return maximum // step - -(-minimum // step) + 1
@@ -563,7 +560,7 @@ def _null_rate(schemas: Schemas, parts: Sequence[Conjunct], path: str) -> float 
 
     What stands here goes before what a reference or an option says.
     """
-    rates = [r for s in schemas if isinstance(s, AnyMapping) for r in null_rates_in(s)]
+    rates = [r for s in schemas if isinstance(s, Mapping) for r in null_rates_in(s)]
     rates += [rate for part in parts for rate in null_rates_in(part.keywords)]
     for rate in rates:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
@@ -571,7 +568,7 @@ def _null_rate(schemas: Schemas, parts: Sequence[Conjunct], path: str) -> float 
     return float(rates[0]) if rates else None
 
 
-def _null_apart(chosen: Choice) -> list[Shape]:
+def _null_apart(chosen: Choice) -> list[Node]:
     """Values, and null as an option of its own: it has a rate."""
     others = tuple(value for value in chosen.values if value is not None)
     if len(others) in (0, len(chosen.values)):
@@ -581,7 +578,7 @@ def _null_apart(chosen: Choice) -> list[Shape]:
 
 def _without(schema: Schema, *names: str) -> Schema:
     """A schema without some keywords and those that allow and forbid nothing."""
-    if not isinstance(schema, AnyMapping):
+    if not isinstance(schema, Mapping):
         return schema
     return {k: v for k, v in schema.items() if k not in names and k not in ANNOTATIONS}
 

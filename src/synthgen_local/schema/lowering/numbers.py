@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ..certificate import Notes, as_json
 from ..errors import refused, unsatisfiable
-from ..ir import Bounds, Formatted, Integer, Number
+from ..ir import Bounds, Integer, Number, RegexString
 from ..json_schema.keywords import DECIMAL_PLACES, MAX_DIGITS, TOLERANCE
 from ..regex.ranges import grid, integer_range
 from .datetimes import FORMAT_BOUNDS
@@ -30,7 +30,7 @@ _Step: TypeAlias = Callable[[Decimal], Decimal]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Makes shapes of numbers; each limit that is kept or added is noted.
+    """Makes nodes of numbers; each limit that is kept or added is noted.
 
     Every method raises SchemaError, naming keyword and path, where no number is left.
 
@@ -76,16 +76,16 @@ class Numbers:
 
     def fraction(self, keywords: Keywords, path: str) -> Number:
         """Floats that are no whole numbers; among multiples that is left to the check."""
-        shape = self.number(keywords, path)
+        node = self.number(keywords, path)
         if "multipleOf" in keywords:
             if _common_multiple(keywords["multipleOf"]) % 1 == 0:
                 raise unsatisfiable("multipleOf", path, "its multiples are whole numbers")
             self.notes.add(path, "type", "fraction", "check")
-            return shape
-        first, last = grid(shape.minimum, shape.maximum, shape.places)
-        if first == last and first % 10**shape.places == 0:
-            raise unsatisfiable("type", path, f"{shape.minimum} is a whole number")
-        return replace(shape, broken=True)
+            return node
+        first, last = grid(node.minimum, node.maximum, node.places)
+        if first == last and first % 10**node.places == 0:
+            raise unsatisfiable("type", path, f"{node.minimum} is a whole number")
+        return replace(node, non_integral=True)
 
     def decimal(self, keywords: Keywords, path: str) -> Number:
         """Decimals in quotes."""
@@ -119,10 +119,10 @@ class Numbers:
         if _steps(low, high, places) <= 0:
             why = f"no decimal of {places} places from {low} to {high}"
             raise unsatisfiable("minimum", path, why)
-        shape = Number(low, high, places, quoted=True)
-        return replace(shape, broken=True) if whole == 0 else shape  # "0" is a whole digit
+        node = Number(low, high, places, quoted=True)
+        return replace(node, non_integral=True) if whole == 0 else node  # "0" is a whole digit
 
-    def duration(self, keywords: Keywords, path: str) -> Formatted:
+    def duration(self, keywords: Keywords, path: str) -> RegexString:
         """Whole seconds between bounds, as ISO 8601 writes them."""
         limit = Decimal(10**self.bounds.whole_digits)
         given = _without_format(keywords)
@@ -133,7 +133,7 @@ class Numbers:
         signs = [integer_range(max(0, first), last)] if last >= 0 else []
         below = [integer_range(max(1, -last), -first)] if first < 0 else []
         regex = "|".join([*(f"PT{r}S" for r in signs), *(f"-PT{r}S" for r in below)])
-        return Formatted((f"(?:{regex})",), max(len(str(first)), len(str(last))) + 4, fixed=False)
+        return RegexString((f"(?:{regex})",), max(len(str(first)), len(str(last))) + 4, fixed=False)
 
     def _note_steps(self, keywords: Keywords, path: str, *, exact: bool = True) -> None:
         for step in keywords.get("multipleOf", ()):

@@ -2,7 +2,7 @@
 
 Where a schema's optional properties multiply without end (each leads to a type that has others),
 those nearest to the root are kept as far as there is room. Knows nothing of JSON Schema but
-references; `tighten.py` works each property out.
+references; `lower.py` works each property out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 
 from ..certificate import Certificate, join_path
 from ..grammar.lark import longest_text
-from ..ir import Array, Bounds, Record, Shape, Union
-from ..ir import Mapping as Values
+from ..ir import AnyOf, Array, Bounds, Dictionary, Node, Object
 from ..json_schema.references import References
-from .lower import Place, Schemas, tighten
+from .lower import Place, Schemas, lower
 
-_MOST_SHAPES = 10_000  # of one walk: it has no more properties than there is room for
+_MOST_NODES = 10_000  # of one walk: it has no more properties than there is room for
 _AROUND = 6  # bytes of a property beside its name and its value
 _LEAST_SHARE = 200  # bytes of a property that has properties of its own
 _COMMON = 0.1  # of all definitions: a property that so many have says little of any of them
@@ -33,8 +32,8 @@ def select(
     room: int,
     wanted: Iterable[str] = (),
     references: References | None = None,
-) -> tuple[Shape, Certificate]:
-    """Return the shape of rows with as many optional properties as `room` bytes allow.
+) -> tuple[Node, Certificate]:
+    """Return the node of rows with as many optional properties as `room` bytes allow.
 
     Properties near the root come first, in the schema's order, and those on the way to `wanted`
     paths before all others. Last come those that many definitions have in the same words, and those
@@ -42,7 +41,7 @@ def select(
     is what leads to a type through which large circles of references go, unless they are wanted or
     rows would have nothing else. The certificate names each property that is left out.
 
-    Raises SchemaError as `tighten` does.
+    Raises SchemaError as `lower` does.
 
     Example: `select({"properties": {"a": {"type": "boolean"}}}, Bounds(), room=4096)`
     """
@@ -50,15 +49,15 @@ def select(
     ahead, common = frozenset(_ahead(wanted)), _common(schema)
     for avoided in (known.hubs, frozenset[str]()):
         selection = Selection(avoided, ahead, common)
-        shape, _ = tighten(schema, bounds, selection, references=known, most_shapes=_MOST_SHAPES)
-        selection.room = room - longest_text(shape)
+        node, _ = lower(schema, bounds, selection, references=known, max_nodes=_MOST_NODES)
+        selection.room = room - longest_text(node)
         while selection.offers:
             selection.take()
-            tighten(schema, bounds, selection, references=known, most_shapes=_MOST_SHAPES)
+            lower(schema, bounds, selection, references=known, max_nodes=_MOST_NODES)
         if selection.kept:
             break
     selection.closed = True
-    return tighten(schema, bounds, selection, references=known, most_shapes=_MOST_SHAPES)
+    return lower(schema, bounds, selection, references=known, max_nodes=_MOST_NODES)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Selection:
     _shares: dict[str, int] = field(default_factory=dict)
 
     def keeps(
-        self, place: Place, name: str, schemas: Schemas, bare: Callable[[], Shape | None]
+        self, place: Place, name: str, schemas: Schemas, bare: Callable[[], Node | None]
     ) -> bool:
         """Return whether a property has been chosen; if that is open, note what it takes."""
         where = join_path(place.path, name)
@@ -104,17 +103,17 @@ class Selection:
         targets = {target for schema in schemas for target in _targets(schema)}
         wanted = where in self.wanted
         avoided = not wanted and (name.startswith("_") or bool(targets & self.avoided))
-        shape = None if avoided else bare()
-        if shape is None:
+        node = None if avoided else bare()
+        if node is None:
             self._out.add(where)
             return False
-        cost = place.times * (len(name.encode()) + _AROUND + longest_text(shape))
+        cost = place.times * (len(name.encode()) + _AROUND + longest_text(node))
         if where not in self.offers:
             self._met[place.path] += 1
             late = self._is_common(name, schemas) or not targets.isdisjoint(place.trail)
             order = (not wanted, self._met[place.path])
             tier = 2 if late and not wanted else 0
-            self.offers[where] = Offer(self._owner(place.path), cost, _opens(shape), tier, order)
+            self.offers[where] = Offer(self._owner(place.path), cost, _opens(node), tier, order)
         elif cost > self.offers[where].cost:  # several alternatives have it
             self.offers[where] = replace(self.offers[where], cost=cost)
         return False
@@ -165,16 +164,16 @@ class Selection:
         return path
 
 
-def _opens(shape: Shape) -> bool:
-    """Whether a shape has objects that may have further properties."""
-    match shape:
-        case Record():
+def _opens(node: Node) -> bool:
+    """Whether a node has objects that may have further properties."""
+    match node:
+        case Object():
             return True
         case Array(items, _, _, prefix):
             return any(map(_opens, prefix)) or (items is not None and _opens(items))
-        case Union(options):
+        case AnyOf(options):
             return any(map(_opens, options))
-        case Values(_, values):
+        case Dictionary(_, values):
             return _opens(values)
     return False
 

@@ -17,7 +17,7 @@ from ...errors import SchemaError
 from ..certificate import Notes
 from ..errors import refused, unsatisfiable
 from ..grammar.lark import has_text, known_text, refusal, write_grammar
-from ..ir import Bounds, Formatted, Shape, Text, Union
+from ..ir import AnyOf, Bounds, Node, RegexString, String
 from ..json_schema.keywords import SCHEMES, TIMEZONE, UUID_VERSION
 from ..regex.checksums import CHECKSUMS
 from ..regex.formats import FORMATS, RESERVED, url_format
@@ -44,7 +44,7 @@ Keywords: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Strings:
-    """Makes shapes of strings; each constraint is noted with who enforces it.
+    """Makes nodes of strings; each constraint is noted with who enforces it.
 
     Example: `Strings(Bounds(), Notes()).string({"pattern": ("^[a-z]$",)}, "$")`
     """
@@ -52,56 +52,56 @@ class Strings:
     bounds: Bounds
     notes: Notes
 
-    def string(self, keywords: Keywords, path: str) -> Shape:
+    def string(self, keywords: Keywords, path: str) -> Node:
         """Return the strings that keep to all keywords.
 
         Raises SchemaError, naming keyword and path, where none is left.
         """
         patterns = self._patterns(keywords, path)
-        shapes = []
+        nodes = []
         for kind in keywords.get("format", ()):
-            shape = self._formatted(kind, keywords, path)
-            if shape is None:
+            node = self._formatted(kind, keywords, path)
+            if node is None:
                 self.notes.annotate(path, "format")
                 continue
             self.notes.add(path, "format", kind)
-            shapes.append(shape)
-        if not shapes:
+            nodes.append(node)
+        if not nodes:
             return self._text(keywords, path, patterns)
-        formatted = [shape for shape in shapes if isinstance(shape, Formatted)]
-        if len(formatted) == len(shapes):
+        formatted = [node for node in nodes if isinstance(node, RegexString)]
+        if len(formatted) == len(nodes):
             return self._narrowed(formatted, keywords, path, patterns)
-        if len(shapes) > 1:
+        if len(nodes) > 1:
             raise refused("format", path, "of several kinds")
-        return shapes[0]
+        return nodes[0]
 
     def _narrowed(
-        self, shapes: Sequence[Formatted], keywords: Keywords, path: str, patterns: Pattern
-    ) -> Formatted:
+        self, nodes: Sequence[RegexString], keywords: Keywords, path: str, patterns: Pattern
+    ) -> RegexString:
         """Formats with the lengths and patterns that are asked for besides."""
-        longest = min(shape.length for shape in shapes)
+        longest = min(node.length for node in nodes)
         shortest, most = keywords.get("minLength", 0), keywords.get("maxLength", longest)
         self.notes.given(keywords, path, "minLength", "maxLength")
-        alone = len(shapes) == 1 and not (patterns.within or patterns.never)
-        if alone and shapes[0].fixed and shortest <= longest <= most:
-            return shapes[0]
+        alone = len(nodes) == 1 and not (patterns.within or patterns.never)
+        if alone and nodes[0].fixed and shortest <= longest <= most:
+            return nodes[0]
         if shortest > most:
             raise unsatisfiable("minLength", path, f"{shortest} is above maxLength {most}")
-        regexes = [regex for shape in shapes for regex in shape.regexes]
-        never = [regex for shape in shapes for regex in shape.never]
+        regexes = [regex for node in nodes for regex in node.regexes]
+        never = [regex for node in nodes for regex in node.must_not_match]
         length = f"(?s:.){{{shortest},{min(most, longest)}}}"
         given = patterns.within or patterns.never
         fewer = [(RESERVED,), ()] if never and patterns.within else []
         unknown = False
         for left_out in (never, *fewer):  # a pattern may ask for a domain that is reserved
-            shape = Formatted(
+            node = RegexString(
                 (*regexes, *patterns.within, length),
                 min(most, longest),
                 (*left_out, *patterns.never),
             )
-            known = known_text(write_grammar(shape))
+            known = known_text(write_grammar(node))
             if known or (known is None and not patterns.within):
-                return shape
+                return node
             unknown |= known is None
         if unknown:
             raise refused("pattern", path, "beside this format, as it takes too long to combine,")
@@ -129,15 +129,15 @@ class Strings:
             self.notes.add(path, "not", list(texts))
         return Pattern(tuple(within), tuple(never))
 
-    def _formatted(self, kind: str, keywords: Keywords, path: str) -> Shape | None:
-        """The shape of a format; None for a format that is only a word about the string."""
+    def _formatted(self, kind: str, keywords: Keywords, path: str) -> Node | None:
+        """The node of a format; None for a format that is only a word about the string."""
         if kind == "decimal":
             return Numbers(self.bounds, self.notes).decimal(keywords, path)
         if kind in _MOMENTS:
             return self._moment(kind, keywords, path)
         if kind in _UUIDS:
             version = _UUIDS[kind] or keywords.get(UUID_VERSION) or _USUAL_UUID
-            return Formatted((_UUID.format(version=version),), 36)
+            return RegexString((_UUID.format(version=version),), 36)
         if kind in _OUTSIDE:
             raise refused("format", path, f"'{kind}', which depends on this machine,")
         if kind == "duration" and keywords.keys() & set(FORMAT_BOUNDS):
@@ -150,9 +150,9 @@ class Strings:
         if form is None:
             return None
         self.notes.add(path, "maxLength", form.longest, "bound")
-        return Formatted((form.regex,), form.longest, form.never, fixed=False)
+        return RegexString((form.regex,), form.longest, form.never, fixed=False)
 
-    def _checked(self, kind: str, keywords: Keywords, path: str) -> Shape:
+    def _checked(self, kind: str, keywords: Keywords, path: str) -> Node:
         """Numbers with a check digit; a length leaves out kinds, a pattern cannot be asked for."""
         for keyword in ("pattern", "notPattern", "notAmong"):
             if keyword in keywords:
@@ -162,9 +162,9 @@ class Strings:
         fitting = [d for d in CHECKSUMS[kind] if shortest <= len(d.positions) <= longest]
         if not fitting:
             raise unsatisfiable("maxLength", path, f"no {kind} has such a length")
-        return fitting[0] if len(fitting) == 1 else Union(tuple(fitting))
+        return fitting[0] if len(fitting) == 1 else AnyOf(tuple(fitting))
 
-    def _text(self, keywords: Keywords, path: str, patterns: Pattern) -> Shape:
+    def _text(self, keywords: Keywords, path: str, patterns: Pattern) -> Node:
         shortest, given = keywords.get("minLength", 0), keywords.get("maxLength")
         self.notes.given(keywords, path, "minLength", "maxLength")
         usual = max(self.bounds.lengths.get(path, self.bounds.max_length), 2 * shortest)
@@ -174,8 +174,8 @@ class Strings:
         if given is not None:
             longer = (*(n for n in longer if n < given), given) if self.bounds.over else (given,)
         for longest in longer:
-            shape = _text_of(shortest, longest, keywords, patterns)
-            if shape is not None:
+            node = _text_of(shortest, longest, keywords, patterns)
+            if node is not None:
                 break
         else:
             keyword = "pattern" if "pattern" in keywords else "not"
@@ -183,9 +183,9 @@ class Strings:
             raise unsatisfiable(keyword, path, why)
         if longest != given:
             self.notes.add(path, "maxLength", longest, "bound")
-        return shape
+        return node
 
-    def _moment(self, kind: str, keywords: Keywords, path: str) -> Formatted:
+    def _moment(self, kind: str, keywords: Keywords, path: str) -> RegexString:
         low, high = moment_range(kind, keywords, self.bounds)
         self.notes.given(keywords, path, *FORMAT_BOUNDS)
         first, last = (write_moment(kind, moment, keywords) for moment in (low, high))
@@ -199,9 +199,9 @@ class Strings:
         if kind != "date" and not keywords.keys() & {TIMEZONE, *FORMAT_BOUNDS}:
             years = "" if kind == "time" else f"{lexical_range(first[:4], last[:4])}.*"
             regexes = (f"(?:{layout}){_FRACTION}{_ZONE}", *([years] if years else ()))
-            return Formatted(regexes, len(last) + len(".123456+00:00") - 1, fixed=False)
+            return RegexString(regexes, len(last) + len(".123456+00:00") - 1, fixed=False)
         zone = "Z" if last.endswith("Z") else ""
-        return Formatted((f"(?:{layout}){zone}", lexical_range(first, last)), len(last))
+        return RegexString((f"(?:{layout}){zone}", lexical_range(first, last)), len(last))
 
 
 def _regex(pattern: str | Regex) -> Regex:
@@ -220,24 +220,24 @@ def _read(regex: Regex, path: str) -> Pattern:
         ) from None
 
 
-def _text_of(shortest: int, longest: int, keywords: Keywords, patterns: Pattern) -> Text | None:
+def _text_of(shortest: int, longest: int, keywords: Keywords, patterns: Pattern) -> String | None:
     """A string of these lengths and patterns, None if there is none."""
     if not patterns.within and not patterns.never:
-        return Text(shortest, longest)
+        return String(shortest, longest)
     asked = tuple(plain_pattern(_regex(pattern)) for pattern in keywords.get("pattern", ()))
-    shape = Text(shortest, longest, asked)
+    node = String(shortest, longest, asked)
     only_patterns = not (keywords.keys() & {"notAmong", "notPattern"})
-    if only_patterns and all(asked) and not patterns.never and _writable(shape):
-        return shape
-    shape = Text(shortest, longest, (), patterns.within, patterns.never)
+    if only_patterns and all(asked) and not patterns.never and _writable(node):
+        return node
+    node = String(shortest, longest, (), patterns.within, patterns.never)
     if "notPattern" not in keywords and not asked and longest >= _ENOUGH:
-        return shape  # some names less leave others
-    return shape if has_text(write_grammar(shape)) else None
+        return node  # some names less leave others
+    return node if has_text(write_grammar(node)) else None
 
 
 @lru_cache(maxsize=4096)
-def _writable(shape: Text) -> bool:
-    return not refusal(write_grammar(shape))
+def _writable(node: String) -> bool:
+    return not refusal(write_grammar(node))
 
 
 def _literal(text: str) -> str:

@@ -1,7 +1,7 @@
 """A pydantic model as JSON Schema, with what the standard keywords cannot say.
 
 pydantic's own JSON Schema drops the bounds of dates, the digits of decimals, the keys of
-dicts and the version of a UUID. This one keeps them, in keywords that `tighten.py` reads:
+dicts and the version of a UUID. This one keeps them, in keywords that `lower.py` reads:
 `formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`,
 `tolerance` (by which 0.3 is a multiple of 0.1 in floats).
 """

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..ir import Digits
+from ..ir import ChecksumString
 
 _ALL = "0123456789"
 
 
-def _luhn(start: Sequence[str], length: int) -> Digits:
+def _luhn(start: Sequence[str], length: int) -> ChecksumString:
     """Every second digit from the right counts double, as the sum of its digits."""
     double = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
     digits = [*start, *[_ALL] * (length - len(start))]
-    return Digits(
+    return ChecksumString(
         tuple(
             {digit: double[int(digit)] if (length - place) % 2 == 0 else int(digit) for digit in at}
             for place, at in enumerate(digits)
@@ -26,10 +26,10 @@ def _luhn(start: Sequence[str], length: int) -> Digits:
     )
 
 
-def _weighted(start: str, length: int, weights: Sequence[int]) -> Digits:
+def _weighted(start: str, length: int, weights: Sequence[int]) -> ChecksumString:
     """Each digit counts its weight's times; the weights repeat."""
     digits = [*start, *[_ALL] * (length - len(start))]
-    return Digits(
+    return ChecksumString(
         tuple(
             {digit: int(digit) * weights[place % len(weights)] % 10 for digit in at}
             for place, at in enumerate(digits)
@@ -38,7 +38,7 @@ def _weighted(start: str, length: int, weights: Sequence[int]) -> Digits:
     )
 
 
-def _iban(country: str, account: int) -> Digits:
+def _iban(country: str, account: int) -> ChecksumString:
     """A country whose account numbers are so many digits.
 
     The account, the country as two numbers from 10 on, and the check digits, read as one number,
@@ -54,10 +54,10 @@ def _iban(country: str, account: int) -> Digits:
         for power in range(account - 1, -1, -1)
     ]
     head: list[Mapping[str, int]] = [{country[0]: fixed % 97}, {country[1]: 0}]
-    return Digits((*head, *checks, *rest), modulus=97)
+    return ChecksumString((*head, *checks, *rest), modulus=97)
 
 
-CHECKSUMS: Mapping[str, Sequence[Digits]] = {
+CHECKSUMS: Mapping[str, Sequence[ChecksumString]] = {
     "payment-card": (
         _luhn("4", 16),
         _luhn(("5", "12345"), 16),
