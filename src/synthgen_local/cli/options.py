@@ -140,8 +140,7 @@ def refuse_nonsense(
         ("--least", least, 0),
         ("--most", most, 1),
     ):
-        if value is not None and not value >= lowest:
-            raise UsageError(f"{name} is {value}.", hint=f"It must be {lowest} or more.")
+        check_minimum(name, value, lowest)
     for name, number, highest in (
         ("--rows", rows, MAX_ROWS),
         ("--batch", batch, MAX_ROWS),
@@ -149,3 +148,12 @@ def refuse_nonsense(
     ):
         if number is not None and number > highest:
             raise UsageError(f"{name} is {number}.", hint=f"It must be {highest} or less.")
+
+
+def check_minimum(option: str, value: float | None, minimum: int) -> None:
+    """Raise UsageError if the value of an option is less than a minimum.
+
+    Example: `check_minimum("--max-length", 40, 1)`
+    """
+    if value is not None and not value >= minimum:
+        raise UsageError(f"{option} is {value}.", hint=f"It must be {minimum} or more.")

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import MaxItems, MaxLength, Offline, Schema, Verbose
+from .options import MaxItems, MaxLength, Offline, Schema, Verbose, check_minimum
 
 if TYPE_CHECKING:
     from ..schema import RowGrammar
@@ -30,6 +30,8 @@ def schema(
     """Say what is enforced by the grammar, what is checked, and what was bounded."""
     if as_json and grammar:
         raise UsageError("--json and --grammar are two outputs.", hint="Choose one.")
+    check_minimum("--max-length", max_length, 1)
+    check_minimum("--max-items", max_items, 1)
     from ..schema import Bounds, compile_schema, load_schema
 
     with console.warnings_as_notes(quiet=False):

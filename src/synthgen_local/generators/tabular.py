@@ -41,8 +41,8 @@ from ..prompting.descriptions import describe
 from ..prompting.examples import Example, example_texts, json_record, longest_strings, null_rates
 from ..prompting.prompts import SYSTEM, FewShotPrompt, Message, Prompt
 from ..schema import (
-    SAYS,
     Bounds,
+    Rejection,
     RowGrammar,
     RowSchema,
     UnreadableRowError,
@@ -618,7 +618,7 @@ class Tally:
     def add(self, rejections: Sequence[str], *, made: bool) -> None:
         """Count a row and its tries."""
         for reason in rejections:
-            blamed = reason.partition(SAYS)[0]
+            blamed = Rejection.from_text(reason).validator
             self._reasons[blamed] += 1
             self._examples.setdefault(blamed, reason)
         self.made += made

@@ -26,7 +26,7 @@ from ..data.provenance import (
 )
 from ..errors import OutputError, RunError
 from ..local_model import LocalModel
-from ..schema import SAYS
+from ..schema import Rejection
 from ..system.atomic_write import whole_file
 from .ledger import Ledger
 from .spec import AnySettings, Work
@@ -111,7 +111,9 @@ def counts(ledger: Ledger) -> RowCounts:
     """Return the sums over a ledger; rejections by who turned the rows down."""
     sums = ledger.counts()
     redraws = Counter(
-        reason.partition(SAYS)[0] for _, reasons in ledger.accounts() for reason in reasons
+        Rejection.from_text(reason).validator
+        for _, reasons in ledger.accounts()
+        for reason in reasons
     )
     return RowCounts(
         rows=sums.made,

@@ -6,14 +6,14 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 from .certificate import Certificate, Constraint
 from .compiler import RowGrammar, compile_schema, compile_within
 from .ir import Bounds
-from .rejections import SAYS, UnreadableRowError
+from .rejections import Rejection, UnreadableRowError
 from .row_schema import RowSchema, load_schema
 
 __all__ = [
-    "SAYS",
     "Bounds",
     "Certificate",
     "Constraint",
+    "Rejection",
     "RowGrammar",
     "RowSchema",
     "UnreadableRowError",

@@ -46,10 +46,10 @@ class Bounds:
 
         Example: `Bounds.given(max_length=40, max_items=None)`
         """
-        chosen = {"--max-length": max_length, "--max-items": max_items}
-        for option, value in chosen.items():
+        chosen = {"max_length": max_length, "max_items": max_items}
+        for name, value in chosen.items():
             if value is not None and value < 1:
-                raise UsageError(f"{option} is {value}.", hint="It must be 1 or more.")
+                raise UsageError(f"{name} is {value}.", hint="It must be 1 or more.")
         if max_length is None and max_items is None:
             return None
         usual = cls()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
@@ -25,8 +26,34 @@ _LABELS = frozenset({
 })  # fmt: skip
 """Parts of pydantic's paths that are no keys: places in lists, options of unions."""
 
-SAYS = " says: "
-"""Stands in a reason between who turned a row down and what it said, which may be about the row."""
+_SAYS = " says: "
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The reason why a row was rejected: a validator's name and its message.
+
+    The message may be about the row, the name is not: rejections are counted by `validator`. A
+    reason that no validator gave, such as pydantic's own, is all in `validator`. Its text is the
+    form that ledgers store and errors show.
+
+    Example: `str(Rejection("is_even", "must be even")) == "is_even says: must be even"`
+    """
+
+    validator: str
+    message: str = ""
+
+    @classmethod
+    def from_text(cls, text: str) -> Rejection:
+        """Return the rejection that a text stands for.
+
+        Example: `Rejection.from_text("is_even says: odd") == Rejection("is_even", "odd")`
+        """
+        validator, _, message = text.partition(_SAYS)
+        return cls(validator, message)
+
+    def __str__(self) -> str:
+        return f"{self.validator}{_SAYS}{self.message}" if self.message else self.validator
 
 
 class UnreadableRowError(ValueError):
@@ -82,7 +109,7 @@ def one_line(declared: Collection[str]) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # of a validator, which may raise anything
         said = type(error).__name__
-        raise ValueError(f"{_raiser(error)}{SAYS}{said}") from None
+        raise ValueError(str(Rejection(_raiser(error), said))) from None
 
 
 def _said(error: ErrorDetails) -> str:
@@ -93,7 +120,7 @@ def _said(error: ErrorDetails) -> str:
         name = trace.tb_frame.f_code.co_name
         known = str(raised) in _texts(trace) or _module(trace) == "outlines"  # its pattern alone
         said = error["msg"] if known else type(raised).__name__
-        return f"{name}{SAYS}{said}"
+        return str(Rejection(name, said))
     if kind == "union_tag_invalid":
         return f"the tag is none of {context['expected_tags']}"
     if kind == "uuid_parsing":
