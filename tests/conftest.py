@@ -54,8 +54,11 @@ settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test reach beyond this machine."""
+def no_network(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test reach beyond this machine.
+
+    The test's patches are undone before its cache is removed: `monkeypatch` follows `own_cache`.
+    """
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:
