@@ -1,9 +1,8 @@
-"""A pydantic model as JSON Schema, with what the standard keywords cannot say.
+"""The JSON Schema of a pydantic type, with keywords for what the standard ones cannot express.
 
 pydantic's own JSON Schema drops the bounds of dates, the digits of decimals, the keys of
-dicts and the version of a UUID. This one keeps them, in keywords that `lower.py` reads:
-`formatMinimum` and its like, `maxDigits`, `decimalPlaces`, `timezone`, `timedelta`, `version`,
-`tolerance` (by which 0.3 is a multiple of 0.1 in floats).
+dicts and the version of a UUID. This one keeps them, in the keywords of
+`json_schema/keywords.py`, which the lowering reads.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -46,58 +45,48 @@ from ..regex.formats import url_format
 from .extra_types import extra_type_schema
 from .outlines_terms import field_schema, field_term
 from .serialization import row_key, with_hidden_fields
+from .validators import NUMBER_BOUNDS, add_function, add_validators
 
-_BOUNDS = {
+_FORMAT_BOUNDS = {
     "ge": "formatMinimum",
     "gt": "formatExclusiveMinimum",
     "le": "formatMaximum",
     "lt": "formatExclusiveMaximum",
 }
-
-
 _LENGTHS = ("min_length", "max_length")
-
-_PLAIN_BOUNDS = {
-    "ge": "minimum",
-    "gt": "exclusiveMinimum",
-    "le": "maximum",
-    "lt": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-}
-
-
 _FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
-_LATER_BOUNDS = {*_PLAIN_BOUNDS, "min_length", "max_length", "max_digits", "decimal_places"}
 
 
 def type_json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
-    """Return the JSON Schema of what a type accepts, by alias, computed fields left out.
+    """Return the JSON Schema of the values that a type accepts: by alias, without computed fields.
 
     Fields with a default are required here: a row has them all.
 
-    Raises pydantic's PydanticInvalidForJsonSchema for a type that JSON cannot say.
+    Raises pydantic's PydanticInvalidForJsonSchema for a type that JSON cannot express.
+
+    Example: `type_json_schema(TypeAdapter(int)) == {"type": "integer"}`
     """
     schema = _ExactJsonSchema(by_alias=True).generate(with_hidden_fields(adapter.core_schema))
-    bounded: dict[str, Any] = _with_bounds(schema)
+    bounded: dict[str, Any] = _rename_bounds(schema)
     return bounded
 
 
-def _with_bounds(schema: Any) -> Any:
-    """Name the bounds that come after a validator as JSON Schema does."""
+def _rename_bounds(schema: Any) -> Any:
+    """Give bounds that come after a validator the names of JSON Schema."""
     if isinstance(schema, list):
-        return [_with_bounds(item) for item in schema]
+        return [_rename_bounds(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("format") in ("base64", "base64url") and schema.get("type") == "string":
-        schema = _encoded(schema)
+        schema = _base64_schema(schema)
     return {
-        key if isinstance(value, dict) else _PLAIN_BOUNDS.get(key, key): _with_bounds(value)
+        key if isinstance(value, dict) else NUMBER_BOUNDS.get(key, key): _rename_bounds(value)
         for key, value in schema.items()
     }
 
 
-def _encoded(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Base64 by what is in it: lengths count bytes before they are encoded."""
+def _base64_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A pattern for Base64 of the right length: lengths count bytes before they are encoded."""
     kind, validators = schema["format"], list(schema.get(VALIDATORS, ()))
     lengths = schema.get("minLength"), schema.get("maxLength")
     kept = {k: v for k, v in schema.items() if k not in ("minLength", "maxLength", VALIDATORS)}
@@ -108,7 +97,7 @@ def _encoded(schema: Mapping[str, Any]) -> dict[str, Any]:
     elif lengths != (None, None):
         kept["pattern"] = of_bytes(kind, lengths[0] or 0, lengths[1])
         kept["format"] = "binary"
-    return _named(kept, *validators)
+    return add_validators(kept, *validators)
 
 
 class _ExactJsonSchema(GenerateJsonSchema):
@@ -135,36 +124,36 @@ class _ExactJsonSchema(GenerateJsonSchema):
     def function_after_schema(
         self, schema: core_schema.AfterValidatorFunctionSchema
     ) -> JsonSchemaValue:
-        return _validated(super().function_after_schema(schema), schema)
+        return add_function(super().function_after_schema(schema), schema)
 
     def function_before_schema(
         self, schema: core_schema.BeforeValidatorFunctionSchema
     ) -> JsonSchemaValue:
-        return _validated(super().function_before_schema(schema), schema)
+        return add_function(super().function_before_schema(schema), schema)
 
     def function_wrap_schema(
         self, schema: core_schema.WrapValidatorFunctionSchema
     ) -> JsonSchemaValue:
-        return _validated(super().function_wrap_schema(schema), schema)
+        return add_function(super().function_wrap_schema(schema), schema)
 
     def function_plain_schema(
         self, schema: core_schema.PlainValidatorFunctionSchema
     ) -> JsonSchemaValue:
-        return _validated(super().function_plain_schema(schema), schema)
+        return add_function(super().function_plain_schema(schema), schema)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         base = super().model_schema(schema)
         function = getattr(schema["cls"], schema.get("post_init") or "", None)
         own = getattr(function, "__name__", "init_private_attributes") != "init_private_attributes"
         names = ["__init__"] if schema.get("custom_init") else []
-        return _named(base, *names, *(["model_post_init"] if own else []))
+        return add_validators(base, *names, *(["model_post_init"] if own else []))
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
         base = super().dataclass_schema(schema)
-        return _named(base, "__post_init__") if schema.get("post_init") else base
+        return add_validators(base, "__post_init__") if schema.get("post_init") else base
 
     def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
-        """The first step as a type, what pydantic appends for a late `pattern` as a check.
+        """The first step as a type; steps that pydantic appends for a late `pattern` as checks.
 
         An e-mail address stays text, so that its pattern guides the grammar too.
         """
@@ -175,17 +164,19 @@ class _ExactJsonSchema(GenerateJsonSchema):
         if base.get("format") == "email" and "pattern" not in base and len(given) == 1:
             engine = given[0].get("regex_engine") or self._config.regex_engine
             base |= _in_dialect(given[0]["pattern"], engine)
-        return _named(base, *names)
+        return add_validators(base, *names)
 
     def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
-        """What is changed before it is held against the rest can only be checked."""
+        """Constraints on text that is changed before they apply can only be checked."""
         base = super().str_schema(schema)
         pattern = schema.get("pattern")
         names = [key for key in ("strip_whitespace", "to_lower", "to_upper") if schema.get(key)]
         if pattern is not None:
             engine = schema.get("regex_engine") or self._config.regex_engine
             base |= _in_dialect(pattern, engine)
-            return _named(base, *names, *(["ascii_only"] if schema.get("ascii_only") else []))
+            return add_validators(
+                base, *names, *(["ascii_only"] if schema.get("ascii_only") else [])
+            )
         if schema.get("ascii_only"):
             return {**base, "pattern": "^([!-~]([ -~]*[!-~])?)?$"}
         if schema.get("strip_whitespace"):
@@ -193,13 +184,13 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return base
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        """A function that tells the options apart may look at anything."""
+        """A function that distinguishes the options may read any field, so it is a check."""
         base = super().tagged_union_schema(schema)
         if not callable(schema["discriminator"]):
             return base
         options = base.pop("oneOf", None)
         name = getattr(schema["discriminator"], "__name__", "discriminator")
-        return _named({**base, **({"anyOf": options} if options else {})}, name)
+        return add_validators({**base, **({"anyOf": options} if options else {})}, name)
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         base = super().bytes_schema(schema)
@@ -220,7 +211,7 @@ class _ExactJsonSchema(GenerateJsonSchema):
     def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
         seconds = {
             name: str(schema[key].total_seconds())  # type: ignore[literal-required]
-            for key, name in _BOUNDS.items()
+            for key, name in _FORMAT_BOUNDS.items()
             if key in schema
         }
         if "multiple_of" in schema:
@@ -228,66 +219,77 @@ class _ExactJsonSchema(GenerateJsonSchema):
         return {"type": "string", "format": "duration", TIMEDELTA: True, **seconds}
 
     def url_schema(self, schema: core_schema.UrlSchema) -> JsonSchemaValue:
-        base = {**super().url_schema(schema), **_url(schema)}
+        base = {**super().url_schema(schema), **_url_schemes(schema)}
         if schema.get("max_length", math.inf) > url_format(()).longest:
             return base  # as of HttpUrl itself
-        return _named({**base, "maxLength": schema["max_length"] - 1}, "max_length")  # a "/" more
+        return add_validators(
+            {**base, "maxLength": schema["max_length"] - 1}, "max_length"
+        )  # a "/" more
 
     def multi_host_url_schema(self, schema: core_schema.MultiHostUrlSchema) -> JsonSchemaValue:
-        return {**super().multi_host_url_schema(schema), "format": "uri", **_url(schema)}
+        return {**super().multi_host_url_schema(schema), "format": "uri", **_url_schemes(schema)}
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         base = super().float_schema(schema)
         base |= {TOLERANCE: True} if "multipleOf" in base else {}
         beyond = {"ge": math.inf, "gt": math.inf, "le": -math.inf, "lt": -math.inf}
         lost = [key for key, bound in beyond.items() if schema.get(key) == bound]
-        return {**base, **{_PLAIN_BOUNDS[key]: beyond[key] for key in lost}}
+        return {**base, **{NUMBER_BOUNDS[key]: beyond[key] for key in lost}}
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
         return {
             "type": "string",
             "format": "decimal",
-            **_bounds(schema),
-            **_renamed(schema, max_digits=MAX_DIGITS, decimal_places=DECIMAL_PLACES),
-            **_renamed(schema, multiple_of="multipleOf"),
+            **_format_bounds(schema),
+            **_rename(schema, max_digits=MAX_DIGITS, decimal_places=DECIMAL_PLACES),
+            **_rename(schema, multiple_of="multipleOf"),
         }
 
     def date_schema(self, schema: core_schema.DateSchema) -> JsonSchemaValue:
-        return {**super().date_schema(schema), **_bounds(schema), **_now(schema)}
+        return {**super().date_schema(schema), **_format_bounds(schema), **_relative_bounds(schema)}
 
     def time_schema(self, schema: core_schema.TimeSchema) -> JsonSchemaValue:
-        return {**super().time_schema(schema), **_bounds(schema), TIMEZONE: _timezone(schema)}
+        return {
+            **super().time_schema(schema),
+            **_format_bounds(schema),
+            TIMEZONE: _timezone(schema),
+        }
 
     def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
         base = super().datetime_schema(schema)
-        return {**base, **_bounds(schema), **_now(schema), TIMEZONE: _timezone(schema)}
+        return {
+            **base,
+            **_format_bounds(schema),
+            **_relative_bounds(schema),
+            TIMEZONE: _timezone(schema),
+        }
 
     def uuid_schema(self, schema: core_schema.UuidSchema) -> JsonSchemaValue:
-        return {"type": "string", "format": "uuid", **_renamed(schema, version=UUID_VERSION)}
+        return {"type": "string", "format": "uuid", **_rename(schema, version=UUID_VERSION)}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        return self._dict(schema, super().dict_schema(schema))
+        return self._dict_schema(schema, super().dict_schema(schema))
 
     def ordered_dict_schema(self, schema: Any) -> JsonSchemaValue:
-        return self._dict(schema, super().ordered_dict_schema(schema))
+        return self._dict_schema(schema, super().ordered_dict_schema(schema))
 
     def counter_schema(self, schema: Any) -> JsonSchemaValue:
-        return self._dict(schema, super().counter_schema(schema))
+        return self._dict_schema(schema, super().counter_schema(schema))
 
-    def _dict(self, schema: Any, base: JsonSchemaValue) -> JsonSchemaValue:
+    def _dict_schema(self, schema: Any, base: JsonSchemaValue) -> JsonSchemaValue:
         base.pop("patternProperties", None)
         keys = self.generate_inner(schema.get("keys_schema", {"type": "str"}))
-        base["propertyNames"] = self._keys(keys)
+        base["propertyNames"] = self._key_schema(keys)
         values = schema.get("values_schema")
         base["additionalProperties"] = self.generate_inner(values) if values else True
         return base
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        base = _accepted(super().enum_schema(schema), schema)
+        base = _drop_unreadable_values(super().enum_schema(schema), schema)
         return {**base, NUMBER_KEYS: True} if schema.get("sub_type") in ("int", "float") else base
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
-        return _accepted(super().literal_schema(schema), schema)
+        return _drop_unreadable_values(super().literal_schema(schema), schema)
 
     def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
         number = "(?:0|[1-9][0-9]{0,5})(?:[.][0-9]{1,3})?"
@@ -296,14 +298,16 @@ class _ExactJsonSchema(GenerateJsonSchema):
     def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
         return self.handle_invalid_for_json_schema(schema, f"a subclass of {schema['cls']}")
 
-    def _keys(self, schema: JsonSchemaValue) -> JsonSchemaValue:
-        """Keys of a dict as the strings that JSON has in their place."""
+    def _key_schema(self, schema: JsonSchemaValue) -> JsonSchemaValue:
+        """The strings that represent the keys of a dict in JSON."""
         if "$ref" in schema:
-            return self._keys(self.get_schema_from_definitions(JsonRef(schema["$ref"])) or schema)
+            return self._key_schema(
+                self.get_schema_from_definitions(JsonRef(schema["$ref"])) or schema
+            )
         for combining in ("anyOf", "oneOf"):
             if combining in schema:
                 options = [option for option in schema[combining] if option != {"type": "null"}]
-                return {**schema, combining: [self._keys(option) for option in options]}
+                return {**schema, combining: [self._key_schema(option) for option in options]}
         values = [schema["const"]] if "const" in schema else schema.get("enum", [])
         kinds = (str, bool, int, float) if NUMBER_KEYS in schema else (str, bool)
         texts = [_key_text(value) for value in values if isinstance(value, kinds)]
@@ -315,11 +319,11 @@ class _ExactJsonSchema(GenerateJsonSchema):
 
 
 def _in_dialect(pattern: str | re.Pattern[str], engine: str) -> dict[str, str]:
-    """A pattern and the dialect of what runs it; flags of a compiled one stand before it."""
+    """A pattern and the dialect of its engine; flags of a compiled one are put before it."""
     if not isinstance(pattern, re.Pattern):
         dialect = "python" if engine == "python-re" else "rust"
         return {"pattern": pattern, REGEX_DIALECT: dialect}
-    given = pattern.flags & ~re.compile(pattern.pattern).flags  # the others stand in it
+    given = pattern.flags & ~re.compile(pattern.pattern).flags  # the others are in its text
     flags = "".join(letter for letter, flag in _FLAGS.items() if given & flag)
     return {
         "pattern": f"(?{flags}){pattern.pattern}" if flags else pattern.pattern,
@@ -327,8 +331,8 @@ def _in_dialect(pattern: str | re.Pattern[str], engine: str) -> dict[str, str]:
     }
 
 
-def _accepted(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
-    """Constants without those that no JSON gives back, such as bytes and members of an Enum."""
+def _drop_unreadable_values(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
+    """Constants without those that cannot be read from JSON, such as bytes and enum members."""
     values = [base["const"]] if "const" in base else base.get("enum", [])
     check = SchemaValidator(schema)
     kept = []
@@ -341,59 +345,27 @@ def _accepted(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
     return {**{key: value for key, value in base.items() if key != "const"}, "enum": kept}
 
 
-def _validated(base: JsonSchemaValue, schema: Any) -> JsonSchemaValue:
-    """Name a validator that only a check can enforce.
-
-    Most of pydantic's own are part of a type, or a bound that its JSON Schema says.
-    """
-    function = schema["function"]["function"]
-    bounds = getattr(function, "keywords", {})
-    function = getattr(function, "func", function)  # of a functools.partial
-    module = str(getattr(function, "__module__", None) or "")
-    name = getattr(function, "__name__", type(function).__name__)
-    if module.partition(".")[0] not in ("pydantic", "pydantic_core", "builtins", ""):
-        return _named(base, name)
-    if name == "val_func":  # what pydantic makes of annotated_types' Predicate and Not
-        return _named(base, "Predicate")
-    if name == "decode_str":  # a Base64Str must decode to text
-        return _named(base, name)
-    later = _LATER_BOUNDS.intersection(bounds)
-    return _named(base, *sorted(later.difference(_honoured(base))))
-
-
-def _named(base: JsonSchemaValue, *names: str) -> JsonSchemaValue:
-    return {**base, VALIDATORS: [*base.get(VALIDATORS, ()), *names]} if names else base
-
-
-def _honoured(base: JsonSchemaValue) -> Collection[str]:
-    """The bounds that may come after a validator of a type and still are said by its schema."""
-    match base:
-        case {"type": "integer" | "number"}:
-            return _PLAIN_BOUNDS
-        case {"type": "array"} | {"type": "string"} if "format" not in base:
-            return ("min_length", "max_length")
-    return ()
-
-
 def _key_text(value: str | bool | float) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _bounds(schema: Any) -> dict[str, str]:
-    return {name: _text(schema[key]) for key, name in _BOUNDS.items() if key in schema}
+def _format_bounds(schema: Any) -> dict[str, str]:
+    return {
+        name: _write_bound(schema[key]) for key, name in _FORMAT_BOUNDS.items() if key in schema
+    }
 
 
-def _url(schema: Any) -> dict[str, Any]:
+def _url_schemes(schema: Any) -> dict[str, Any]:
     return {SCHEMES: list(schema.get("allowed_schemes") or ())}
 
 
-def _renamed(schema: Any, **names: str) -> dict[str, Any]:
+def _rename(schema: Any, **names: str) -> dict[str, Any]:
     values = {name: schema[key] for key, name in names.items() if schema.get(key) is not None}
     return {k: str(v) if isinstance(v, Decimal) else v for k, v in values.items()}
 
 
-def _now(schema: Any) -> dict[str, Any]:
-    """PastDate and its like: whole years that are over, or have not begun."""
+def _relative_bounds(schema: Any) -> dict[str, Any]:
+    """Bounds of PastDate and its like: whole years that are over, or have not begun."""
     this_year = datetime.now(tz=UTC).year
     match schema.get("now_op"):
         case "past":
@@ -408,7 +380,7 @@ def _timezone(schema: Any) -> str:
     return constraint if isinstance(constraint, str) else "aware"
 
 
-def _text(bound: date | datetime | time | Decimal | float) -> str:
+def _write_bound(bound: date | datetime | time | Decimal | float) -> str:
     if isinstance(bound, float):
         return str(Decimal(bound))  # a decimal is compared with exactly that
     return str(bound) if isinstance(bound, Decimal | int) else bound.isoformat()
