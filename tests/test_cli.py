@@ -147,7 +147,7 @@ def test_a_row_that_could_not_be_read_again_is_no_row(run: Run, tmp_path: Path) 
     done = run("generate", "m.py:Upper", *DRY)
 
     assert (done.code, done.out) == (1, "")
-    assert "Upper: what is written is not valid: code: String should match" in done.err
+    assert "Upper: the serialised row is not valid: code: String should match" in done.err
 
 
 def test_schema_files_and_examples(run: Run, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 }
 BAD_SCHEMAS = {
     "broken.py:M": "broken.py, line 1: invalid syntax",
-    "m.py:NotAModel": "NotAModel is no type that pydantic knows",
+    "m.py:NotAModel": "pydantic does not know the type NotAModel",
     "gone.py:M": "gone.py does not exist",
     "half.json": "half.json is not JSON",
     "name, age number": "unknown type 'number'",

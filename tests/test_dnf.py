@@ -364,8 +364,8 @@ def test_references_are_followed_and_named() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"$ref": "#/$defs/none"}, r"^\$\.x: keyword '\$ref' to '#/\$defs/none' leads nowhere"),
-        ({"not": {"$ref": "#/none"}}, r"^\$\.x: keyword '\$ref' to '#/none' leads nowhere"),
+        ({"$ref": "#/$defs/none"}, r"^\$\.x: keyword '\$ref': .* '#/\$defs/none' does not exist"),
+        ({"not": {"$ref": "#/none"}}, r"^\$\.x: keyword '\$ref': .* '#/none' does not exist"),
         ({"$ref": "#"}, r"^\$\.x refers to itself by '#'"),
         ({"anyOf": [{"type": "null"}, {"allOf": [{"$ref": "#"}]}]}, r"^\$\.x refers to itself"),
         ({"not": {"not": {"$ref": "#"}}}, r"^\$\.x refers to itself"),

@@ -182,14 +182,14 @@ def test_no_reference_leads_out_of_the_folder(reference: str, folder: Path) -> N
     """Neither by `..`, nor by a link, nor by an absolute path."""
     named = reference.format(above=folder.parent / "above.json")
 
-    with pytest.raises(SchemaError, match="leads out of the folder"):
+    with pytest.raises(SchemaError, match="is outside the folder"):
         load_schema(written(folder, a={"$ref": named}))
 
 
 @pytest.mark.parametrize("reference", ["gone.json", "http://y.example/town.json", "file:///etc/x"])
 def test_what_is_no_file_of_the_folder_is_not_fetched(reference: str, folder: Path) -> None:
     """It is refused, as before."""
-    with pytest.raises(SchemaError, match="leads out of the schema"):
+    with pytest.raises(SchemaError, match="is outside the schema"):
         compile_schema(load_schema(written(folder, a={"$ref": reference})))
 
 
@@ -199,7 +199,7 @@ def test_what_is_no_file_of_the_folder_is_not_fetched(reference: str, folder: Pa
         ({"name": "Ada", "age": 36}, "looks like a record"),
         ({"id": 1, "title": "Dr", "name": "Ada"}, "looks like a record"),
         ({"type": "visit", "patient": "x"}, "looks like a record"),
-        ({"name": "Row", "strict": True, "schema": OBJECT}, "under 'schema'"),
+        ({"name": "Row", "strict": True, "schema": OBJECT}, "value of 'schema'"),
         (
             {"type": "json_schema", "json_schema": {"name": "Row", "schema": OBJECT}},
             "json_schema.schema'",
@@ -208,16 +208,19 @@ def test_what_is_no_file_of_the_folder_is_not_fetched(reference: str, folder: Pa
             {"type": "function", "function": {"name": "f", "parameters": OBJECT}},
             "function.parameters'",
         ),
-        ({"name": "f", "description": "g", "input_schema": OBJECT}, "under 'input_schema'"),
-        ({"settings": {"rows": 3}, "json_schema": OBJECT}, "under 'json_schema'"),
-        ({"openapi": "3.0.0", "paths": {}}, "description of an API"),
+        ({"name": "f", "description": "g", "input_schema": OBJECT}, "value of 'input_schema'"),
+        ({"settings": {"rows": 3}, "json_schema": OBJECT}, "value of 'json_schema'"),
+        ({"openapi": "3.0.0", "paths": {}}, "OpenAPI document"),
         ({"type": "record", "name": "x", "fields": []}, "Avro"),
         ({"type": "visit of Ada", "id": 3}, "looks like a record"),
         ({"type": "Feature", "geometry": {}, "properties": {}}, "looks like a record"),
         ({"name": "x", "dependencies": {"Ada": "1"}}, "looks like a record"),
         ({"items": [{"name": "Ada"}], "total": 3}, "looks like a record"),
-        ({"swagger": "2.0", "definitions": {}}, "description of an API"),
-        ({"name": {"type": "string"}, "age": {"type": "integer"}}, "looks like properties"),
+        ({"swagger": "2.0", "definitions": {}}, "OpenAPI document"),
+        (
+            {"name": {"type": "string"}, "age": {"type": "integer"}},
+            "looks like the value of 'properties'",
+        ),
     ],
 )
 def test_what_is_no_schema_is_refused_with_a_guess(document: dict[str, Any], hint: str) -> None:
@@ -236,7 +239,7 @@ def test_a_file_of_records_is_no_schema(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="is not an object") as caught:
         load_schema(str(tmp_path / "rows.json"))
 
-    assert "--examples" in caught.value.hint
+    assert "as examples" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_finds(source: str, name: str, folder: Path) -> None:
     [
         ("gone.py:Person", "gone.py does not exist"),
         ("people.py:Nobody", "people.py has no class Nobody"),
-        ("people.py:not_a_model", "is no type that pydantic knows"),
+        ("people.py:not_a_model", "pydantic does not know the type"),
         ("people.py", "does not name a class"),
         ("gone.module:Person", "gone.module cannot be imported: ModuleNotFoundError"),
         ("broken.py:X", "broken.py, line 1: invalid syntax"),
@@ -105,7 +105,7 @@ def test_finds(source: str, name: str, folder: Path) -> None:
         ("list.json", "not an object"),
         ("wrong.json", "Not a JSON Schema"),
         ("name, age number", "unknown type 'number'"),
-        ("name, name", "is there twice"),
+        ("name, name", "is defined twice"),
         ("two words int", "is not a field"),
         ("1st", "is not a field name"),
         (" , ", "has no fields"),
@@ -214,7 +214,7 @@ def test_a_validator_may_raise_anything() -> None:
 
 def test_what_is_no_schema_is_refused() -> None:
     """What pydantic cannot validate is an error with a hint."""
-    with pytest.raises(SchemaError, match="Queue is no type that pydantic knows"):
+    with pytest.raises(SchemaError, match="pydantic does not know the type Queue"):
         RowSchema.of(Queue)
 
 
@@ -326,9 +326,12 @@ def _keys(row: Any) -> list[str] | None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (str.upper, "what is written is not valid: code: "),
-        (len, "what is written is not valid: code: "),
-        (lambda code: code[1:] + code[:1], r"\$\.code: what is written is read as another value"),
+        (str.upper, "the serialised row is not valid: code: "),
+        (len, "the serialised row is not valid: code: "),
+        (
+            lambda code: code[1:] + code[:1],
+            r"\$\.code: the serialised value is read as another value",
+        ),
     ],
 )
 def test_a_row_that_its_validator_makes_invalid_is_turned_down(function: Any, reason: str) -> None:
@@ -550,9 +553,9 @@ class Before(Old):
     [
         ("import sys\nsys.exit(3)", "M", "it calls sys.exit"),
         ("raise SystemExit", "M", "it calls sys.exit"),
-        (IMPOSSIBLE, "Known", "Known: field 'bad' has a type that JSON cannot say"),
-        (IMPOSSIBLE, "Outer", "field 'inner.bad' has a type that JSON cannot say"),
-        (IMPOSSIBLE, "Before", "Before is a model of pydantic.v1"),
+        (IMPOSSIBLE, "Known", "Known: field 'bad' has a type without a JSON Schema"),
+        (IMPOSSIBLE, "Outer", "field 'inner.bad' has a type without a JSON Schema"),
+        (IMPOSSIBLE, "Before", "Before is a pydantic.v1 model"),
         (IMPOSSIBLE + "class M(BaseModel):\n    a: int\n    odd: Foo", "M", "field 'odd': "),
     ],
 )

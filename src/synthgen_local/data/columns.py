@@ -116,7 +116,7 @@ _LEAST_PLACES = 6
 def columns_of(schema: Mapping[str, Any]) -> Columns:
     """Return the columns of a JSON Schema's rows.
 
-    Raises SchemaError for a reference that leads nowhere.
+    Raises SchemaError for a reference without a target.
 
     Example: `columns_of({"properties": {"age": {"type": "integer"}}}).names == ["age"]`
     """

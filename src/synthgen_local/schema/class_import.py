@@ -1,4 +1,7 @@
-"""A class in a Python file or in a module, found by the text that names it."""
+"""Import of a class from a Python file or a module by its name.
+
+Knows Python's import system, not what a class means as a schema.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def class_in(where: str, name: str) -> Any:
-    """Return a class of a .py file or of a module. Raises SchemaError if it is not there.
+    """Return a class of a .py file or of a module. Raises SchemaError if it does not exist.
 
     Example: `class_in("examples/medical_billing.py", "MedicalBilling")`
     """
@@ -48,7 +51,7 @@ def _module_of_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks names up in a model's module
     _LOADED[name] = module
-    with _neighbours(path.parent), _import_errors(str(path)):
+    with _importable_folder(path.parent), _import_errors(str(path)):
         spec.loader.exec_module(module)
     return module
 
@@ -58,7 +61,7 @@ _LOADED: dict[str, ModuleType] = {}
 
 
 def _free_name(path: Path) -> str:
-    """The name of a file's module: another one if there is a module of that name already."""
+    """Return a name for a file's module: another one if a module has that name already."""
     name = path.stem
     known = sys.modules.get(name)
     ours = known is None or known is _LOADED.get(name)
@@ -68,12 +71,12 @@ def _free_name(path: Path) -> str:
 
 
 def _module_named(name: str) -> ModuleType:
-    with _neighbours(Path.cwd()), _import_errors(name):
+    with _importable_folder(Path.cwd()), _import_errors(name):
         return importlib.import_module(name)
 
 
-class _Neighbours(MetaPathFinder):
-    """Finds the files beside a schema file, but none that has the name of an installed module."""
+class _FolderFinder(MetaPathFinder):
+    """Finds modules in the folder of a schema file, except those named like an installed module."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder.resolve())
@@ -81,14 +84,14 @@ class _Neighbours(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the neighbour of that name, if there is one."""
+        """Return the spec of the module of that name, if the folder has one."""
         if path is not None or _is_installed(fullname):
             return None
         return PathFinder.find_spec(fullname, [self._folder], target)
 
 
 def _is_installed(name: str) -> bool:
-    """Whether Python or a package has a module of this name."""
+    """Return whether Python or a package has a module of this name."""
     if name in sys.stdlib_module_names:
         return True
     places = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
@@ -96,9 +99,9 @@ def _is_installed(name: str) -> bool:
 
 
 @contextmanager
-def _neighbours(folder: Path) -> Iterator[None]:
-    """Let a schema file import its neighbours, as `python file.py` does."""
-    finder = _Neighbours(folder)
+def _importable_folder(folder: Path) -> Iterator[None]:
+    """Let a schema file import modules of its folder, as `python file.py` does."""
+    finder = _FolderFinder(folder)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -108,7 +111,7 @@ def _neighbours(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _import_errors(name: str) -> Iterator[None]:
-    """Turn whatever an import raises into one line; what it prints is no data."""
+    """Turn any exception of an import into one line, and its output into output on stderr."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -119,7 +122,7 @@ def _import_errors(name: str) -> Iterator[None]:
     except SystemExit as error:
         raise SchemaError(
             f"{name} cannot be imported: it calls sys.exit.",
-            hint='Put that below `if __name__ == "__main__":`.',
+            hint='Move the call below `if __name__ == "__main__":`.',
         ) from error
     except Exception as error:
         field = field_in_trace(error)

@@ -1,4 +1,7 @@
-"""A short list of fields, such as 'name, age int', as a pydantic model."""
+"""A short list of fields, such as 'name, age int', as a pydantic model.
+
+Knows the syntax of the list; the model is a schema like any other.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,12 @@ _OTHER_NAMES = {
     "list": list[str],
     "array": list[str],
 }
-"""Other names of types, which a colon may stand before."""
+"""Other names of types, which are accepted after a colon."""
 
 _TYPE = re.compile(r"[\w.\[\], |'\"-]+\??")
 _COMMA = re.compile(r",(?![^\[\]]*\])")  # none between the brackets of a type
 _ENDS = (",", ":", "(", " - ", " \N{EN DASH} ", "")
-"""What stands between a type and a description of its field."""
+"""Separators of a type and a description of its field."""
 
 _CONSTANTS = {"none": None, "null": None, "true": True, "false": False}
 
@@ -54,11 +57,11 @@ _GOES_ON = frozenset({
     "a", "an", "and", "as", "at", "between", "by", "each", "for", "from", "if", "in", "of", "on",
     "or", "per", "such", "than", "that", "the", "to", "when", "where", "which", "with", "without",
 })  # fmt: skip
-"""Words that no field is called: what begins with one goes on with a description."""
+"""Words that are not names of fields: text that begins with one continues a description."""
 
 
 class _Pickled(type(BaseModel)):  # type: ignore[misc] # a metaclass is chosen at run time
-    """The type of classes that pickle makes again from the list of their fields."""
+    """The type of classes that pickle restores from the list of their fields."""
 
 
 class ListedRow(BaseModel, metaclass=_Pickled):
@@ -80,13 +83,13 @@ _MADE: WeakValueDictionary[str, type[ListedRow]] = WeakValueDictionary()
 
 
 def model_of_fields(text: str) -> type[BaseModel]:
-    """Read `name, age int, city: a town in Peru`: name, type (str if left out), description.
+    """Parse `name, age int, city: a town in Peru`: name, type (str if left out), description.
 
     `age: int` has a type, too: a description that is the name of a type is one. A type is one of
     `FIELD_TYPES`, `list[int]`, `int | None`, `Literal["a", "b"]` or the like; a default may follow
     it (`age: int = 3`). Fields are separated by commas, or by lines where a description holds
-    commas; three words after a comma go on with a description.
-    Raises SchemaError for what is no field.
+    commas; three words after a comma continue a description.
+    Raises SchemaError for text that is not a list of fields.
 
     Example: `model_of_fields("name, age: int")(name="Ada", age=36)`
     """
@@ -98,7 +101,7 @@ def model_of_fields(text: str) -> type[BaseModel]:
         name, kind, description = _field(left if _is_typed(left) else part)
         if name in fields:
             raise SchemaError(
-                f"Field '{name}' is there twice.", hint="Give each field its own name."
+                f"Field '{name}' is defined twice.", hint="Give each field its own name."
             )
         said = Field(description=description or None)
         if equals and _is_typed(left):
@@ -121,7 +124,7 @@ def is_type_name(text: str) -> bool:
 
 
 def _parts(text: str) -> list[str]:
-    """The fields as they are written."""
+    """Split the list into the texts of its fields."""
     if "\n" in text.strip():
         return [line.strip(" \t\r,") for line in text.split("\n") if line.strip(" \t\r,")]
     parts: list[str] = []
@@ -137,7 +140,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _field(part: str) -> tuple[str, Any, str]:
-    """The name, the type and the description of a field."""
+    """Parse the name, the type and the description of a field."""
     head, colon, description = (piece.strip() for piece in part.partition(":"))
     name, _, kind = head.partition(" ")
     if not colon and " " in kind and _type_named(kind) is None:
@@ -159,14 +162,14 @@ def _field(part: str) -> tuple[str, Any, str]:
 
 
 def _is_typed(left: str) -> bool:
-    """Whether what stands before an equals sign is a field with a type, without a description."""
+    """Return whether the text before an equals sign is a name and a type, without description."""
     match = re.fullmatch(r"\s*(\w+)\s*(:|\s)(.*)", left)
     names = _OTHER_NAMES if match and match[2] == ":" else None
     return match is not None and _type_named(match[3], names) is not None
 
 
 def _default(name: str, kind: Any, text: str) -> Any:
-    """The value of a default, as Python or as text writes it."""
+    """Parse a default, a Python literal or plain text."""
     value: Any = _CONSTANTS.get(text.strip().lower(), text.strip())
     with suppress(ValueError, SyntaxError):
         value = ast.literal_eval(value)
@@ -174,13 +177,13 @@ def _default(name: str, kind: Any, text: str) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
         raise SchemaError(
-            f"The default of field '{name}' is not of its type.",
+            f"The default of field '{name}' is not valid for its type.",
             hint="Correct it, or leave it out.",
         ) from None
 
 
 def _type_named(text: str, others: Mapping[str, Any] | None = None) -> Any:
-    """The type of a name such as `int`, `list[int]` or `int | None`; None if it names none."""
+    """Return the type of a name such as `int`, `list[int]` or `int | None`; None if unknown."""
     text = text.strip()
     if _TYPE.fullmatch(text) is None:
         return None
@@ -196,7 +199,7 @@ def _type_named(text: str, others: Mapping[str, Any] | None = None) -> Any:
 
 
 def _kind(tree: ast.expr, known: Mapping[str, Any]) -> Any:
-    """The type that an annotation is, NoneType for None; None if it is not one of the known."""
+    """Return the type of an annotation, NoneType for None; None if it is not known."""
     match tree:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return NoneType if name.lower() == "none" else known.get(name.lower())
@@ -211,7 +214,7 @@ def _kind(tree: ast.expr, known: Mapping[str, Any]) -> Any:
 
 
 def _generic(name: str, inner: ast.expr, known: Mapping[str, Any]) -> Any:
-    """The type of a name with brackets."""
+    """Return the type of a name with brackets; None if it is not known."""
     if name == "literal":
         try:
             return Literal[ast.literal_eval(inner)]

@@ -1,7 +1,6 @@
-"""Where a schema comes from: a pydantic model, a JSON Schema, or a short list of fields.
+"""Schemas of rows: a pydantic type, a JSON Schema or a list of fields as a RowSchema.
 
-Knows how to read a row back into what the user's schema calls a row. It does not know
-grammars.
+Knows how to parse a row to an instance of the user's type. It does not know grammars.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from .rejections import (
 
 @dataclass(frozen=True)
 class RowSchema:
-    """A schema and the two ways between a row's JSON and its instance.
+    """A schema, with functions that convert between a row's JSON and its instance.
 
     `parse` takes JSON text and raises ValueError with a one-line reason if the row is not
     valid; `read` does the same for a mapping or an instance. `dump` makes JSON values
@@ -64,8 +63,8 @@ class RowSchema:
     def accept(self, text: str) -> Any:
         """Return the instance of a row if the line that is written for it is a valid row, too.
 
-        Raises ValueError as `parse` does, UnreadableRowError if what is written differs from the
-        text and either is not valid or is another row.
+        Raises ValueError as `parse` does, UnreadableRowError if the written row differs from the
+        text and either is not valid or is read as another row.
 
         Example: `RowSchema.of("name").accept('{"name": "Ada"}').name == "Ada"`
         """
@@ -79,17 +78,19 @@ class RowSchema:
         try:
             return self.dump(value)
         except Exception as error:  # of a serialiser, which may raise anything
-            raise UnreadableRowError(f"it cannot be written: {type(error).__name__}") from None
+            raise UnreadableRowError(
+                f"the row cannot be serialised: {type(error).__name__}"
+            ) from None
 
     def _check_written(self, value: Any, written: Any) -> None:
         try:
             again = self.parse(json.dumps(written))
             self._judge(written)
         except ValueError as error:
-            raise UnreadableRowError(f"what is written is not valid: {error}") from None
+            raise UnreadableRowError(f"the serialised row is not valid: {error}") from None
         names = declared_names(self.json_schema)
         if again != value and (path := difference(written, self._written(again), names)):
-            raise UnreadableRowError(f"{path}: what is written is read as another value")
+            raise UnreadableRowError(f"{path}: the serialised value is read as another value")
 
     @cached_property
     def _judge(self) -> Callable[[Any], Any]:
@@ -97,10 +98,10 @@ class RowSchema:
 
     @classmethod
     def of(cls, schema: Any) -> RowSchema:
-        """Accept a type, a JSON Schema as a dict, or a short list of fields.
+        """Return the schema of a type, a JSON Schema as a dict, or a list of fields.
 
         A type is whatever pydantic validates: a model, a dataclass, a TypedDict, a NamedTuple, or
-        an annotation such as `list[int]`. Raises SchemaError for what is none of these.
+        an annotation such as `list[int]`. Raises SchemaError for any other value.
 
         Example: `RowSchema.of("name, age int").parse('{"name": "Ada", "age": 36}').age == 36`
         """
@@ -118,10 +119,10 @@ class RowSchema:
 
 
 def load_schema(source: str) -> RowSchema:
-    """Find the schema that a command line names.
+    """Return the schema that a text names.
 
     `file.py:Class`, `package.module:Class`, a JSON Schema file, or `'name, age int'`.
-    Raises SchemaError if it cannot be found or read.
+    Raises SchemaError if the schema cannot be found or read.
 
     Example: `load_schema("examples/medical_billing.py:MedicalBilling")`
     """
@@ -135,12 +136,15 @@ def load_schema(source: str) -> RowSchema:
     if colon and not typed and re.fullmatch(r"[\w.]+", name) and _may_be_code(where):
         return RowSchema.of(class_in(where, name))
     if (source.endswith(".py") or "/" in source) and _may_be_path(source):
-        raise SchemaError(f"{source} does not name a class.", hint="Write file.py:Class.")
+        raise SchemaError(
+            f"{source} does not name a class: expected file.py:Class.",
+            hint="Add a colon and the name of the class.",
+        )
     return RowSchema.of(source)
 
 
 def _may_be_path(source: str) -> bool:
-    """Whether a text may name a file: a list of fields has a comma, or a colon and a space."""
+    """Return whether a text may name a file: a list of fields has a comma, or colon and space."""
     return _is_there(source) or not re.search(r",|:\s|\n", source)
 
 
@@ -149,7 +153,7 @@ def _is_there(path: str) -> bool:
 
 
 def _may_be_code(where: str) -> bool:
-    """Whether a text before a colon may name a file or a module."""
+    """Return whether a text before a colon may name a file or a module."""
     return _is_there(where) or not re.search(r"[\s,]", where)
 
 
@@ -157,7 +161,7 @@ def _from_type(kind: Any) -> RowSchema:
     name = _name(kind)
     if any(base.__module__.startswith("pydantic.v1") for base in getattr(kind, "__mro__", ())):
         raise SchemaError(
-            f"{name} is a model of pydantic.v1.",
+            f"{name} is a pydantic.v1 model, expected pydantic 2.",
             hint="Derive it from pydantic.BaseModel; bump-pydantic converts a file.",
         )
     try:
@@ -167,14 +171,16 @@ def _from_type(kind: Any) -> RowSchema:
         write, unused = row_writer(adapter), tuple(unused_settings(adapter))
     except PydanticInvalidForJsonSchema as error:
         raise SchemaError(
-            f"{_field_of(name, error)} has a type that JSON cannot say: {_first_line(error)}",
-            hint="Use a type that pydantic can write as JSON Schema.",
+            f"{_field_of(name, error)} has a type without a JSON Schema: {_first_line(error)}",
+            hint="Use a type for which pydantic generates JSON Schema.",
         ) from error
     except ImportError as error:
-        raise SchemaError(f"{name} needs a package: {error}.", hint="Install it.") from error
+        raise SchemaError(
+            f"{name} needs a package that is not installed: {error}.", hint="Install it."
+        ) from error
     except (PydanticUserError, TypeError) as error:
         raise SchemaError(
-            f"{_field_of(name, error)} is no type that pydantic knows.",
+            _unknown_type(name, error),
             hint="Derive it from pydantic.BaseModel.",
         ) from error
 
@@ -204,12 +210,18 @@ def _field_of(name: str, error: Exception) -> str:
     return f"{name}: field '{field}'" if field else name
 
 
+def _unknown_type(name: str, error: Exception) -> str:
+    field = field_in_trace(error)
+    what = f"of field '{field}' of {name}" if field else name
+    return f"pydantic does not know the type {what}."
+
+
 def _first_line(error: PydanticUserError) -> str:
     return error.message.partition("\n")[0]
 
 
 def _formats(schema: Any, name: str) -> Iterator[bool]:
-    """True wherever a schema has a format of this name."""
+    """Yield True for each schema in a schema that has a format of this name."""
     inner = schema.values() if isinstance(schema, dict) else schema
     if isinstance(schema, dict | list):
         yield isinstance(schema, dict) and schema.get("format") == name
@@ -218,7 +230,7 @@ def _formats(schema: Any, name: str) -> Iterator[bool]:
 
 
 def _reveal(value: Any) -> Any:
-    """Values with what SecretStr and SecretBytes hold: the rows are made up."""
+    """Replace SecretStr and SecretBytes by their contents: the rows are synthetic."""
     match value:
         case SecretStr() | SecretBytes():
             return _reveal(value.get_secret_value())

@@ -1,6 +1,6 @@
-"""One JSON Schema document of several files: what a `$ref` names in the same folder is put in.
+"""Bundling of JSON Schema files: files of the same folder that a `$ref` names become `$defs`.
 
-Nothing is fetched, and no file outside of the folder is opened, by whatever name or link.
+Fetches nothing, and opens no file outside the folder, whatever its name or link.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Read = Callable[[Path], dict[str, Any]]
 def bundled(document: dict[str, Any], path: Path, read: Read) -> dict[str, Any]:
     """Return a document with the files that it refers to in its `$defs`.
 
-    References to what is no file stay as they are. Raises SchemaError for a file outside of the
+    Other references are not changed. Raises SchemaError for a file outside of the
     folder of `path`, and for one that `read` refuses.
 
     Example: `bundled({"$ref": "address.json"}, Path("person.json"), read_document)`
@@ -53,7 +53,7 @@ class _Bundle:
         self._base = base if isinstance(base, str) else ""
         taken = set(root.get("$defs", {}))
         self._own = {name for schema in schemas_in(root) for name in _ids(schema, self._base)}
-        joined = self._led(root, self._path, "")
+        joined = self._redirect(root, self._path, "")
         definitions = dict(joined.get("$defs", {}))
         while self._waiting:
             file = self._waiting.popleft()
@@ -61,19 +61,20 @@ class _Bundle:
             name = self._names[file]
             if name in taken:
                 raise SchemaError(
-                    f"$: '$defs' has the name of a file, '{name}'.", hint="Rename one of them."
+                    f"$: the key '{name}' of '$defs' is also the name of a file.",
+                    hint="Rename one of them.",
                 )
             inner = {k: v for k, v in document.items() if k not in ("$schema", "$id", "id")}
-            definitions[name] = self._led(inner, file, f"#/$defs/{_escaped(name)}")
+            definitions[name] = self._redirect(inner, file, f"#/$defs/{_escaped(name)}")
         return {**joined, "$defs": definitions} if definitions else joined
 
-    def _led(self, value: Any, file: Path, place: str) -> Any:
-        """A schema of a file, its references led to where their targets now stand."""
+    def _redirect(self, value: Any, file: Path, place: str) -> Any:
+        """Return a schema of a file with references to the new places of their targets."""
         if isinstance(value, list):
-            return [self._led(item, file, place) for item in value]
+            return [self._redirect(item, file, place) for item in value]
         if not isinstance(value, dict):
             return value
-        led = {key: self._led(item, file, place) for key, item in value.items()}
+        led = {key: self._redirect(item, file, place) for key, item in value.items()}
         if isinstance(reference := value.get("$ref"), str):
             led["$ref"] = self._target(reference, file, place)
         return led
@@ -112,8 +113,8 @@ class _Bundle:
             return None
         if where.startswith("/") or not found.is_relative_to(self._folder):
             raise SchemaError(
-                f"$: keyword '$ref' to '{where}' leads out of the folder.",
-                hint="Put the file beside the schema.",
+                f"$: keyword '$ref': the target '{where}' is outside the folder.",
+                hint="Move the file into the folder of the schema.",
             )
         return found if is_file else None
 

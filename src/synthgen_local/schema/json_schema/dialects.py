@@ -1,7 +1,7 @@
-"""JSON Schema as it is written elsewhere, put into the forms that its drafts have.
+"""Conversion of JSON Schema in other dialects to draft 2020-12.
 
-`$schema` spelt in other ways; without `$schema`, what drafts 4 to 7 and OpenAPI write otherwise
-than 2020-12 does. Nothing is changed in a document that names its draft. Knows keywords only.
+Normalises the spelling of `$schema`; without `$schema`, converts forms of drafts 4 to 7 and of
+OpenAPI. A document that names its draft is not changed. Knows keywords only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OF_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 
 
 def usual(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a document in the forms of its draft, and a note for each form that was another.
+    """Return a document in the forms of its draft, and a note for each form that was converted.
 
     Example: `usual({"type": "string", "nullable": True})[0] == {"type": ["string", "null"]}`
     """
@@ -47,7 +47,7 @@ def usual(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _spelling(dialect: str) -> str:
-    """The usual spelling of a draft's name, "" where none is named; others stay as they are."""
+    """Return the usual spelling of a draft's name, "" without one; others are not changed."""
     if match := _NUMBERED.fullmatch(dialect):
         usual = f"http://json-schema.org/draft-{match[1]}/schema"
     elif match := _DATED.fullmatch(dialect):
@@ -75,7 +75,7 @@ def schemas_in(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _each(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """A schema with `change` applied to it and to all schemas in it, the inner ones first."""
+    """Apply `change` to a schema and to all schemas in it, the inner ones first."""
     if not isinstance(schema, dict):
         return schema
     changed: dict[str, Any] = {}
@@ -123,7 +123,7 @@ class _Reader:
         return {**named, **rest}, "'id' is read as in draft 4"
 
     def _tagged(self, schema: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """OpenAPI's discriminator: options are told apart by their name, if nothing else does."""
+        """OpenAPI's discriminator: names identify options, unless these limit the tag."""
         match schema.get("discriminator"):
             case {"propertyName": str(tag), **rest}:
                 mapping = rest.get("mapping")
@@ -194,7 +194,7 @@ def _dependencies(schema: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _nullable(schema: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """OpenAPI's word for a value that may be null."""
+    """OpenAPI's keyword for a value that may be null."""
     if schema.get("nullable") is not True:
         return schema, ""
     note = "'nullable' is read as in OpenAPI"
@@ -223,4 +223,4 @@ _PLAIN = frozenset({
     "required", "additionalProperties", "patternProperties", "readOnly", "writeOnly", "deprecated",
     "minProperties", "maxProperties", "xml", "externalDocs", NULL_RATE, SHORT_NULL_RATE,
 })  # fmt: skip
-"""Keywords beside which null may join the types: they say nothing of it."""
+"""Keywords with which null may be added to the types: they do not apply to null."""

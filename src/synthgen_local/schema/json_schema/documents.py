@@ -1,4 +1,7 @@
-"""JSON Schema documents: which can be read, and the check of a row against one."""
+"""JSON Schema documents: reading them from files, and the check of a row against one.
+
+Knows the limits and drafts that are accepted, not what keywords mean for a grammar.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..certificate import join_path
 from ..errors import SCHEMA_HINT
 from ..rejections import declared_names, shown_path
 from .bundling import bundled
-from .detection import refuse_list, refuse_strangers
+from .detection import refuse_list, refuse_other_json
 from .dialects import usual
 from .references import nothing_outside
 from .validation import judge
@@ -30,20 +33,20 @@ _DRAFTS = {f"http://json-schema.org/draft-{number}/schema" for number in ("04", 
 def readable(document: dict[str, Any], name: str) -> tuple[dict[str, Any], list[str]]:
     """Return a document in the forms that its draft has, and a note for each other one.
 
-    Raises SchemaError for what is no JSON Schema, with a guess at what it is.
+    Raises SchemaError for JSON that is not a JSON Schema, with a suggestion.
 
     Example: `readable({"type": "string", "nullable": True}, "Row")`
     """
     _refuse_depth(document)
     refuse_surrogates(document)
-    refuse_strangers(document, name)
+    refuse_other_json(document, name)
     return usual(document)
 
 
 def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
-    """Return what gives a row back, or raises ValueError if the document does not allow it.
+    """Return a function that returns a valid row and raises ValueError for another.
 
-    Raises SchemaError for what is no JSON Schema.
+    Raises SchemaError for JSON that is not a JSON Schema.
 
     Example: `check_of({"type": "integer"})(1) == 1`
     """
@@ -82,12 +85,12 @@ def check_of(schema: dict[str, Any]) -> Callable[[Any], Any]:
 
 
 def _refuse_dialect(schema: dict[str, Any]) -> None:
-    """Refuse a dialect that is not known, because it would be fetched."""
+    """Raise SchemaError for an unknown dialect, because it would be fetched."""
     dialect = schema.get("$schema", "")
     if not isinstance(dialect, str) or (dialect and dialect.removesuffix("#") not in _DRAFTS):
         raise SchemaError(
-            "$: keyword '$schema' names no known draft.",
-            hint="Name one from 4 to 2020-12.",
+            "$: keyword '$schema' names an unknown draft.",
+            hint="Use a draft from 4 to 2020-12.",
         )
 
 
@@ -104,7 +107,7 @@ def _refuse_depth(schema: dict[str, Any]) -> None:
 
 
 def refuse_surrogates(schema: Any, path: str = "$") -> None:
-    """Raise SchemaError, naming a path, for text with half of a surrogate pair: UTF-8 has none.
+    """Raise SchemaError, naming a path, for text with half of a surrogate pair.
 
     Example: `refuse_surrogates({"enum": ["a"]})`
     """
@@ -113,7 +116,7 @@ def refuse_surrogates(schema: Any, path: str = "$") -> None:
         case str():
             if not schema.isascii() and _SURROGATES.search(schema):
                 raise SchemaError(
-                    f"{path}: a text has half of a surrogate pair, which no file can hold.",
+                    f"{path}: a text contains half of a surrogate pair, which UTF-8 cannot encode.",
                     hint="Write the character itself, or both halves.",
                 )
         case dict():
@@ -127,7 +130,7 @@ def refuse_surrogates(schema: Any, path: str = "$") -> None:
 
 
 def _without_own(schema: Any) -> Any:
-    """A document without what JSON Schema has in no such form: steps of decimals are text."""
+    """Remove values that the meta-schema refuses: `multipleOf` of decimals is text."""
     if isinstance(schema, list):
         return [_without_own(item) for item in schema]
     if not isinstance(schema, dict):
@@ -143,12 +146,12 @@ def _inside(value: Any) -> Iterable[Any]:
 def read_document(path: Path) -> dict[str, Any]:
     """Return the JSON Schema of a file, with what it refers to in files of the same folder.
 
-    Raises SchemaError for what is none.
+    Raises SchemaError if the file is not a JSON Schema.
 
     Example: `read_document(Path("schema.json"))`
     """
     document = _read(path)
-    refuse_strangers(document, str(path))
+    refuse_other_json(document, str(path))
     return bundled(document, path, _read)
 
 
@@ -158,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             raise SchemaError(
-                f"{path} has more than {_MOST_BYTES >> 20} MB.", hint="A schema is smaller."
+                f"{path} is larger than {_MOST_BYTES >> 20} MB.", hint="Pass a smaller schema."
             )
         schema = json.loads(text)
     except OSError as error:

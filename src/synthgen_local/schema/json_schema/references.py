@@ -1,7 +1,7 @@
-"""Where the references of a JSON Schema lead, and which of them lead back.
+"""References of a JSON Schema: their targets, and which of them are recursive.
 
-Knows JSON Pointer (RFC 6901), `$id`, anchors and the published meta-schemas; opens no file and
-no socket. Knows nothing of what schemas mean.
+Knows JSON Pointer (RFC 6901), `$id`, anchors and the published meta-schemas; opens no files and
+no sockets. Does not know what other keywords mean.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LARGE = 30  # ways in, times ways out
 
 @contextmanager
 def nothing_outside() -> Iterator[None]:
-    """Turn what a validator says of a reference that leads out of its document into a SchemaError.
+    """Turn a validator's error about a reference to another document into a SchemaError.
 
     Example: `with nothing_outside(): judge(schema).is_valid(value)`
     """
@@ -44,13 +44,13 @@ def nothing_outside() -> Iterator[None]:
     try:
         yield
     except Unresolvable as error:
-        raise _outside(str(error.ref), "$") from None
+        raise _outside_error(str(error.ref), "$") from None
 
 
-def _outside(reference: str, path: str) -> SchemaError:
+def _outside_error(reference: str, path: str) -> SchemaError:
     return SchemaError(
-        f"{path}: keyword '$ref' to '{reference}' leads out of the schema.",
-        hint="Put what it refers to into $defs.",
+        f"{path}: keyword '$ref': the target '{reference}' is outside the schema.",
+        hint="Put the target into $defs.",
     )
 
 
@@ -72,7 +72,7 @@ class References:
         )
         self._found: dict[str, Any] = {}
         self._edges: dict[str, frozenset[str]] = {}
-        self._circles: dict[str, frozenset[str]] = {}
+        self._cycles: dict[str, frozenset[str]] = {}
 
     def known_keywords(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a schema without the keywords that the document's draft does not know.
@@ -84,41 +84,41 @@ class References:
         return {key: value for key, value in schema.items() if key not in self.unknown_keywords}
 
     def resolve(self, reference: str, path: str = "$") -> Any:
-        """Return the schema that a reference leads to.
+        """Return the target of a reference.
 
-        Raises SchemaError, naming `path`, if it leads out of the document or nowhere.
+        Raises SchemaError, naming `path`, if the target is outside the document or missing.
         """
         if reference not in self._found:
             self._found[reference] = self._look_up(reference, path)
         return self._found[reference]
 
-    def circle(self, reference: str) -> frozenset[str]:
-        """Return the references from which this one can be reached that it reaches itself.
+    def cycle(self, reference: str) -> frozenset[str]:
+        """Return the references that lead to this one and to which it leads: its cycle.
 
-        None of them for a reference that does not recur.
+        Empty for a reference that is not recursive.
         """
-        if reference not in self._circles:
+        if reference not in self._cycles:
             reached = self._closure([reference], self._references_in)
             sources: dict[str, set[str]] = {}
             for name in reached:
                 for target in self._references_in(name):
                     sources.setdefault(target, set()).add(name)
             found = self._closure([reference], lambda name: sources.get(name, ())) & reached
-            self._circles.update(dict.fromkeys(found or {reference}, frozenset(found)))
-        return self._circles[reference]
+            self._cycles.update(dict.fromkeys(found or {reference}, frozenset(found)))
+        return self._cycles[reference]
 
     @cached_property
     def recursive(self) -> bool:
-        """Whether any reference of the document leads back to itself."""
-        return bool(_on_circles(self._graph))
+        """True if any reference of the document is recursive."""
+        return bool(_on_cycles(self._graph))
 
     @cached_property
     def hubs(self) -> frozenset[str]:
-        """The references through which large circles go: without them, only small ones are left.
+        """The references in which large cycles meet: without them, only small cycles are left.
 
         A reference counts by how many others lead to it and how many it leads to.
         """
-        graph, found = _on_circles(self._graph), set[str]()
+        graph, found = _on_cycles(self._graph), set[str]()
         while graph:
             sources = Counter(target for targets in graph.values() for target in targets)
             name = max(sorted(graph), key=lambda n: sources[n] * len(graph[n]))
@@ -126,12 +126,12 @@ class References:
                 break
             found.add(name)
             graph.pop(name)
-            graph = _on_circles({n: targets - {name} for n, targets in graph.items()})
+            graph = _on_cycles({n: targets - {name} for n, targets in graph.items()})
         return frozenset(found)
 
     @cached_property
     def _graph(self) -> dict[str, frozenset[str]]:
-        """The references of the document's root and all that they lead to."""
+        """The references of the document's root, and those that are reached through them."""
         entered = {k: v for k, v in self._root.items() if k not in ("definitions", "$defs")}
         first = list(references_in(entered))
         names = {*first, *self._closure(first, self._references_in)}
@@ -145,12 +145,12 @@ class References:
         if document is None:
             document = _published(where)
         if document is None:
-            raise _outside(reference, path)
+            raise _outside_error(reference, path)
         if not fragment or fragment.startswith("/"):
-            return _pointed(document, fragment, reference, path)
+            return _follow_pointer(document, fragment, reference, path)
         if f"#{fragment}" in self._named:
             return self._named[f"#{fragment}"]
-        raise _missing(reference, path)
+        raise _missing_error(reference, path)
 
     @property
     def _base(self) -> str:
@@ -171,7 +171,7 @@ class References:
         return names
 
     def _references_in(self, reference: str) -> frozenset[str]:
-        """What looks like a reference where this one leads; one in an example may lead nowhere."""
+        """Return possible references in the target; one in an example may have no target."""
         if reference not in self._edges:
             try:
                 found = frozenset(references_in(self.resolve(reference)))
@@ -182,7 +182,7 @@ class References:
 
     @staticmethod
     def _closure(first: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
-        """What can be reached from `first` in one step or more."""
+        """Return the names that can be reached from `first` in one step or more."""
         found: set[str] = set()
         waiting = list(first)
         while waiting:
@@ -194,7 +194,7 @@ class References:
 
 
 def references_in(schema: Any) -> Iterator[str]:
-    """Yield what looks like a reference within a schema, which is not followed.
+    """Yield possible references within a schema, without following them.
 
     Example: `list(references_in({"items": {"$ref": "#/$defs/a"}})) == ["#/$defs/a"]`
     """
@@ -204,8 +204,8 @@ def references_in(schema: Any) -> Iterator[str]:
                 yield name
 
 
-def _on_circles(graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """The part of a graph that has circles, without what leads to none or comes from none."""
+def _on_cycles(graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Return the nodes of a graph between or on cycles."""
     left = dict(graph)
     while left:
         targeted = frozenset[str]().union(*left.values())
@@ -217,7 +217,7 @@ def _on_circles(graph: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]
 
 
 def part_of(schema: Any, place: str) -> Any:
-    """Return a JSON Schema as a part of another one: its references to itself lead to `place`.
+    """Return a JSON Schema for use within another at `place`: its references are adapted.
 
     Example: `part_of({"$ref": "#/$defs/a"}, "#/items") == {"$ref": "#/items/$defs/a"}`
     """
@@ -231,7 +231,7 @@ def part_of(schema: Any, place: str) -> Any:
     return moved
 
 
-def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
+def _follow_pointer(document: Any, fragment: str, reference: str, path: str) -> Any:
     found = document
     for part in unquote(fragment).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -240,34 +240,34 @@ def _pointed(document: Any, fragment: str, reference: str, path: str) -> Any:
         elif isinstance(found, dict) and key in found:
             found = found[key]
         else:
-            raise _missing(reference, path)
+            raise _missing_error(reference, path)
     if not isinstance(found, bool | dict):
-        raise _missing(reference, path)
+        raise _missing_error(reference, path)
     return found
 
 
-def _missing(reference: str, path: str) -> SchemaError:
+def _missing_error(reference: str, path: str) -> SchemaError:
     return SchemaError(
-        f"{path}: keyword '$ref' to '{reference}' leads nowhere.", hint="Check $defs."
+        f"{path}: keyword '$ref': the target '{reference}' does not exist.", hint="Check $defs."
     )
 
 
 @cache
 def _published(where: str) -> Any:
-    """A meta-schema that comes with jsonschema, its references led from this one's place."""
+    """Return a meta-schema that comes with jsonschema, with absolute references."""
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     resource = REGISTRY.get(where) or REGISTRY.get(f"{where}#")
-    return None if resource is None else _placed(resource.contents, where)
+    return None if resource is None else _make_absolute(resource.contents, where)
 
 
-def _placed(value: Any, base: str) -> Any:
-    """A meta-schema with absolute references; the dynamic ones mean the whole it is a part of."""
+def _make_absolute(value: Any, base: str) -> Any:
+    """Make references absolute; the dynamic ones lead to the whole meta-schema."""
     if isinstance(value, list):
-        return [_placed(item, base) for item in value]
+        return [_make_absolute(item, base) for item in value]
     if not isinstance(value, dict):
         return value
-    placed = {key: _placed(item, base) for key, item in value.items()}
+    placed = {key: _make_absolute(item, base) for key, item in value.items()}
     for keyword in _REFERENCES:
         if isinstance(reference := value.get(keyword), str):
             whole = urljoin(base.partition("meta/")[0], "schema")

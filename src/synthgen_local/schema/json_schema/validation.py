@@ -1,7 +1,7 @@
-"""The one judge of values: whether a JSON Schema allows one, by the rules that made it.
+"""Validation of values against a JSON Schema.
 
-jsonschema, with patterns in the dialect in which they were written, on an engine that ends, and
-with multiples of a float as pydantic counts them. Fetches nothing.
+jsonschema, with patterns in the dialect in which they were written, on an engine with a bounded
+number of steps, and with multiples of floats as pydantic computes them. Fetches nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _EXACT = Context(prec=60)
 
 
 def judge(root: Mapping[str, Any], **options: Any) -> Any:
-    """Return jsonschema's validator of a document with rules of ours, one that fetches nothing.
+    """Return jsonschema's validator of a document, with the rules of this module.
 
-    Without a registry of its own it would open what a reference names, over the network too.
+    An empty registry keeps it from opening references, which may be network addresses.
 
     Example: `judge({"type": "integer"}).is_valid(1)`
     """
@@ -43,7 +43,7 @@ def judge(root: Mapping[str, Any], **options: Any) -> Any:
 
 
 def _of_one_draft(root: Mapping[str, Any]) -> dict[str, Any]:
-    """A document without the names of drafts: by those jsonschema returns to its own rules."""
+    """Remove the names of drafts, for which jsonschema would return to its own rules."""
     own = {key: value for key, value in root.items() if key != "$schema"}
     for keyword in ("$defs", "definitions"):
         if isinstance(own.get(keyword), Mapping):
@@ -65,7 +65,7 @@ def pattern_of(schema: Mapping[str, Any]) -> Regex:
 
 
 def finds(regex: Regex, text: str) -> bool:
-    """Return whether a pattern is found in a text; what is no pattern is found nowhere.
+    """Return whether a pattern is found in a text; False if the pattern is not valid.
 
     Raises SearchError for a text in which the search takes too long.
 
@@ -117,9 +117,9 @@ def _additional_properties(
 
 
 def _multiple_of(strict: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """The rule of jsonschema, or with TOLERANCE pydantic's: 0.3 is a multiple of 0.1.
+    """Return jsonschema's rule, or with TOLERANCE pydantic's: 0.3 is a multiple of 0.1.
 
-    Of a decimal in quotes, whose step is text too, multiples are exact.
+    Multiples of a decimal in quotes, whose step is text too, are exact.
     """
 
     def rule(validator: Any, step: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
@@ -163,7 +163,7 @@ class _Unevaluated:
     def _names(
         self, validator: Any, schema: Any, value: Mapping[str, Any], followed: tuple[str, ...]
     ) -> set[str]:
-        """The properties of which a schema that holds says something."""
+        """Return the properties that a schema evaluates, if the value is valid by it."""
         if not isinstance(schema, Mapping):
             return set()
         if {"additionalProperties", "unevaluatedProperties"} & schema.keys():
@@ -183,7 +183,7 @@ class _Unevaluated:
         value: Mapping[str, Any],
         followed: tuple[str, ...],
     ) -> Iterator[tuple[Any, tuple[str, ...]]]:
-        """The schemas that apply in place, with the references that have led there."""
+        """Yield the schemas that apply in place, with the references that were followed."""
         for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
             if keyword in schema and schema[keyword] not in followed:
                 yield self.references.resolve(schema[keyword]), (*followed, schema[keyword])

@@ -235,7 +235,7 @@ class _Lowering:
     def _deeper(self, part: Conjunct, depth: _Depth) -> _Depth | None:
         """The depth inside of a part; None if a circle of references has gone round enough."""
         levels = dict(depth)
-        circles = [self._references.circle(reference) for reference in part.references]
+        circles = [self._references.cycle(reference) for reference in part.references]
         for name in {min(circle) for circle in circles if circle}:
             levels[name] = levels.get(name, -1) + 1
             self.notes.add("$", "depth", self._bounds.depth, "bound")

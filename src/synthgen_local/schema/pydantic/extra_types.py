@@ -1,7 +1,7 @@
-"""Types whose values are known or can be worked out, though their own JSON Schema says less.
+"""JSON Schema of types whose own JSON Schema is less exact than their values.
 
-Most are of pydantic-extra-types: "a string that a function accepts". A program that uses it has
-imported it, so it is looked up there and never imported. Knows those types, not grammars.
+Most are of pydantic-extra-types. A program that uses it has imported it, so it is looked up in
+`sys.modules` and never imported. Knows those types, not grammars.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FORMATS = {
     "payment.PaymentCardNumber": "payment-card",
     "routing_number.ABARoutingNumber": "aba-routing-number",
 }
-_OUTSIDE = {
+_EXTERNAL_TYPES = {
     "import_string": "import-string",
     "validate_socket": "socket-path",
     "validate_new": "new-path",
 }
-_LISTS = {
+_INDEXED_TYPES = {
     "country.CountryAlpha2": "_index_by_alpha2",
     "country.CountryAlpha3": "_index_by_alpha3",
     "country.CountryNumericCode": "_index_by_numeric_code",
@@ -39,7 +39,7 @@ _LISTS = {
     "language_code.LanguageAlpha2": "_index_by_alpha2",
     "language_code.LanguageName": "_index_by_name",
 }
-_CODES = {
+_ENUMERATED_TYPES = {
     "currency_code.Currency",
     "currency_code.ISO4217",
     "language_code.ISO639_3",
@@ -50,7 +50,7 @@ _CODES = {
 
 
 def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the JSON Schema of one of these types from pydantic's schema of it, else None.
+    """Return the JSON Schema of a type of this module from its core schema, else None.
 
     Example: `extra_type_schema(TypeAdapter(PaymentCardNumber).core_schema)`
     """
@@ -58,8 +58,8 @@ def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
     name = getattr(validator, "__name__", "")
     if name == "validate_str_is_valid_iana_tz":
         return {"type": "string", "enum": sorted(available_timezones())}
-    if name in _OUTSIDE:
-        return {"type": "string", "format": _OUTSIDE[name]}
+    if name in _EXTERNAL_TYPES:
+        return {"type": "string", "format": _EXTERNAL_TYPES[name]}
     kind = getattr(validator, "__self__", None)
     for base in kind.__mro__ if isinstance(kind, type) else ():
         if base is ByteSize:
@@ -70,16 +70,16 @@ def extra_type_schema(core_schema: Mapping[str, Any]) -> dict[str, Any] | None:
         name = f"{module}.{base.__name__}"
         if name in _FORMATS:
             return {"type": "string", "format": _FORMATS[name]}
-        if name in _LISTS:
-            values = getattr(sys.modules[base.__module__], _LISTS[name])()
+        if name in _INDEXED_TYPES:
+            values = getattr(sys.modules[base.__module__], _INDEXED_TYPES[name])()
             return {"type": "string", "enum": sorted(values)}
-        if name in _CODES:
-            return _listed(core_schema)
+        if name in _ENUMERATED_TYPES:
+            return _enumeration(core_schema)
     return None
 
 
-def _listed(core_schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that such a type's own JSON Schema lists."""
+def _enumeration(core_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the enumeration of a type's own JSON Schema."""
     write = core_schema["metadata"]["pydantic_js_functions"][0]
     values = write(core_schema, lambda _: {})["enum"]
     return {"type": "string", "enum": values}

@@ -36,7 +36,7 @@ def row_schema(term: Any) -> dict[str, Any] | None:
 
     Example: `row_schema(outlines.types.JsonSchema({"type": "integer"})) == {"type": "integer"}`
     """
-    if unsaid := _unsaid(term):
+    if unsaid := _inexpressible(term):
         raise SchemaError(f"outlines' {unsaid} cannot stand inside of a JSON string.", hint=_HINT)
     schema: dict[str, Any] | None = None
     if isinstance(term, sys.modules["outlines.types.dsl"].JsonSchema):
@@ -84,11 +84,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _unsaid(term: Any) -> str:
+def _inexpressible(term: Any) -> str:
     """The name of the first part of a term that no regular expression says, if there is one."""
     if term is None:
         return "`| None`"
     if isinstance(term, sys.modules["outlines.types.dsl"].CFG):
         return "CFG"
     parts = [*([term.term] if hasattr(term, "term") else []), *getattr(term, "terms", ())]
-    return next((unsaid for part in parts if (unsaid := _unsaid(part))), "")
+    return next((unsaid for part in parts if (unsaid := _inexpressible(part))), "")

@@ -1,6 +1,6 @@
-"""The form of a row of a pydantic type: the one in which the type reads it.
+"""Serialisation of rows of a pydantic type in the form in which the type reads them.
 
-What is written can then be read again and satisfies the type's JSON Schema, whatever serialisers,
+A written row can then be read again and satisfies the type's JSON Schema, whatever serialisers,
 aliases for serialization and excluded fields the type has. Knows pydantic's core schemas.
 """
 
@@ -30,9 +30,11 @@ _ANNOTATIONS = "pydantic_js_annotation_functions"
 
 
 def row_writer(adapter: TypeAdapter[Any]) -> Callable[..., Any]:
-    """Return what writes instances as the type reads them, with the arguments of `to_python`.
+    """Return a function that serialises instances in the form in which the type reads them.
 
-    Serialisers that somebody added to a type, a field or a model are left out. One of a type that
+    It takes the arguments of `to_python`.
+
+    Serialisers that were added to a type, a field or a model are left out. One of a type that
     pydantic cannot write itself stays, as do those of fields whose validators return something
     else than the field's type.
 
@@ -53,7 +55,7 @@ def row_writer(adapter: TypeAdapter[Any]) -> Callable[..., Any]:
 
 
 def unused_settings(adapter: TypeAdapter[Any]) -> Iterator[tuple[str, str]]:
-    """Yield the path and the name of all that a type says of output and that rows do not follow.
+    """Yield the path and the name of each output setting of a type that rows do not follow.
 
     Example: `list(unused_settings(TypeAdapter(Person))) == [("$.age", "exclude")]`
     """
@@ -239,7 +241,7 @@ def _as_read(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_added(schema: Mapping[str, Any]) -> bool:
-    """Whether a serialiser is neither pydantic's own nor one of a type that needs it."""
+    """Return whether a serialiser is neither pydantic's own nor one of a type that needs it."""
     serialization = schema["serialization"]
     kind = str(serialization.get("type"))
     if _is_opaque(schema) or not kind.startswith("function-"):
@@ -250,7 +252,7 @@ def _is_added(schema: Mapping[str, Any]) -> bool:
 
 
 def _is_replaceable(schema: Mapping[str, Any]) -> bool:
-    """Whether, besides, no validator stands between it and the type."""
+    """Return whether it is added and no validator stands between it and the type."""
     return _is_added(schema) and schema.get("type") not in _VALIDATED
 
 

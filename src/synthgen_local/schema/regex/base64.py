@@ -1,4 +1,4 @@
-"""Base64 (RFC 4648) as patterns: of so many bytes, or of text.
+"""Base64 (RFC 4648) as patterns: of a number of bytes, or of text.
 
 Knows the alphabet, not schemas.
 """

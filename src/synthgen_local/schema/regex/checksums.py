@@ -39,7 +39,7 @@ def _weighted(start: str, length: int, weights: Sequence[int]) -> ChecksumString
 
 
 def _iban(country: str, account: int) -> ChecksumString:
-    """A country whose account numbers are so many digits.
+    """IBANs of a country whose account numbers have that number of digits.
 
     The account, the country as two numbers from 10 on, and the check digits, read as one number,
     are 1 modulo 97.

@@ -1,4 +1,4 @@
-r"""What the escapes of a regular expression mean in each dialect.
+r"""The meaning of the escapes of a regular expression in each dialect.
 
 ECMA-262 is what JSON Schema asks for; Python's `re` and Rust's `regex` are what pydantic uses.
 They differ in `\d`, `\w`, `\s`, `.`, and in some escapes. Classes are given in the syntax of
@@ -28,7 +28,7 @@ class Dialect:
     dot: str
     controls: Mapping[str, int]
     first_bracket: bool = True
-    """Whether a closing bracket that stands first in a class is a member of it."""
+    """Whether a closing bracket at the start of a class is a member of it."""
 
 
 _OTHERS = {**_CONTROLS, "a": 7}

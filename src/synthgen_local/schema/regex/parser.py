@@ -55,8 +55,8 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Unsaid:
-    """What no grammar can say: a word boundary, a reference back. `wider` stands in its place."""
+class Inexpressible:
+    """A construct that a grammar cannot express, such as a word boundary; `wider` replaces it."""
 
     ecma: str
     wider: str = ""
@@ -75,9 +75,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Item:
-    """A node and how often it comes."""
+    """A node and its quantifier."""
 
-    node: Atom | Edge | Unsaid | Group
+    node: Atom | Edge | Inexpressible | Group
     quantifier: str = ""
     possessive: bool = False
 
@@ -87,7 +87,7 @@ Options: TypeAlias = tuple[Sequence, ...]
 
 
 def read_options(pattern: str, dialect: Name) -> tuple[Options, str]:
-    """Return the alternatives of an expression, and the flags that stand before it.
+    """Return the alternatives of an expression, and the flags at its start.
 
     Raises ValueError if it is no regular expression of this dialect.
 
@@ -152,13 +152,15 @@ class _Reader:
                 break
             node = self._node()
             self._skipped()
-            repeatable = not isinstance(node, Edge) and node != Unsaid(getattr(node, "ecma", ""))
+            repeatable = not isinstance(node, Edge) and node != Inexpressible(
+                getattr(node, "ecma", "")
+            )
             quantifier, possessive = self._quantifier() if repeatable else ("", False)
             items.append(Item(node, quantifier, possessive))
         return tuple(items)
 
     def _skipped(self) -> bool:
-        """Whether a comment, or white space that means nothing, has been left behind."""
+        """Skip a comment or white space without meaning; return whether there was one."""
         start = self._at
         if self._dialect.name == "python" and (found := _COMMENT.match(self._pattern, start)):
             self._at = found.end()
@@ -190,7 +192,7 @@ class _Reader:
     def _next(self) -> str:
         return self._pattern[self._at : self._at + 1]
 
-    def _node(self) -> Atom | Edge | Unsaid | Group:
+    def _node(self) -> Atom | Edge | Inexpressible | Group:
         text = self._next()
         if self._repeats.match(self._pattern, self._at):
             raise ValueError("nothing to repeat")
@@ -209,7 +211,7 @@ class _Reader:
             return Atom(dot, plain, r"[\s\S]" if self._dotall else _ecma(dot))
         return _atom(literal(text))
 
-    def _group(self) -> Group | Unsaid:
+    def _group(self) -> Group | Inexpressible:
         if self._dialect.name != "ecma" and (back := _BACK.match(self._pattern, self._at)):
             self._at = back.end()
             return self._back(back[1])
@@ -239,17 +241,17 @@ class _Reader:
             return Group(options, opening["look"])
         return Group(options, "", flags, counted, bool(opening["atomic"]))
 
-    def _back(self, name: str) -> Unsaid:
-        """A reference back; the engine that judges knows groups by number."""
+    def _back(self, name: str) -> Inexpressible:
+        """A back-reference; the engine of the check identifies groups by number."""
         number = name if name.isdecimal() else str(self._names.index(name) + 1)
-        return Unsaid(rf"(?:\{number})", _ANY)
+        return Inexpressible(rf"(?:\{number})", _ANY)
 
-    def _escape(self) -> Atom | Edge | Unsaid:
+    def _escape(self) -> Atom | Edge | Inexpressible:
         text = self._escape_text()
         if text in _START or text in _END:
             return Edge(start=text in _START)
         if text[1] in "bB" or (text[1] == "G" and self._dialect.name == "ecma"):
-            return Unsaid(text[:2])
+            return Inexpressible(text[:2])
         if text[1] in "k123456789":
             return self._back(text[3:-1] if text[1] == "k" else text[1:])
         return self._escaped(text)
@@ -284,7 +286,7 @@ class _Reader:
         return _class_of(members, inverse=inverse)
 
     def _set_inside(self) -> bool:
-        """Whether Rust reads a class, or an operation on classes, inside of this one."""
+        """Return whether Rust reads a class, or an operation on classes, inside of this one."""
         return self._dialect.name == "rust" and self._pattern.startswith(
             ("[", "&&", "--", "~~"), self._at
         )

@@ -1,4 +1,4 @@
-r"""Whether a pattern is found in a text, in the dialect in which the pattern was written.
+r"""Search for a pattern in a text, in the dialect in which the pattern was written.
 
 Rust's regex takes linear time. ECMA-262's and Python's expressions run on an engine whose
 backtracking is bounded, so that no pattern can make a check run for ever.
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import SchemaError as InvalidPattern
 from pydantic_core import SchemaValidator, core_schema
 
-from .parser import Atom, Edge, Group, Item, Options, Unsaid, read_options
+from .parser import Atom, Edge, Group, Inexpressible, Item, Options, read_options
 from .translation import Regex
 
 _MOST_STEPS = 200_000  # back, in one text
@@ -21,12 +21,12 @@ _MOST_BYTES = 1 << 28  # of a compiled expression
 
 
 class SearchError(ValueError):
-    """A text in which a pattern would have to be looked for too long."""
+    """A search takes too many steps."""
 
 
 @lru_cache(maxsize=1024)
 def expression(regex: Regex) -> Callable[[str], bool]:
-    r"""Return a function that says whether a pattern is found in a text.
+    r"""Return a function that returns whether a pattern is found in a text.
 
     Raises ValueError for what is no expression of this dialect. The function raises SearchError
     for a text in which it would have to look for too long.
@@ -39,7 +39,7 @@ def expression(regex: Regex) -> Callable[[str], bool]:
 
 
 def ecma_pattern(regex: Regex) -> str:
-    r"""Return a pattern of ECMA's or Python's dialect as ECMA-262 has it, with the flag `u`.
+    r"""Return a pattern of ECMA's or Python's dialect in the syntax of ECMA-262, with the flag `u`.
 
     Example: `ecma_pattern(Regex(r"^a{,2}\Z", "python")) == "^a{0,2}$"`
     """
@@ -58,7 +58,7 @@ def _item(item: Item) -> str:
             text = item.node.ecma
         case Edge(start):
             text = "^" if start else "$"
-        case Unsaid():
+        case Inexpressible():
             text = item.node.ecma
         case Group():
             text = _group(item.node)

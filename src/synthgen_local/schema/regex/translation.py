@@ -2,8 +2,8 @@ r"""Regular expressions, searched for, as expressions of a whole string.
 
 JSON Schema searches for a `pattern` anywhere in a string, with anchors and look-around;
 llguidance's expressions match a whole string and have neither, but can be intersected and
-complemented. Anchors at the edges and look-around next to them are rewritten exactly; what
-stands elsewhere is dropped, and the result says that it is wider. Knows regex syntax only.
+complemented. Anchors at the edges and look-around next to them are rewritten exactly; others
+are dropped, and the result is marked as inexact. Knows regex syntax only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .escapes import Name
 from .parser import Atom as _Atom
 from .parser import Edge as _Edge
 from .parser import Group as _Group
+from .parser import Inexpressible as _Inexpressible
 from .parser import Item as _Item
 from .parser import Options as _Options
 from .parser import Sequence as _Sequence
-from .parser import Unsaid as _Unsaid
 from .parser import read_options
 
 ANY = "(?s:.*)"
@@ -33,7 +33,7 @@ _MOST_CONDITIONS = 16
 class Pattern:
     """Whole strings that match all of `within` and none of `never`.
 
-    `exact` if these are the strings in which the pattern is found; else they are more.
+    `exact` if these are just the strings in which the pattern is found; else they include others.
     """
 
     within: tuple[str, ...]
@@ -56,7 +56,7 @@ class Regex:
 def read_pattern(pattern: str, dialect: Name = "ecma") -> Pattern:
     """Return a pattern as expressions of the whole string.
 
-    Raises ValueError if it is no regular expression of this dialect.
+    Raises ValueError if it is not a regular expression of this dialect.
 
     Example: `read_pattern("^(?!x)a").never == ("x(?s:.*)",)`
     """
@@ -70,7 +70,7 @@ def read_pattern(pattern: str, dialect: Name = "ecma") -> Pattern:
 
 
 def as_python(pattern: str) -> Regex:
-    r"""Return an expression in Python's dialect, or in ECMA-262's if Python does not know it.
+    r"""Return an expression in Python's dialect, or in ECMA-262's if Python refuses it.
 
     Example: `as_python(r"\p{Lu}").dialect == "ecma"`
     """
@@ -83,42 +83,42 @@ def as_python(pattern: str) -> Regex:
 
 @lru_cache(maxsize=1024)
 def plain_pattern(regex: Regex) -> str:
-    r"""Return a pattern as Rust's regex searches for it, empty if that cannot be said.
+    r"""Return a pattern in the syntax of Rust's regex, empty if that cannot express it.
 
     Where an escape means letters or digits of all scripts it is ASCII that is searched for.
 
     Example: `plain_pattern(Regex(r"^\d$", "python")) == "^[0-9]$"`
     """
     options, flags = read_options(regex.text, regex.dialect)
-    text = _printed(options)
+    text = _print(options)
     return "" if text is None else (f"(?{flags})" if flags else "") + text
 
 
-def _printed(options: _Options) -> str | None:
+def _print(options: _Options) -> str | None:
     texts: list[str] = []
     for sequence in options:
-        items = [_printed_item(item) for item in sequence]
+        items = [_print_item(item) for item in sequence]
         if None in items:
             return None
         texts.append("".join(text for text in items if text is not None))
     return "|".join(texts)
 
 
-def _printed_item(item: _Item) -> str | None:
+def _print_item(item: _Item) -> str | None:
     match item.node:
         case _Atom():
             return item.node.plain + item.quantifier
         case _Edge(start):
             return "^" if start else "$"
         case _Group(options, "") if not (item.node.atomic or item.possessive):
-            inner = _printed(options)
+            inner = _print(options)
             return None if inner is None else f"(?{item.node.flags}:{inner}){item.quantifier}"
     return None
 
 
 @dataclass
 class _Rewriting:
-    """One pattern's way to whole strings."""
+    """The rewriting of one pattern to expressions of whole strings."""
 
     never: list[str] = field(default_factory=list)
     within: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ class _Rewriting:
             self._look(items.pop(0), alone=alone)
         while right and items and _is_look(items[-1], "<=", "<!"):
             self._look(items.pop(), alone=alone)
-        items = _opened(items)
+        items = _unwrap(items)
         if alone:
             self._ahead(items, "" if left else ANY)
         body = self.plain(tuple(items))
@@ -162,7 +162,7 @@ class _Rewriting:
             self.exact = False
 
     def _ahead(self, items: Sequence[_Item], head: str) -> None:
-        """What must follow in the middle narrows the whole: what stands before it, then that."""
+        """Look-ahead in the middle is a condition on the whole: the text before it, then that."""
         for index, item in enumerate(items):
             if _is_look(item, "="):
                 assert isinstance(item.node, _Group)
@@ -183,11 +183,11 @@ class _Rewriting:
             inner = "|".join(self.plain(sequence) for sequence in node.options)
             return f"(?{node.flags}:{inner}){item.quantifier}"
         self.exact = False
-        return node.wider if isinstance(node, _Unsaid) else ""
+        return node.wider if isinstance(node, _Inexpressible) else ""
 
 
 def _conditions(options: _Options) -> list[str]:
-    """What alternatives that begin here have in common, each of which may have its own look-ahead.
+    """Return the conditions that alternatives have in common; each may have look-ahead.
 
     "a and b, or c and d" is also "a or c", "a or d", "b or c", and "b or d".
     """
@@ -200,8 +200,8 @@ def _conditions(options: _Options) -> list[str]:
     return [f"(?:{'|'.join(texts)})" for texts in product(*each)]
 
 
-def _opened(items: list[_Item]) -> list[_Item]:
-    """Without brackets that enclose all of them."""
+def _unwrap(items: list[_Item]) -> list[_Item]:
+    """Remove a group that encloses all items."""
     while (
         len(items) == 1
         and isinstance(items[0].node, _Group)
