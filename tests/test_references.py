@@ -194,7 +194,7 @@ def test_a_meta_schema_is_not_mixed_up_with_the_document() -> None:
 @pytest.mark.parametrize("reference", REMOTE)
 def test_remote_references(reference: str) -> None:
     """What is elsewhere is not fetched but refused, naming the path."""
-    with pytest.raises(SchemaError, match=r"^\$\.a\[\*\]: keyword '\$ref' .* outside the schema") as caught:
+    with pytest.raises(SchemaError, match=r"^\$\.a\[\*\]: keyword '\$ref': .* outside") as caught:
         References(NAMED).resolve(reference, "$.a[*]")
 
     assert reference in str(caught.value)
