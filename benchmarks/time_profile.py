@@ -178,7 +178,7 @@ def _timed(function: Callable[..., Any], part: str, clock: Clock) -> Callable[..
 def timed_model(model: LocalModel, clock: Clock) -> Iterator[None]:
     """Install timers around the decoder's calls, and remove them at the end.
 
-    Example: `with timed_model(model, clock): list(generator.stream(runs=10))`
+    Example: `with timed_model(model, clock): list(generator.stream(rows=10))`
     """
     opened, decode = model.engine.open_context, model.decode
     patched = cast("Any", model)

@@ -39,6 +39,6 @@ if __name__ == "__main__":
     with LocalModel.load("smollm2-135m-instruct") as model:
         generator = TabularGenerator(MedicalBilling, model, prompt=FewShotPrompt(examples=EXAMPLES))
         for row in generator.stream(
-            subject="medical_billing", extra="the name must be chosen at random", runs=10, seed=0
+            subject="medical_billing", extra="the name must be chosen at random", rows=10, seed=0
         ):
             print(row.model_dump_json())

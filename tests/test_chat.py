@@ -36,7 +36,7 @@ def grammar(schema: type[BaseModel] = City) -> Any:
 
 
 def answer(chat: Chat, seed: int = 0) -> Answer:
-    return chat.answers([HELLO], seed=seed)[0]
+    return chat.generate([HELLO], seed=seed)[0]
 
 
 def ended(model: LocalModel) -> tuple[int, Answer]:
@@ -52,10 +52,10 @@ def test_answers_are_those_of_the_conversations(
 ) -> None:
     """Answers come in order: what begins the batch is what each would get alone."""
     chat = Chat(random_model, max_tokens=30, grammar=form and grammar(form))
-    together = chat.answers(MANY, seed=5)
+    together = chat.generate(MANY, seed=5)
 
-    assert together[0] == chat.answers(MANY[:1], seed=5)[0]
-    assert together[:5] == chat.answers(MANY[:5], seed=5)
+    assert together[0] == chat.generate(MANY[:1], seed=5)[0]
+    assert together[:5] == chat.generate(MANY[:5], seed=5)
     assert [a.prompt_tokens for a in together] == [
         len(random_model.engine.tokenize(chat.prompt_text(messages))) for messages in MANY
     ]
@@ -65,22 +65,22 @@ def test_answers_are_those_of_the_conversations(
 @pytest.mark.parametrize("batch", [1, 3, 12])
 def test_a_batch_is_one_by_one(random_model: LocalModel, batch: int) -> None:
     """How many conversations are answered together changes no answer."""
-    assert Chat(random_model, batch=batch).answers(MANY) == Chat(random_model).answers(MANY)
+    assert Chat(random_model, batch=batch).generate(MANY) == Chat(random_model).generate(MANY)
 
 
 def test_at_temperature_0_a_batch_is_each_alone(random_model: LocalModel) -> None:
     """Without chance, an answer depends on its conversation only."""
     chat = Chat(random_model, temperature=0, max_tokens=40)
 
-    assert chat.answers(MANY) == [chat.answers([messages])[0] for messages in MANY]
+    assert chat.generate(MANY) == [chat.generate([messages])[0] for messages in MANY]
 
 
 def test_seeds(random_model: LocalModel) -> None:
     """The same seed gives the same answers, another seed others."""
     chat = Chat(random_model)
 
-    assert chat.answers(MANY, seed=1) == chat.answers(MANY, seed=1)
-    assert chat.answers(MANY, seed=1) != chat.answers(MANY, seed=2)
+    assert chat.generate(MANY, seed=1) == chat.generate(MANY, seed=1)
+    assert chat.generate(MANY, seed=1) != chat.generate(MANY, seed=2)
 
 
 def test_an_answer_ends_where_the_model_ends_it(random_model: LocalModel) -> None:
@@ -123,7 +123,7 @@ def test_stop(random_model: LocalModel, length: int) -> None:
 
 def test_answers_of_a_grammar_are_records(random_model: LocalModel) -> None:
     """With a grammar every answer is a whole record, however few `max_tokens` are."""
-    answers = Chat(random_model, grammar=grammar(), max_tokens=1, temperature=1).answers(MANY)
+    answers = Chat(random_model, grammar=grammar(), max_tokens=1, temperature=1).generate(MANY)
 
     assert [City.model_validate_json(a.text).model_dump_json() for a in answers] == [
         a.text for a in answers
@@ -199,7 +199,7 @@ def test_a_conversation_that_is_too_long(
     long = [Message("user", "x" * 20)]
 
     with pytest.raises(DecodingError, match=r"^Conversation 2 ") as caught:
-        chat.answers([HELLO, long])
+        chat.generate([HELLO, long])
     assert caught.value.hint
     with pytest.raises(DecodingError, match=r"^Conversation 1 "):
         list(chat.stream(long))
@@ -209,9 +209,9 @@ def test_empty_conversations(random_model: LocalModel) -> None:
     """No conversations have no answers; a conversation without a message is an error."""
     chat = Chat(random_model)
 
-    assert chat.answers([]) == []
+    assert chat.generate([]) == []
     with pytest.raises(UsageError, match="no message"):
-        chat.answers([HELLO, []])
+        chat.generate([HELLO, []])
     with pytest.raises(UsageError, match="no message"):
         list(chat.stream([]))
 

@@ -206,8 +206,8 @@ def test_a_schema_is_needed() -> None:
 def test_what_generators_return(random_model: LocalModel) -> None:
     """Rows of one schema come as a data set of it."""
     generator = TabularGenerator(Person, random_model)
-    rows = generator.generate(runs=3)
-    later = asyncio.run(generator.agenerate(runs=3))
+    rows = generator.generate(rows=3)
+    later = asyncio.run(generator.agenerate(rows=3))
     extractor = Extractor("name", random_model, temperature=1)
     one: Any = extractor("Ada and Bo")
 
@@ -232,7 +232,7 @@ def test_all_formats_hold_the_same_rows(
     schema: Any, random_model: LocalModel, tmp_path: Path
 ) -> None:
     """Serialisers and hidden fields change none, and null is a row."""
-    rows = TabularGenerator(schema, random_model).generate(runs=8)
+    rows = TabularGenerator(schema, random_model).generate(rows=8)
 
     assert len(rows) == 8
     assert len(rows.to_pandas()) == 8
@@ -297,7 +297,7 @@ def test_somebodys_file_is_no_manifest(random_model: LocalModel, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == [beside.name]
 
 
-@pytest.mark.parametrize("names", [{"n": 3}, {"num_rows": 3}, {"rows": 3}, {"runs": 3, "n": 3}])
+@pytest.mark.parametrize("names", [{"n": 3}, {"num_rows": 3}, {"rows": 3}, {"rows": 3, "n": 3}])
 def test_names_of_a_number(random_model: LocalModel, names: dict[str, int]) -> None:
     """Each way to ask for rows takes the name that other libraries have for it."""
     generator = TabularGenerator("name", random_model)
@@ -309,10 +309,18 @@ def test_names_of_a_number(random_model: LocalModel, names: dict[str, int]) -> N
 
 
 @pytest.mark.parametrize(
-    "names", [{"temperature": 0}, {"runs": 3, "n": 4}, {"runs": 2.5}, {"n": "3"}, {"runs": None}]
+    "names",
+    [
+        {"temperature": 0},
+        {"runs": 3},
+        {"rows": 3, "n": 4},
+        {"rows": 2.5},
+        {"n": "3"},
+        {"rows": None},
+    ],
 )
 def test_options_that_are_none(random_model: LocalModel, names: dict[str, Any]) -> None:
-    """One line that names `runs`, wherever it is asked."""
+    """One line that names `rows`, wherever it is asked."""
     generator = TabularGenerator("name", random_model)
     for ask in (
         lambda: generator.generate(**names),
@@ -322,7 +330,7 @@ def test_options_that_are_none(random_model: LocalModel, names: dict[str, Any]) 
     ):
         with pytest.raises(UsageError) as failed:
             ask()
-        assert "runs=" in failed.value.hint
+        assert "rows=" in failed.value.hint
 
 
 def test_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

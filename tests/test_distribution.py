@@ -80,7 +80,7 @@ def known() -> LocalModel:
 
 def drawn(known: LocalModel, sampling: Sampling) -> list[tuple[str, float]]:
     generator = TabularGenerator(SCHEMA, known, sampling=sampling)
-    rows = generator.rows(runs=ROWS, seed=5)
+    rows = generator.rows(rows=ROWS, seed=5)
     return [(row.value, math.nan if row.log_weight is None else row.log_weight) for row in rows]
 
 

@@ -85,9 +85,9 @@ def test_one_passage_or_many(random_model: LocalModel) -> None:
 
     assert [row.name for row in extractor("word7")] == ["word7"]
     assert [[row.name for row in rows] for rows in extractor(texts)] == [[text] for text in texts]
-    assert list(extractor.extract(iter(texts))) == extractor(texts)
+    assert list(extractor.stream(iter(texts))) == extractor(texts)
     assert extractor([]) == []
-    assert list(extractor.extract([])) == []
+    assert list(extractor.stream([])) == []
 
 
 def test_a_json_schema_gives_dicts(random_model: LocalModel) -> None:
@@ -281,7 +281,7 @@ def test_a_limit_that_was_reached_is_named(
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert len(list(extractor.extract(["a", "b"]))) == 2
+        assert len(list(extractor.stream(["a", "b"]))) == 2
 
     said = [str(warning.message) for warning in caught]
     assert len(said) == len(notes)

@@ -84,7 +84,7 @@ def test_a_table_follows_a_json_schema() -> None:
 def test_texts_are_written_about_the_rows_of_a_table(random_model: LocalModel) -> None:
     """A table given as inputs is its rows, not the names of its columns."""
     frame = pd.DataFrame({"actor": ["Ada", "Bob"], "age": [36.5, np.nan]})
-    found = [text.as_dict() for text in TextGenerator(random_model).texts(frame)]
+    found = [text.as_dict() for text in TextGenerator(random_model).stream(frame)]
 
     assert [text["fields"] for text in found] == [
         {"actor": "Ada", "age": 36.5},

@@ -90,7 +90,7 @@ def test_the_default_model_passes(weights: Path) -> None:
 def test_a_small_model_makes_rows(tmp_path: Path, cache: Path) -> None:
     """The file that the other tests damage is a model as it stands."""
     with LocalModel.load(str(tiny(tmp_path / "tiny.gguf"))) as model:
-        rows = TabularGenerator("name, age int", model).generate(subject="x", runs=2)
+        rows = TabularGenerator("name, age int", model).generate(subject="x", rows=2)
 
     assert len(rows) == 2
 
@@ -401,7 +401,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path, cache: Path) -> None:
     path = tiny(tmp_path / "nan.gguf", weight=float("nan"))
 
     with LocalModel.load(str(path)) as model, pytest.raises(DecodingError, match="not finite"):
-        TabularGenerator("name", model).generate(subject="x", runs=1)
+        TabularGenerator("name", model).generate(subject="x", rows=1)
 
 
 def test_a_damaged_model_on_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:

@@ -23,7 +23,7 @@ USES: dict[str, Callable[[dict[str, Any]], object]] = {
     "another generator": lambda made: TabularGenerator("name", made["model"]),
     "a text": lambda made: made["texts"]({"city": "Lima"}),
     "records": lambda made: made["records"]("Amara Obi"),
-    "an answer": lambda made: made["chat"].answers([[Message("user", "Hello")]]),
+    "an answer": lambda made: made["chat"].generate([[Message("user", "Hello")]]),
     "tokens": lambda made: made["engine"].tokenize("text"),
     "a tokenizer": lambda made: made["engine"].tokenizer.tokenize_str("text"),
     "a context": lambda made: made["engine"].open_context(ContextSize(1, 64, 1)),

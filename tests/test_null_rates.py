@@ -37,7 +37,7 @@ class Guest(BaseModel):
 
 
 def rows(model: LocalModel, **options: Any) -> list[Guest]:
-    return list(TabularGenerator(Guest, model, **options).generate(runs=ROWS, seed=1))
+    return list(TabularGenerator(Guest, model, **options).generate(rows=ROWS, seed=1))
 
 
 def share(flags: list[bool]) -> float:
@@ -101,7 +101,7 @@ def test_a_type_list_is_optional_too(random_model: LocalModel) -> None:
         "properties": {"n": {"type": ["integer", "null"], "nullRate": 0.25}},
         "required": ["n"],
     }
-    made = TabularGenerator(schema, random_model).generate(runs=ROWS)
+    made = TabularGenerator(schema, random_model).generate(rows=ROWS)
 
     assert share([row["n"] is None for row in made]) == pytest.approx(0.25, abs=0.08)
 
@@ -159,7 +159,7 @@ def test_keys_with_quotes_keep_their_rates(random_model: LocalModel) -> None:
         "properties": {key: {"type": ["integer", "null"], "nullRate": 1}, "c": {"type": "null"}},
         "required": [key, "c"],
     }
-    made = TabularGenerator(schema, random_model).generate(runs=20)
+    made = TabularGenerator(schema, random_model).generate(rows=20)
 
     assert made == [{key: None, "c": None}] * 20
 
@@ -184,7 +184,7 @@ def contacts(number: int) -> list[dict[str, Any]]:
 def test_examples_say_how_often_a_field_is_null(random_model: LocalModel) -> None:
     """Ten or more examples have the rate of rows, which stands in the certificate."""
     generator = TabularGenerator(Contact, random_model, examples=contacts(20))
-    made = list(generator.generate(runs=ROWS, seed=1))
+    made = list(generator.generate(rows=ROWS, seed=1))
 
     assert share([row.fax is None for row in made]) == pytest.approx(0.9, abs=0.06)
     assert not any(row.mail is None for row in made)
@@ -202,7 +202,7 @@ def test_few_examples_and_given_rates(
 ) -> None:
     """Nine examples are too few, and a rate that is given goes before that of examples."""
     generator = TabularGenerator(Contact, random_model, examples=contacts(number), **options)
-    made = list(generator.generate(runs=ROWS, seed=1))
+    made = list(generator.generate(rows=ROWS, seed=1))
 
     assert share([row.mail is None for row in made]) == pytest.approx(0.5, abs=0.09)
     bounds = generator.grammar.certificate.bounds

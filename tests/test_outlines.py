@@ -309,7 +309,7 @@ def test_terms_as_whole_schemas() -> None:
 
 def test_terms_as_fields(random_model: LocalModel) -> None:
     """Fields of outlines' types hold whole matches, in tables as well."""
-    rows = TabularGenerator(City, random_model, temperature=1).generate(runs=20)
+    rows = TabularGenerator(City, random_model, temperature=1).generate(rows=20)
 
     assert all(City.model_validate(row.model_dump()) == row for row in rows)
     assert all(len(row.zip) == 5 and len(row.rank) <= 4 for row in rows)

@@ -42,7 +42,7 @@ def billing(model: LocalModel, **options: Any) -> TabularGenerator:
 
 def test_rows_are_instances(random_model: LocalModel) -> None:
     """`generate` returns as many instances of the model as asked for."""
-    rows = billing(random_model).generate(**ASK, runs=20)
+    rows = billing(random_model).generate(**ASK, rows=20)
 
     assert len(rows) == 20
     assert all(isinstance(row, MedicalBilling) for row in rows)
@@ -52,29 +52,29 @@ def test_rows_of_a_json_schema_are_dicts(random_model: LocalModel) -> None:
     """A JSON Schema gives dicts."""
     schema = {"properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 
-    assert {type(row["a"]) for row in TabularGenerator(schema, random_model).generate(runs=5)} == {
+    assert {type(row["a"]) for row in TabularGenerator(schema, random_model).generate(rows=5)} == {
         bool
     }
 
 
 def test_no_rows(random_model: LocalModel) -> None:
     """No rows are no error; fewer than none are."""
-    assert billing(random_model).generate(runs=0) == []
+    assert billing(random_model).generate(rows=0) == []
     with pytest.raises(SynthgenError):
-        billing(random_model).generate(runs=-1)
+        billing(random_model).generate(rows=-1)
 
 
 def test_a_stream_gives_the_rows_of_generate(random_model: LocalModel) -> None:
     """`stream` yields the same rows in the same order."""
     generator = billing(random_model)
 
-    assert list(generator.stream(**ASK, runs=12)) == generator.generate(**ASK, runs=12)
+    assert list(generator.stream(**ASK, rows=12)) == generator.generate(**ASK, rows=12)
 
 
 def test_a_stream_may_be_left(random_model: LocalModel) -> None:
     """Leaving a stream early ends its threads."""
     before = threading.active_count()
-    stream = billing(random_model).stream(**ASK, runs=10**6)
+    stream = billing(random_model).stream(**ASK, rows=10**6)
     next(stream)
     stream.close()
 
@@ -114,7 +114,7 @@ def test_closing_the_model_stops_its_runs() -> None:
     """Weights in use are not freed: a run that still goes is stopped first."""
     before = threading.active_count()
     with LocalModel.load("random", threads=2) as model:
-        stream = billing(model).stream(runs=10**6)
+        stream = billing(model).stream(rows=10**6)
         next(stream)
 
     assert threading.active_count() == before
@@ -134,11 +134,11 @@ def test_agenerate_does_not_block_the_loop(random_model: LocalModel) -> None:
 
     async def both() -> list[Any]:
         ticking = asyncio.create_task(tick())
-        rows = await generator.agenerate(**ASK, runs=30, seed=3)
+        rows = await generator.agenerate(**ASK, rows=30, seed=3)
         ticking.cancel()
         return rows
 
-    assert asyncio.run(both()) == generator.generate(**ASK, runs=30, seed=3)
+    assert asyncio.run(both()) == generator.generate(**ASK, rows=30, seed=3)
     assert len(ticks) > 5
 
 
@@ -147,7 +147,7 @@ def test_agenerate_can_be_cancelled(random_model: LocalModel) -> None:
 
     async def cancelled() -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(billing(random_model).agenerate(runs=10**6), 0.5)
+            await asyncio.wait_for(billing(random_model).agenerate(rows=10**6), 0.5)
 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
 
@@ -156,13 +156,13 @@ def test_seeds(random_model: LocalModel) -> None:
     """The same seed gives the same rows, another seed others."""
     generator = billing(random_model)
 
-    assert generator.generate(runs=8, seed=1) == generator.generate(runs=8, seed=1)
-    assert generator.generate(runs=8, seed=1) != generator.generate(runs=8, seed=2)
+    assert generator.generate(rows=8, seed=1) == generator.generate(rows=8, seed=1)
+    assert generator.generate(rows=8, seed=1) != generator.generate(rows=8, seed=2)
 
 
 def test_validators_are_enforced_by_drawing_anew(random_model: LocalModel) -> None:
     """A row that a validator refuses is drawn anew, counted, and never dropped."""
-    rows = list(TabularGenerator(Even, random_model).rows(runs=30))
+    rows = list(TabularGenerator(Even, random_model).rows(rows=30))
 
     assert all(row.value.number % 2 == 0 for row in rows)
     assert [row.number for row in rows] == list(range(30))
@@ -174,7 +174,7 @@ def test_validators_are_enforced_by_drawing_anew(random_model: LocalModel) -> No
 def test_too_few_rows(random_model: LocalModel) -> None:
     """A row that no attempt satisfies is given up, and the error says why; nothing is silent."""
     with pytest.raises(TooFewRowsError, match=r"0 of 2 rows: .* never right") as caught:
-        TabularGenerator(Never, random_model).generate(runs=2)
+        TabularGenerator(Never, random_model).generate(rows=2)
 
     assert caught.value.exit_code == 4
     assert caught.value.rows == []
@@ -193,7 +193,7 @@ def test_the_callers_examples_are_not_changed(random_model: LocalModel) -> None:
     """Rows that were made do not push the user's examples out of the prompt."""
     generator = billing(random_model)
     before = generator.prompt_text(**ASK)
-    generator.generate(**ASK, runs=8)
+    generator.generate(**ASK, rows=8)
 
     assert generator.prompt_text(**ASK) == before
 
@@ -230,9 +230,9 @@ def test_free_strings_shrink_until_a_row_fits() -> None:
     engine.context_length = 2048
     with LocalModel(engine) as model:
         generator = TabularGenerator(Long, model)
-        assert len(generator.generate(runs=3)) == 3
+        assert len(generator.generate(rows=3)) == 3
         with pytest.raises(DecodingError, match="a row may have"):
-            TabularGenerator(Long, model, bounds=Bounds()).generate(runs=1)
+            TabularGenerator(Long, model, bounds=Bounds()).generate(rows=1)
 
     lengths = [c.value for c in generator.grammar.certificate.bounds if c.keyword == "maxLength"]
     assert lengths == [25]
@@ -251,8 +251,8 @@ def test_nonsense_is_refused(random_model: LocalModel) -> None:
 def test_real_rows(model: LocalModel) -> None:
     """The default model writes valid rows, the same for the same seed, that are not all alike."""
     generator = billing(model)
-    rows = list(generator.rows(**ASK, runs=16, seed=5))
-    again = generator.generate(**ASK, runs=16, seed=5)
+    rows = list(generator.rows(**ASK, rows=16, seed=5))
+    again = generator.generate(**ASK, rows=16, seed=5)
 
     assert [row.value for row in rows] == again
     assert len({row.value.patient_name for row in rows}) > 4
@@ -262,7 +262,7 @@ def test_real_rows(model: LocalModel) -> None:
 @pytest.mark.model
 def test_the_grammar_leaves_the_model_its_mass(model: LocalModel) -> None:
     """Examples in the grammar's own writing keep the allowed probability near 1 a token."""
-    rows = list(billing(model, layout="json").rows(**ASK, runs=16, seed=5))
+    rows = list(billing(model, layout="json").rows(**ASK, rows=16, seed=5))
     drawn = sum(row.drawn for row in rows)
 
     assert math.exp(sum(row.log_weight or 0.0 for row in rows) / drawn) > 0.9
@@ -272,7 +272,7 @@ def test_the_grammar_leaves_the_model_its_mass(model: LocalModel) -> None:
 @pytest.mark.model
 def test_greedy_rows_are_alike(model: LocalModel) -> None:
     """At temperature 0 every row is the likeliest one."""
-    rows = billing(model, temperature=0).generate(**ASK, runs=3)
+    rows = billing(model, temperature=0).generate(**ASK, rows=3)
 
     assert rows[0] == rows[1] == rows[2]
 
@@ -322,6 +322,6 @@ def test_rows_that_cannot_fit_the_context(
     schema = {"type": "object", "properties": properties, "required": required}
 
     with pytest.raises(DecodingError, match="a row may have") as caught:
-        TabularGenerator(schema, random_model).generate(runs=1)
+        TabularGenerator(schema, random_model).generate(rows=1)
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("Lower minLength of $.a")

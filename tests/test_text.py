@@ -64,7 +64,7 @@ def assert_right(text: Text, length: Length = ANY) -> None:
 @pytest.fixture(scope="module")
 def many(random_model: LocalModel) -> list[Text]:
     """500 texts of random fields, in one run."""
-    return list(TextGenerator(random_model).texts(records(500, 1), LENGTHS, seed=1))
+    return list(TextGenerator(random_model).stream(records(500, 1), LENGTHS, seed=1))
 
 
 def test_every_text_is_right(many: list[Text]) -> None:
@@ -85,8 +85,8 @@ def test_same_seed_same_texts(random_model: LocalModel, many: list[Text]) -> Non
     generator = TextGenerator(random_model, batch=3)
     inputs = records(500, 1)[:6]
 
-    again = list(generator.texts(inputs, LENGTHS, seed=2))
-    assert list(TextGenerator(random_model).texts(inputs, LENGTHS, seed=2)) == again
+    again = list(generator.stream(inputs, LENGTHS, seed=2))
+    assert list(TextGenerator(random_model).stream(inputs, LENGTHS, seed=2)) == again
     assert [text.text for text in again] != [text.text for text in many[:6]]
 
 
@@ -102,14 +102,14 @@ def test_a_call_is_one_text(random_model: LocalModel) -> None:
         "text": text,
         "spans": [{"path": "$.a[0]", "value": "blue", "start": start, "end": start + 4}],
     }
-    [written] = TextGenerator(random_model).texts([{"a": ["blue"]}], {"style": "gossip"}, seed=3)
+    [written] = TextGenerator(random_model).stream([{"a": ["blue"]}], {"style": "gossip"}, seed=3)
     assert written.as_dict() == made
 
 
 @pytest.mark.parametrize("preferences", [None, {}])
 def test_no_preferences(random_model: LocalModel, preferences: dict[str, Any] | None) -> None:
     """Preferences may be missing, and are given back as they came."""
-    [text] = TextGenerator(random_model).texts([["blue"]], preferences)
+    [text] = TextGenerator(random_model).stream([["blue"]], preferences)
 
     assert text.preferences == preferences
     assert_right(text, Length(Range(0, 300)))
@@ -129,7 +129,7 @@ def test_lengths_are_kept(
     random_model: LocalModel, preferences: dict[str, Any], length: Length
 ) -> None:
     """Every unit of length, bounded from below or above or to the character."""
-    texts = list(TextGenerator(random_model).texts([["blue"], ["Mr. Fox"], ["5"]], preferences))
+    texts = list(TextGenerator(random_model).stream([["blue"], ["Mr. Fox"], ["5"]], preferences))
 
     assert len(texts) == 3
     for text in texts:
@@ -148,7 +148,7 @@ def test_a_length_that_cannot_be_read_warns(random_model: LocalModel) -> None:
 def test_free_mentions_force_nothing(random_model: LocalModel) -> None:
     """With free mentions values are only asked for; spans say which of them are there."""
     generator = TextGenerator(random_model, mentions="free")
-    texts = list(generator.texts([["caldo verde", ","]] * 8, LENGTHS))
+    texts = list(generator.stream([["caldo verde", ","]] * 8, LENGTHS))
 
     assert any(len(text.spans) < 2 for text in texts)
     for text in texts:
@@ -160,7 +160,7 @@ def test_free_mentions_force_nothing(random_model: LocalModel) -> None:
 def test_leaves_that_are_no_text(random_model: LocalModel) -> None:
     """Numbers, booleans and dates are written as JSON writes them; null is left out."""
     values = {"n": 5, "x": 0.25, "b": False, "d": date(1956, 7, 9), "none": None, "empty": ""}
-    [text] = TextGenerator(random_model).texts([values])
+    [text] = TextGenerator(random_model).stream([values])
 
     assert [span.value for span in text.spans] == ["5", "0.25", "false", "1956-07-09"]
     assert_right(text)
@@ -168,7 +168,9 @@ def test_leaves_that_are_no_text(random_model: LocalModel) -> None:
 
 def test_a_value_that_is_given_twice_stands_once_at_least(random_model: LocalModel) -> None:
     """Equal values need one place and take what places there are."""
-    [text] = TextGenerator(random_model).texts([["blue", "blue", "a blue sky"]], {"max_length": 40})
+    [text] = TextGenerator(random_model).stream(
+        [["blue", "blue", "a blue sky"]], {"max_length": 40}
+    )
 
     assert [span.value for span in text.spans] == ["blue", "blue", "a blue sky"]
     assert_right(text)
@@ -177,7 +179,7 @@ def test_a_value_that_is_given_twice_stands_once_at_least(random_model: LocalMod
 def test_values_of_one_token_or_of_many_are_given_back(random_model: LocalModel) -> None:
     """A text may hold a value longer than most texts are."""
     value = "word " * 80 + "end"
-    [text] = TextGenerator(random_model).texts([[value, "w"]])
+    [text] = TextGenerator(random_model).stream([[value, "w"]])
 
     assert_right(text)
 
@@ -214,7 +216,7 @@ def test_what_cannot_be_written_is_refused(
 def test_an_error_names_its_input(random_model: LocalModel) -> None:
     """Of many inputs, the one that is wrong is named by its number before the first text."""
     with pytest.raises(PromptError, match=r"^Input 3: The value at \$\.name ") as caught:
-        TextGenerator(random_model).texts([["a"], ["b"], {"name": "Jane\tRoe"}])
+        TextGenerator(random_model).stream([["a"], ["b"], {"name": "Jane\tRoe"}])
 
     assert caught.value.hint
     assert "Jane" not in str(caught.value)
@@ -231,13 +233,13 @@ def test_options_are_checked(random_model: LocalModel, options: dict[str, Any]) 
 
 def test_no_inputs(random_model: LocalModel) -> None:
     """No inputs are no texts and no error."""
-    assert list(TextGenerator(random_model).texts([])) == []
+    assert list(TextGenerator(random_model).stream([])) == []
 
 
 def test_texts_may_be_left(random_model: LocalModel) -> None:
     """Leaving the texts early ends their threads."""
     before = threading.active_count()
-    texts = TextGenerator(random_model).texts([["blue"]] * 40)
+    texts = TextGenerator(random_model).stream([["blue"]] * 40)
     next(texts)
     texts.close()
 
@@ -266,7 +268,7 @@ def test_the_prompt_shows_fields_and_preferences(
 @pytest.mark.model
 def test_the_default_model_keeps_its_promises(model: LocalModel) -> None:
     """Real logits and a vocabulary of words change nothing of what is promised."""
-    texts = list(TextGenerator(model).texts(records(12, 2), LENGTHS, seed=1))
+    texts = list(TextGenerator(model).stream(records(12, 2), LENGTHS, seed=1))
 
     assert len(texts) == 12
     for text in texts:

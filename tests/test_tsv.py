@@ -231,7 +231,7 @@ def test_lines_that_cannot_be_are_refused(random_model: LocalModel) -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
 def test_nulls_of_lines_have_their_rates(random_model: LocalModel, rate: float) -> None:
     """A value of a line is null as often as it would be in JSON."""
-    rows = TabularGenerator(Flat, random_model, null_rate=rate, layout="lines").generate(runs=300)
+    rows = TabularGenerator(Flat, random_model, null_rate=rate, layout="lines").generate(rows=300)
 
     for name in ("mail", "flag"):
         share = sum(getattr(row, name) is None for row in rows) / len(rows)
@@ -244,7 +244,7 @@ def test_lines_take_half_the_tokens(model: LocalModel) -> None:
     tokens = {}
     for layout in ("json", "lines"):
         generator = TabularGenerator(MedicalBilling, model, prompt=prompt, layout=layout)
-        rows = list(generator.rows(**ASK, runs=16))
+        rows = list(generator.rows(**ASK, rows=16))
         assert all(isinstance(row.value, MedicalBilling) for row in rows)
         tokens[layout] = sum(row.tokens for row in rows)
 

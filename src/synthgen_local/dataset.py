@@ -57,7 +57,7 @@ class Dataset(Sequence[Any]):
     def turned_down(self) -> dict[str, float]:
         """The share of all tries that each check turned down.
 
-        Example: `generator.generate(runs=100).turned_down`
+        Example: `generator.generate(rows=100).turned_down`
         """
         tries = len(self) + sum(self.redraws.values())
         return {check: count / tries for check, count in self.redraws.items()}

@@ -173,7 +173,7 @@ class OutlinesLocal(VLLMOffline):  # type: ignore[misc]
         grammar = self.type_adapter.format_output_type(output_type)
         chat, seed = self._set(grammar, inference_kwargs)
         conversations = [self.type_adapter.format_input(one) for one in model_input]
-        answers = chat.answers(conversations, seed=seed)
+        answers = chat.generate(conversations, seed=seed)
         for number, answer in enumerate(answers, 1):
             _check(grammar, answer.text, f"Prompt {number}")
         return [answer.text for answer in answers]

@@ -5,6 +5,7 @@ Joins prompts and the decoder; many conversations are answered together. Knows n
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -64,7 +65,7 @@ class Chat:
     limits it. Lists of an answer do not repeat free strings and records, except in a stream, whose
     pieces cannot be taken back.
 
-    Example: `Chat(model).answers([[Message("user", "Hello")]])[0].text`
+    Example: `Chat(model).generate([[Message("user", "Hello")]])[0].text`
     """
 
     model: LocalModel
@@ -79,7 +80,9 @@ class Chat:
         if self.max_tokens < 1:
             raise UsageError(f"{self.max_tokens} tokens are none.", hint="Ask for 1 or more.")
 
-    def answers(self, conversations: Sequence[Sequence[Message]], *, seed: int = 0) -> list[Answer]:
+    def generate(
+        self, conversations: Sequence[Sequence[Message]], *, seed: int = 0
+    ) -> list[Answer]:
         """Return an answer to each conversation, in their order.
 
         A record that its schema's validators refuse is drawn anew a few times; the last draw
@@ -106,6 +109,12 @@ class Chat:
                 )
                 for outcome in outcomes
             ]
+
+    async def agenerate(
+        self, conversations: Sequence[Sequence[Message]], *, seed: int = 0
+    ) -> list[Answer]:
+        """Return what `generate` returns, from a thread."""
+        return await asyncio.to_thread(self.generate, conversations, seed=seed)
 
     def stream(self, messages: Sequence[Message], *, seed: int = 0) -> Generator[str, None, Answer]:
         """Yield an answer in pieces, as they are written, and return it; leaving early stops it.

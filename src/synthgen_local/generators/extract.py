@@ -50,6 +50,7 @@ from ..schema.grammar.lark import longest_text, write_grammar, write_value
 from ..schema.grounding import ground, without_placeholders
 from ..schema.ir import Array, Node
 from ..schema.repeated_items import without_repeats
+from .async_generation import collect_in_thread
 
 ATTEMPTS = 20
 """How often a passage is read before it is given up: validators may turn records down."""
@@ -148,14 +149,28 @@ class Extractor:
 
         Example: `extractor(["Tom Hanks, Forrest Gump", "Tom Hardy, Dunkirk"])`
         """
-        with closing(self.extract([text] if isinstance(text, str) else text, seed=seed)) as found:
-            records = [Dataset(each, self.schema) for each in found]
-        return records[0] if isinstance(text, str) else records
+        if isinstance(text, str):
+            return self.generate([text], seed=seed)[0]
+        return self.generate(text, seed=seed)
 
-    def extract(self, texts: Iterable[str], *, seed: int = 0) -> Generator[list[Any]]:
+    def generate(self, texts: Iterable[str], *, seed: int = 0) -> list[Dataset]:
+        """Return a data set with the records of each passage, in the order of the passages.
+
+        Raises what `__call__` raises.
+
+        Example: `extractor.generate(["Tom Hanks, Forrest Gump", "Tom Hardy, Dunkirk"])`
+        """
+        return [Dataset(records, self.schema) for records in self.stream(texts, seed=seed)]
+
+    async def agenerate(self, texts: Iterable[str], *, seed: int = 0) -> list[Dataset]:
+        """Return what `generate` returns, from a thread; cancelling the task stops it."""
+        found = await collect_in_thread(lambda: self.stream(texts, seed=seed))
+        return [Dataset(records, self.schema) for records in found]
+
+    def stream(self, texts: Iterable[str], *, seed: int = 0) -> Generator[list[Any]]:
         """Yield the records of each passage, in the order of the passages.
 
-        Example: `for records in extractor.extract(open("notes.txt")): print(records)`
+        Example: `for records in extractor.stream(open("notes.txt")): print(records)`
         """
         passages = list(column_of(texts, "text"))
         job, refused = self._job(passages, seed)

@@ -169,30 +169,30 @@ class TabularGenerator:
     def generate(
         self,
         subject: str = "",
-        runs: int = 1,
+        rows: int = 1,
         *,
         extra: str = "",
         seed: int = 0,
         progress: bool | None = None,
         **names: int,
     ) -> Dataset:
-        """Return `runs` instances in row order. The same seed gives the same rows.
+        """Return `rows` instances in row order. The same seed gives the same rows.
 
-        `n` and `num_rows` are other names of `runs`. `redraws` and `turned_down` of the result say
+        `n` and `num_rows` are other names of `rows`. `redraws` and `turned_down` of the result say
         which checks turned rows down, and its `save` writes a manifest. `progress` is shown on
         stderr; None shows it in a notebook.
 
         Raises TooFewRowsError if rows were turned down too often; it holds those that were made.
 
-        Example: `generator.generate(subject="medical_billing", runs=10, seed=0)`
+        Example: `generator.generate(subject="medical_billing", rows=10, seed=0)`
         """
-        asked = _Asked(subject, _how_many(runs, names), extra, seed)
+        asked = _Asked(subject, _row_count(rows, names), extra, seed)
         return self._collect(asked, threading.Event(), progress)
 
     async def agenerate(
         self,
         subject: str = "",
-        runs: int = 1,
+        rows: int = 1,
         *,
         extra: str = "",
         seed: int = 0,
@@ -201,7 +201,7 @@ class TabularGenerator:
     ) -> Dataset:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         cancelled = threading.Event()
-        asked = _Asked(subject, _how_many(runs, names), extra, seed)
+        asked = _Asked(subject, _row_count(rows, names), extra, seed)
         try:
             return await asyncio.to_thread(self._collect, asked, cancelled, progress)
         except asyncio.CancelledError:
@@ -209,18 +209,18 @@ class TabularGenerator:
             raise
 
     def stream(
-        self, subject: str = "", runs: int = 1, *, extra: str = "", seed: int = 0, **names: int
+        self, subject: str = "", rows: int = 1, *, extra: str = "", seed: int = 0, **names: int
     ) -> Generator[Any]:
         """Yield instances as they finish, in row order.
 
         Raises TooFewRowsError after the last one if some are missing.
 
-        Example: `for row in generator.stream(subject="medical_billing", runs=10): print(row)`
+        Example: `for row in generator.stream(subject="medical_billing", rows=10): print(row)`
         """
-        runs = _how_many(runs, names)
-        tally = Tally(runs)
-        with closing(self.rows(subject, runs, extra=extra, seed=seed)) as rows:
-            for row in rows:
+        count = _row_count(rows, names)
+        tally = Tally(count)
+        with closing(self.rows(subject, count, extra=extra, seed=seed)) as records:
+            for row in records:
                 tally.add(row.rejections, made=row.made)
                 if row.made:
                     yield row.value
@@ -229,7 +229,7 @@ class TabularGenerator:
     def rows(
         self,
         subject: str = "",
-        runs: int = 1,
+        rows: int = 1,
         *,
         extra: str = "",
         seed: int = 0,
@@ -240,9 +240,11 @@ class TabularGenerator:
 
         Of a `selection`, only the rows of its shards.
         """
-        runs = _how_many(runs, names)
-        if not 0 <= runs <= MAX_ROWS:
-            raise UsageError(f"{runs} rows cannot be made.", hint=f"Ask for 0 to {MAX_ROWS:,}.")
+        count = _row_count(rows, names)
+        if not 0 <= count <= MAX_ROWS:
+            raise UsageError(
+                f"{count} rows cannot be generated.", hint=f"Ask for 0 to {MAX_ROWS:,}."
+            )
         engine = self._model.engine
         prompt = self._prompt(subject, extra).tokens(engine)
         longest = self._written.longest
@@ -262,7 +264,7 @@ class TabularGenerator:
             expected_tokens=round(_ROOM_OF_ROWS * max(lengths, default=_USUAL)),
             log_weights=LogWeightPolicy.SAMPLE if self._sampling == "fast" else LogWeightPolicy.ALL,
         )
-        return self._rows(job, runs, selection)
+        return self._rows(job, count, selection)
 
     @property
     def layout(self) -> RowLayout:
@@ -381,10 +383,10 @@ class TabularGenerator:
         return all(json_record(text) is not None for text in self._examples)
 
     def _rows(
-        self, job: GenerationRequest, runs: int, selection: ShardSelection | None
+        self, job: GenerationRequest, count: int, selection: ShardSelection | None
     ) -> Generator[Row]:
         exact = self._sampling == "exact"
-        first = next(iter(self._model.shards(runs, self._batch)), range(0))
+        first = next(iter(self._model.shards(count, self._batch)), range(0))
         accepted = False  # any row of the first shard: which others are made is not always the same
         reasons: Counter[str] = Counter()
 
@@ -399,14 +401,14 @@ class TabularGenerator:
                 if not accepted and decoded.attempt.row in first:
                     reasons[str(error)] += 1
                     unreadable = isinstance(error, UnreadableRowError)
-                    _check_hope(runs, reasons, self.grammar.schema.name, unreadable=unreadable)
+                    _check_hope(count, reasons, self.grammar.schema.name, unreadable=unreadable)
                 return Rejected(str(error))
             accepted = accepted or decoded.attempt.row in first
             return Accepted(value)
 
         outcomes = self._model.decode(
             job,
-            runs,
+            count,
             check,
             attempts=_EXACT_ATTEMPTS if exact else ATTEMPTS,
             batch=self._batch,
@@ -432,11 +434,11 @@ class TabularGenerator:
 
     def _collect(self, asked: _Asked, cancelled: threading.Event, progress: bool | None) -> Dataset:
         values: list[Any] = []
-        tally, sums, start = Tally(asked.runs), _Sums(), time.monotonic()
-        made = self.rows(asked.subject, asked.runs, extra=asked.extra, seed=asked.seed)
+        tally, sums, start = Tally(asked.rows), _Sums(), time.monotonic()
+        made = self.rows(asked.subject, asked.rows, extra=asked.extra, seed=asked.seed)
         with closing(made) as rows:
             try:
-                for row in shown(rows, asked.runs, progress):
+                for row in shown(rows, asked.rows, progress):
                     sums.add(row)
                     if cancelled.is_set():
                         break
@@ -465,7 +467,7 @@ class TabularGenerator:
         lines = (write_value(grammar.schema.dump(value)) for value in values)
         return Origin.of(
             model,
-            model.shards(asked.runs, self._batch),
+            model.shards(asked.rows, self._batch),
             lines,
             settings=self._settings(asked),
             hashes=hashes,
@@ -483,7 +485,7 @@ class TabularGenerator:
         return {
             "command": "generate",
             "source": self._source,
-            "rows": asked.runs,
+            "rows": asked.rows,
             "subject": asked.subject,
             "extra": asked.extra,
             "seed": asked.seed,
@@ -497,7 +499,7 @@ class TabularGenerator:
             "weights": "fast",
             "flash_attn": model.flash_attn,
             "threads": model.threads,
-            "batch": model.batch_size(asked.runs, self._batch),
+            "batch": model.batch_size(asked.rows, self._batch),
         }
 
 
@@ -506,7 +508,7 @@ class _Asked:
     """The arguments of `generate`."""
 
     subject: str
-    runs: int
+    rows: int
     extra: str
     seed: int
 
@@ -539,15 +541,15 @@ class _Sums:
         )
 
 
-def _how_many(runs: int, names: Mapping[str, Any]) -> int:
+def _row_count(rows: int, names: Mapping[str, Any]) -> int:
     """How many rows are asked for, under whichever name. Raises UsageError for other options."""
     for name in names:
-        if name not in ("n", "rows", "num_rows"):
-            raise UsageError(f"There is no option '{name}'.", hint="Say how many rows with runs=.")
-    wanted = [value for value in (runs, *names.values()) if value != 1] or [1]
+        if name not in ("n", "num_rows"):
+            raise UsageError(f"There is no option '{name}'.", hint="Say how many rows with rows=.")
+    wanted = [value for value in (rows, *names.values()) if value != 1] or [1]
     if not isinstance(wanted[0], Integral) or any(value != wanted[0] for value in wanted):
         raise UsageError(
-            "How many rows are wanted is not clear.", hint="Give one whole number: runs=10."
+            "How many rows are wanted is not clear.", hint="Give one whole number: rows=10."
         )
     return int(wanted[0])
 
@@ -597,8 +599,8 @@ _SHORT = {"passages": "Cut what is too long, loosen that check, or raise the tem
 class Tally:
     """What the rows of a run were turned down by, try by try."""
 
-    def __init__(self, runs: int, word: str = "rows") -> None:
-        self._runs = runs
+    def __init__(self, asked: int, word: str = "rows") -> None:
+        self._asked = asked
         self._word = word
         self.made = 0
         self._lost = 0
@@ -634,13 +636,13 @@ class Tally:
         if self._lost:
             blamed, times = self._reasons.most_common(1)[0]
             raise TooFewRowsError(
-                f"{self.made} of {self._runs} {self._word}: {self._lost} turned down at every "
+                f"{self.made} of {self._asked} {self._word}: {self._lost} turned down at every "
                 f"try, most often ({times} times) by: {self._examples[blamed]}",
                 hint=_SHORT.get(self._word, "Loosen that check, or give examples that pass it."),
             )
 
 
-def _check_hope(runs: int, reasons: Counter[str], name: str, *, unreadable: bool) -> None:
+def _check_hope(rows: int, reasons: Counter[str], name: str, *, unreadable: bool) -> None:
     """Raise an error when so many tries were turned down and none was right.
 
     What is written for a row rarely depends on the model: a few tries tell.
@@ -653,7 +655,7 @@ def _check_hope(runs: int, reasons: Counter[str], name: str, *, unreadable: bool
     if reasons.total() < _HOPELESS:
         return
     raise TooFewRowsError(
-        f"0 of {runs} rows: all of {reasons.total()} tries were turned down, most often "
+        f"0 of {rows} rows: all of {reasons.total()} tries were turned down, most often "
         f"({times} times) by: {reason}",
         hint="Loosen that check, or give examples that pass it.",
     )

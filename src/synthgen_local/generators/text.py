@@ -30,6 +30,7 @@ from ..errors import DecodingError, PromptError, UsageError
 from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.length_limits import Preferences, check_room, limits, read_preferences
 from ..prompting.prompts import Prompt, few_shot, share
+from .async_generation import collect_in_thread
 from .spans import Leaf, Span, json_fields, leaves, shown, spans
 
 Mentions: TypeAlias = Literal["exact", "free"]
@@ -142,10 +143,33 @@ class TextGenerator:
 
         Example: `generator({"actor": "Tom Hanks"}, {"style": "gossip"})["text"]`
         """
-        with closing(self.texts([fields], preferences, seed=seed)) as texts:
+        with closing(self.stream([fields], preferences, seed=seed)) as texts:
             return next(texts).as_dict()
 
-    def texts(
+    def generate(
+        self,
+        inputs: Iterable[Any],
+        preferences: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+    ) -> list[Text]:
+        """Return a text for each of `inputs`, in their order. The same seed gives the same texts.
+
+        Example: `[text.text for text in generator.generate([["blue"], ["red"]], seed=1)]`
+        """
+        return list(self.stream(inputs, preferences, seed=seed))
+
+    async def agenerate(
+        self,
+        inputs: Iterable[Any],
+        preferences: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+    ) -> list[Text]:
+        """Return what `generate` returns, from a thread; cancelling the task stops it."""
+        return await collect_in_thread(lambda: self.stream(inputs, preferences, seed=seed))
+
+    def stream(
         self,
         inputs: Iterable[Any],
         preferences: Mapping[str, Any] | None = None,
@@ -156,7 +180,7 @@ class TextGenerator:
 
         Everything is checked before the first text is begun: PromptError names the input.
 
-        Example: `for text in generator.texts([["blue"], ["red"]]): print(text.text)`
+        Example: `for text in generator.stream([["blue"], ["red"]]): print(text.text)`
         """
         return accepted_values(self.outcomes(inputs, preferences, seed=seed))
 

@@ -8,7 +8,7 @@ its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ..data.frames import records_of
 from ..errors import PromptError, UsageError
 from ..local_model import LocalModel
 from ..schema import RowSchema
+from .async_generation import collect_in_thread
 from .extract import Extractor
 from .spans import json_fields
 from .text import TEMPERATURE, Mentions, Text, TextGenerator
@@ -79,6 +80,17 @@ class DatasetGenerator:
         )
 
     def __call__(self, inputs: Iterable[Any], *, seed: int = 0) -> list[dict[str, Any]]:
+        """Return what `generate` returns.
+
+        Example: `generator([{"Actor": "Tom Hanks"}, {"Actor": "Tom Hardy"}])[1]["text"]`
+        """
+        return self.generate(inputs, seed=seed)
+
+    async def agenerate(self, inputs: Iterable[Any], *, seed: int = 0) -> list[dict[str, Any]]:
+        """Return what `generate` returns, from a thread; cancelling the task stops it."""
+        return await collect_in_thread(lambda: self.stream(inputs, seed=seed))
+
+    def generate(self, inputs: Iterable[Any], *, seed: int = 0) -> list[dict[str, Any]]:
         """Return `{"fields", "preferences", "text", "spans"}` for each input, in their order.
 
         Verified items also have "records", what was read back, and "agrees".
@@ -86,21 +98,29 @@ class DatasetGenerator:
         Raises PromptError for fields that no text can hold or, naming the input, that the
         schema refuses.
 
-        Example: `generator([{"Actor": "Tom Hanks"}, {"Actor": "Tom Hardy"}])[1]["text"]`
+        Example: `generator.generate([{"Actor": "Tom Hanks"}], seed=1)[0]["text"]`
+        """
+        return list(self.stream(inputs, seed=seed))
+
+    def stream(self, inputs: Iterable[Any], *, seed: int = 0) -> Generator[dict[str, Any]]:
+        """Yield what `generate` returns, item by item.
+
+        Verified items are yielded when all rounds are over.
+
+        Example: `for item in generator.stream([["blue"], ["red"]]): print(item["text"])`
         """
         if self._extractor is None:
-            with closing(self._texts.texts(inputs, self._preferences, seed=seed)) as texts:
-                return [text.as_dict() for text in texts]
+            with closing(self._texts.stream(inputs, self._preferences, seed=seed)) as texts:
+                yield from (text.as_dict() for text in texts)
+            return
         kept = self._verified(list(records_of(inputs)), self._extractor, seed)
         dump = self._extractor.schema.dump
-        return [
-            {
+        for item in kept:
+            yield {
                 **item.text.as_dict(),
                 "records": [dump(record) for record in item.records],
                 "agrees": item.agreement >= self._wanted,
             }
-            for item in kept
-        ]
 
     def _verified(self, inputs: Sequence[Any], extractor: Extractor, seed: int) -> list[_Kept]:
         dump = extractor.schema.dump
@@ -116,7 +136,7 @@ class DatasetGenerator:
                 break
             chosen = [inputs[index] for index in missing]
             stream = seed if attempt == 0 else _seed(seed, attempt)
-            with closing(self._texts.texts(chosen, self._preferences, seed=stream)) as texts:
+            with closing(self._texts.stream(chosen, self._preferences, seed=stream)) as texts:
                 written = list(texts)
             read = extractor([text.text for text in written])
             for index, text, records in zip(missing, written, read, strict=True):

@@ -207,7 +207,7 @@ class TextChain(_Chain):
         for members in groups.values():
             preferences = inputs[members[0]].get("preferences")
             fields = [inputs[index]["fields"] for index in members]
-            written = generator.texts(fields, preferences, seed=settings.seed_of_call())
+            written = generator.stream(fields, preferences, seed=settings.seed_of_call())
             texts |= {index: t.text for index, t in zip(members, written, strict=True)}
         return [
             {"fields": item["fields"], "preferences": None, **item, "text": texts[index]}

@@ -60,7 +60,7 @@ class SyntheticDataGenerator:
         """
         seed = self._seed(seed)
         return self._taken(
-            self._generator(subject, extra, variables).generate(runs=runs, seed=seed)
+            self._generator(subject, extra, variables).generate(rows=runs, seed=seed)
         )
 
     async def agenerate(
@@ -69,7 +69,7 @@ class SyntheticDataGenerator:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         seed = self._seed(seed)
         generator = await asyncio.to_thread(self._generator, subject, extra, variables)
-        return self._taken(await generator.agenerate(runs=runs, seed=seed))
+        return self._taken(await generator.agenerate(rows=runs, seed=seed))
 
     def _seed(self, chosen: int | None) -> int:
         settings = settings_of(self.llm)

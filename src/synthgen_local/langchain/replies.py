@@ -86,7 +86,7 @@ class Request:
         if self.structure is None:
             answers = self.settings.answers(read)
         else:
-            answers = self._structured(self.structure).answers(read, seed=self._seed)
+            answers = self._structured(self.structure).generate(read, seed=self._seed)
         return self._numbered([self._message(answer) for answer in answers])
 
     def outcomes(
@@ -150,13 +150,13 @@ class Request:
 
     def _with_tools(self, prompts: Sequence[Sequence[Message]], tools: Tools) -> list[AIMessage]:
         if tools.choice != "auto":
-            answers = self.settings.chat(tools.grammar).answers(prompts, seed=self._seed)
+            answers = self.settings.chat(tools.grammar).generate(prompts, seed=self._seed)
             made = [
                 self._message(answer, tools.calls(answer.text, _about(prompt, self._seed)))
                 for answer, prompt in zip(answers, prompts, strict=True)
             ]
             return self._numbered(made)
-        answers = self._free().answers(prompts, seed=self._seed)
+        answers = self._free().generate(prompts, seed=self._seed)
         return self._numbered([
             self._finished(answer, prompt, tools)
             for answer, prompt in zip(answers, prompts, strict=True)
@@ -167,7 +167,7 @@ class Request:
         about = _about(prompt, self._seed)
         if answer.stop != CALL:
             return self._message(answer, tools.calls(answer.text, about))
-        call = self.settings.chat(tools.grammar).answers([prompt], seed=self._seed)[0]
+        call = self.settings.chat(tools.grammar).generate([prompt], seed=self._seed)[0]
         whole = replace(call, text=answer.text, tokens=answer.tokens + call.tokens)
         return self._message(whole, tools.calls(call.text, about), said=answer.text)
 

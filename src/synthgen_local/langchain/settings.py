@@ -155,7 +155,7 @@ class LocalSettings(BaseModel):
             if forms:
                 answers = self._instances(alike, forms, seed)
             else:
-                answers = self.chat().answers(alike, seed=seed)
+                answers = self.chat().generate(alike, seed=seed)
             found |= zip(members, answers, strict=True)
         return [found[index] for index in range(len(conversations))]
 
@@ -168,7 +168,7 @@ class LocalSettings(BaseModel):
         """Instances of the schema that all these prompts' format instructions hold."""
         schema = RowSchema.of(forms[0].json_schema)
         if not forms[0].grounded:
-            return self.chat(self.rows(schema)).answers(conversations, seed=seed)
+            return self.chat(self.rows(schema)).generate(conversations, seed=seed)
         extractor = Extractor(schema, self.local, least=1, most=1, batch=self.batch_size)
         found = extractor([form.passage for form in forms], seed=seed)
         texts = [write_value(records[0]) for records in found]
