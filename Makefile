@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 # Tests without weights leave cores idle: two processes of them run at a time.
 FAST := $(PYTEST) -m "not model" -n 2
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast test-model cov canary check types format bench bench-peers
+.PHONY: help demo test fast test-model cov canary check types format docs bench bench-peers
 .PHONY: install install-dev model clean
 
 help:  ## list the targets
@@ -53,6 +53,9 @@ format: .venv/dev.stamp  ## let ruff rewrite what it can
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
+docs: .venv/docs.stamp  ## the API reference of the public names, in site/
+	$(BIN)/python tools/api_docs.py
+
 # Half an hour on 2 cores. What `make bench-peers` has not set up is missing from the table by name.
 bench: .venv/bench.stamp model  ## the comparison with other generators
 	@$(BIN)/synthgen-local models pull gemma-3-270m >&2
@@ -83,6 +86,10 @@ model: .venv/run.stamp  ## fetch the default model
 
 .venv/dev.stamp: .venv/run.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev >&2
+	@touch $@
+
+.venv/docs.stamp: .venv/run.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs >&2
 	@touch $@
 
 .venv/bench.stamp: .venv/run.stamp
