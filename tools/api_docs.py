@@ -15,7 +15,7 @@ MODULES = ("synthgen_local", "synthgen_local.langchain", "synthgen_local.outline
 
 
 def main() -> None:
-    """Import each public name, because pdoc does not see lazily imported ones, and write the site."""
+    """Resolve the lazily imported names, which pdoc does not see, and write the site."""
     for name in MODULES:
         module = importlib.import_module(name)
         for public in getattr(module, "__all__", ()):
