@@ -38,7 +38,7 @@ from systems import SYSTEMS
 from workloads import FLAT, WORKLOADS, RowWorkload
 
 from synthgen_local import LocalModel
-from synthgen_local.loading import weight_formats
+from synthgen_local.loading import measurement, weight_formats
 from synthgen_local.models.resolve import find
 
 HERE = Path(__file__).parent
@@ -111,7 +111,7 @@ def _optimised(model: LocalModel, format_name: str | None, folder: Path) -> str:
         opened = model.load_plan.path if model.load_plan else None
         return str(opened) if opened and opened != model.path else ""
     target = folder / f"{model.name}-{format_name}.gguf"
-    weight_formats.write(find(model.name), target, format_name, threads=CORES)
+    measurement.convert(find(model.name), target, format_name, threads=CORES)
     return str(target)
 
 

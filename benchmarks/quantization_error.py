@@ -12,9 +12,9 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from synthgen_local.engine.backends.llamacpp import LlamaModel, held_formats, write_as
+from synthgen_local.engine.backends.llamacpp import LlamaModel, quantise, repack_formats
 from synthgen_local.kernels.build import PLAIN, Kernels, compile_kernels
-from synthgen_local.loading.weight_formats import mean_kl
+from synthgen_local.loading.measurement import mean_kl
 from synthgen_local.models.resolve import find
 
 _F32 = 0  # llama.cpp's number of it
@@ -27,7 +27,7 @@ def main() -> None:
     for name in parser.parse_args().models:
         with tempfile.TemporaryDirectory() as folder:
             wide = Path(folder) / "wide.gguf"
-            write_as(find(name), wide, _F32, threads=2)
+            quantise(find(name), wide, _F32, threads=2)
             for way, kernels in _kernel_variants(Path(folder) / "compiled").items():
                 print(f"{name}, {way}: {_divergence(find(name), wide, kernels):.4f}")
 
@@ -35,7 +35,7 @@ def main() -> None:
 def _kernel_variants(folder: Path) -> dict[str, Kernels]:
     ours = Kernels(compiled=compile_kernels(folder))
     ways = {"llama.cpp's kernels": PLAIN, "with our attention": ours}
-    for name in held_formats(ours):
+    for name in repack_formats(ours):
         ways[f"with our products, {name}"] = Kernels(compiled=ours.compiled, weights=name)
     return ways
 

@@ -891,7 +891,7 @@ def test_each_step_of_loading_is_named(weights: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from synthgen_local import LocalModel, TabularGenerator\n"
         "from synthgen_local.loading import load_plan as plan\n"
-        "plan._tune = lambda *a, note, **k: note('Measuring') or plan.recorded(a[0])\n"
+        "plan.tune = lambda *a, note, **k: note('Measuring') or plan.read_record(a[0])\n"
         "with LocalModel.load(sys.argv[1], note=print) as model:\n"
         "    TabularGenerator('name', model, batch=1).generate()"
     )
@@ -904,4 +904,4 @@ def test_each_step_of_loading_is_named(weights: Path, tmp_path: Path) -> None:
         env={**os.environ, **cache},
     )
     steps = [line.split()[0] for line in done.stdout.splitlines()]
-    assert steps == ["Compiling", "Trying", "Measuring", "Loading", "Evaluating"]
+    assert steps == ["Compiling", "Probing", "Measuring", "Loading", "Evaluating"]

@@ -16,7 +16,7 @@ from masks import mask_of
 
 from synthgen_local import DecodingError
 from synthgen_local.engine import compiled_sampler
-from synthgen_local.engine.backends.llamacpp import LlamaContext, LlamaModel, held_formats
+from synthgen_local.engine.backends.llamacpp import LlamaContext, LlamaModel, repack_formats
 from synthgen_local.engine.backends.protocol import ContextSize, Logits, Step
 from synthgen_local.engine.bitmask import Mask
 from synthgen_local.engine.compiled_sampler import CompiledSampler
@@ -203,7 +203,7 @@ ROWS = 6
 def held_as(library: str) -> list[Kernels]:
     """Our kernels for attention alone, and with weights in each format that this machine holds."""
     plain = Kernels(compiled=library)
-    return [plain, *(Kernels(compiled=library, weights=name) for name in held_formats(plain))]
+    return [plain, *(Kernels(compiled=library, weights=name) for name in repack_formats(plain))]
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from synthgen_local import (
     LocalModel,
     ModelError,
     TabularGenerator,
-    local_model,
 )
 from synthgen_local.engine.backends.llamacpp import _load_hint
 from synthgen_local.kernels.build import Kernels
+from synthgen_local.loading import probe_cache
 from synthgen_local.loading.probe import ProbeRequest, probe_kernels
 from synthgen_local.models.gguf import BLOCKS, Array, read_header
 from synthgen_local.system import subprocess_call
@@ -372,7 +372,7 @@ def test_llama_cpp_dies_elsewhere(name: str, tmp_path: Path, cache: Path) -> Non
 
 def test_a_file_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that llama.cpp does not finish loading is given up."""
-    monkeypatch.setattr(subprocess_call, "_LEAST_SECONDS", 3)
+    monkeypatch.setattr(subprocess_call, "_MIN_SECONDS", 3)
     endless = {"tokenizer.ggml.model": (STRING, "rwkv")}
 
     with pytest.raises(ModelError, match="takes more than 3 s"):
@@ -390,7 +390,7 @@ def test_a_file_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.M
         tried.append(Path(what.path).name)
         return what.kernels
 
-    monkeypatch.setattr(local_model, "probe_kernels", remember)
+    monkeypatch.setattr(probe_cache, "probe_kernels", remember)
     for path in (one, two, new):
         LocalModel.load(str(path)).close()
     assert tried == ["one.gguf", "new.gguf"]
@@ -415,5 +415,5 @@ def test_a_damaged_model_on_the_command_line(tmp_path: Path, run: Callable[..., 
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines() == [
         f"Error: fatal.gguf cannot be loaded: {reason}.",
-        "Hint: Fetch it again, or use another model.",
+        "Hint: Download the file again, or use another model.",
     ]

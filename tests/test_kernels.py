@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from synthgen_local import DecodingError, LocalModel
-from synthgen_local.engine.backends.llamacpp import LlamaModel, held_formats
+from synthgen_local.engine.backends.llamacpp import LlamaModel, repack_formats
 from synthgen_local.engine.backends.protocol import ContextSize, Step
+from synthgen_local.engine.logprobs import kl_divergence
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import Kernels, compile_kernels
-from synthgen_local.loading.weight_formats import divergence
 
 GGML: Any = llama_cpp.llama_cpp._lib
 KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one bfloat16
@@ -132,7 +132,7 @@ def test_a_model_says_the_same_with_them(weights: Path, library: str) -> None:
                 context.decode(steps)
                 found.append(context.decode(steps).copy())
     assert not np.array_equal(*found)
-    assert divergence(*found).mean() < 0.03  # llama.cpp's own two attentions: 0.012
+    assert kl_divergence(*found).mean() < 0.03  # llama.cpp's own two attentions: 0.012
 
 
 # ---- attention against its definition ----------------------------------------------------------
@@ -309,7 +309,7 @@ def test_attention_is_what_it_is_defined_to_be(
 @pytest.fixture
 def in_bfloat16(loaded: None, library: str) -> None:
     """A processor that can."""
-    if "bf16" not in held_formats(Kernels(compiled=library)):
+    if "bf16" not in repack_formats(Kernels(compiled=library)):
         pytest.skip("this processor has no products of bfloat16")
 
 
@@ -323,7 +323,7 @@ def cached(array: NDArray[np.float32], kind: type[Any], library: str) -> NDArray
     """Keys or values of 16 bits; whole numbers are bfloat16, where the processor can."""
     if kind is not np.uint16:
         return array.astype(kind)
-    if "bf16" not in held_formats(Kernels(compiled=library)):
+    if "bf16" not in repack_formats(Kernels(compiled=library)):
         pytest.skip("this processor has no products of bfloat16")
     return rounded(array)
 

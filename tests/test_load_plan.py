@@ -12,8 +12,13 @@ from tiny_gguf import UINT32, Tiny
 
 from synthgen_local import LocalModel, ModelError, UsageError
 from synthgen_local.engine.parallel_plan import BatchSettings
-from synthgen_local.loading import load_plan, weight_formats
-from synthgen_local.loading.weight_formats import USUAL, Comparison, Measurement, Speed
+from synthgen_local.loading import (
+    load_plan,
+    measurement,
+    tuning,
+    tuning_record,
+)
+from synthgen_local.loading.measurement import DEFAULT_BATCH, Comparison, Measurement, Speed
 from synthgen_local.models import store
 from synthgen_local.system.subprocess_call import SubprocessDiedError
 
@@ -36,7 +41,7 @@ def shipped(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         speeds = [Speed(each, 200.0 if each == WIDE else 100.0) for each in asked.batches]
         return Measurement(name, size, kl, 1.0 if name == "as-shipped" else 2.0, speeds)
 
-    monkeypatch.setattr(weight_formats, "measure", measure)
+    monkeypatch.setattr(measurement, "measure_format", measure)
     monkeypatch.setattr(load_plan, "likely_format", lambda _kernels: "f16")
     model = Tiny()
     model.keys["general.file_type"] = (UINT32, 3)
@@ -59,8 +64,8 @@ def test_a_small_quantised_file_is_expanded_at_first_use(shipped: Path, cache: P
 
 def test_what_is_kept_is_not_forgotten_for_another_format(shipped: Path) -> None:
     """Trying one more format compares it with those that were tried before."""
-    assert load_plan.optimise(shipped, ["f16"], threads=1).format == "f16"
-    assert load_plan.optimise(shipped, ["q4_0"], threads=1).format == "f16"
+    assert tuning.optimise(shipped, ["f16"], threads=1).format == "f16"
+    assert tuning.optimise(shipped, ["q4_0"], threads=1).format == "f16"
 
 
 def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +75,9 @@ def test_numbers_that_are_none_are_recorded(shipped: Path, monkeypatch: pytest.M
         kl = 0.0 if name == "as-shipped" else float("nan")
         return Measurement(name, 1, kl, 2.0, [Speed(batch, 1.0) for batch in asked.batches])
 
-    monkeypatch.setattr(weight_formats, "measure", measure)
-    load_plan.optimise(shipped, ["f16"], threads=1)
-    tuned = load_plan.recorded(shipped)
+    monkeypatch.setattr(measurement, "measure_format", measure)
+    tuning.optimise(shipped, ["f16"], threads=1)
+    tuned = tuning_record.read_record(shipped)
 
     assert tuned is not None
     assert tuned.format == "as-shipped"
@@ -84,14 +89,14 @@ def test_what_does_not_pay_is_recorded_as_well(
     """The file as shipped is then opened without another look."""
 
     def measure(name: str, _asked: Comparison, _size: int) -> Measurement:
-        return Measurement(name, 1, 0.0, 1.0, [Speed(USUAL, 1.0)])
+        return Measurement(name, 1, 0.0, 1.0, [Speed(DEFAULT_BATCH, 1.0)])
 
-    monkeypatch.setattr(weight_formats, "measure", measure)
+    monkeypatch.setattr(measurement, "measure_format", measure)
     assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
 
-    monkeypatch.setattr(weight_formats, "write", None)
+    monkeypatch.setattr(measurement, "convert", None)
     assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
-    tuned = load_plan.recorded(shipped)
+    tuned = tuning_record.read_record(shipped)
     assert tuned is not None
     assert tuned.verdicts() == {
         "as-shipped": "kept",
@@ -105,37 +110,37 @@ def test_a_failure_at_first_use_is_told(shipped: Path, monkeypatch: pytest.Monke
     def fail(*_: Any, **__: Any) -> None:
         raise ModelError("no room")
 
-    monkeypatch.setattr(weight_formats, "write", fail)
+    monkeypatch.setattr(measurement, "convert", fail)
 
     with pytest.warns(UserWarning, match="as shipped, which is slower: no room"):
         assert load_plan.choose_load_plan(shipped, threads=1) == load_plan.LoadPlan(shipped)
-    assert load_plan.recorded(shipped) is None
+    assert tuning_record.read_record(shipped) is None
 
 
 def test_a_format_that_llama_cpp_dies_of_is_not_kept(
     shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are measured all the same, and the record says why it was not."""
-    measure = weight_formats.measure
+    measure = measurement.measure_format
 
     def dies_of_one(name: str, asked: Comparison, size: int) -> Measurement:
         if name == "q8_0":
             raise SubprocessDiedError("llama.cpp ends with SIGSEGV on it")
         return measure(name, asked, size)
 
-    monkeypatch.setattr(weight_formats, "measure", dies_of_one)
-    tuned = load_plan.optimise(shipped, ["f16", "q8_0"], threads=1)
+    monkeypatch.setattr(measurement, "measure_format", dies_of_one)
+    tuned = tuning.optimise(shipped, ["f16", "q8_0"], threads=1)
 
     assert tuned.format == "f16"
-    assert tuned.refused == {"q8_0": "llama.cpp dies of it"}
+    assert tuned.refused == {"q8_0": "llama.cpp crashes on it"}
 
 
 def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
     """What was asked for replaces what was found at first use, and is not measured twice."""
     before = load_plan.choose_load_plan(shipped, threads=1)
     notes: list[str] = []
-    tuned = load_plan.optimise(shipped, ["q4_0", "q8_0", "f16"], threads=1, note=notes.append)
-    again = load_plan.optimise(shipped, ["f16"], threads=1, note=notes.append)
+    tuned = tuning.optimise(shipped, ["q4_0", "q8_0", "f16"], threads=1, note=notes.append)
+    again = tuning.optimise(shipped, ["f16"], threads=1, note=notes.append)
 
     assert (tuned.format, tuned.batch) == ("f16", WIDE)
     assert tuned == again
@@ -147,7 +152,7 @@ def test_optimising_chooses_format_and_batch(shipped: Path) -> None:
 
 def test_the_record_decides_how_a_model_is_loaded(shipped: Path) -> None:
     """Its file and its rows a context; `as-shipped` and `batch` overrule it."""
-    tuned = load_plan.optimise(shipped, ["f16"], threads=1)
+    tuned = tuning.optimise(shipped, ["f16"], threads=1)
 
     with LocalModel.load(str(shipped), threads=2, gpu_layers=0) as model:
         assert model.load_plan == load_plan.LoadPlan(tuned.path(shipped), "f16", WIDE)
@@ -168,8 +173,8 @@ def test_attention_is_what_was_measured_or_asked_for(
         speeds = [Speed(batch, 200.0 if batch == few else 100.0) for batch in asked.batches]
         return Measurement(name, 1, 0.0, 1.0, speeds)
 
-    monkeypatch.setattr(weight_formats, "measure", measure)
-    monkeypatch.setattr(weight_formats, "brief", lambda _kernels: (few, USUAL))
+    monkeypatch.setattr(measurement, "measure_format", measure)
+    monkeypatch.setattr(measurement, "quick_batches", lambda _kernels: (few, DEFAULT_BATCH))
     found = {}
     for asked in ("auto", "on", "off"):
         with LocalModel.load(str(shipped), threads=2, gpu_layers=0, flash_attn=asked) as model:
@@ -182,32 +187,32 @@ def test_attention_is_what_was_measured_or_asked_for(
 
 def test_a_file_that_is_gone_is_not_passed_by(shipped: Path) -> None:
     """What was chosen is opened or nothing; writing it again or forgetting it are ways out."""
-    path = load_plan.optimise(shipped, ["f16"], threads=1).path(shipped)
+    path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
     path.unlink()
 
-    with pytest.raises(ModelError, match="gone or cut"):
+    with pytest.raises(ModelError, match="missing or truncated"):
         load_plan.choose_load_plan(shipped, threads=1)
-    assert load_plan.optimise(shipped, ["f16"], threads=1).path(shipped).is_file()
+    assert tuning.optimise(shipped, ["f16"], threads=1).path(shipped).is_file()
     path.unlink()
-    assert len(load_plan.forget(shipped)) == 1
+    assert len(tuning_record.delete_optimised(shipped)) == 1
     assert load_plan.choose_load_plan(shipped, threads=1).path == path
 
 
 def test_a_changed_byte_is_found(shipped: Path) -> None:
     """The optimised file is hashed by `verify` as the shipped one is."""
-    path = load_plan.optimise(shipped, ["f16"], threads=1).path(shipped)
-    load_plan.verify(shipped)
+    path = tuning.optimise(shipped, ["f16"], threads=1).path(shipped)
+    tuning_record.verify_optimised(shipped)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
     with pytest.raises(ModelError, match="is damaged"):
-        load_plan.verify(shipped)
+        tuning_record.verify_optimised(shipped)
 
 
 @pytest.mark.parametrize(
     ("bound", "value", "reason"),
     [
-        ("MOST_DISK", 1000, "above the bound"),
-        ("_SPARE", 1 << 60, "the disk has 0.0 GB left"),
+        ("MAX_FILE_SIZE", 1000, "above the bound"),
+        ("_RESERVED", 1 << 60, "the disk has 0.0 GB left"),
         ("_memory", lambda: 1000, "half of this machine's memory"),
     ],
 )
@@ -215,16 +220,16 @@ def test_bounds(
     bound: str, value: Any, reason: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No file is written that is too large for the bound, the disk or the memory."""
-    monkeypatch.setattr(load_plan, bound, value)
+    monkeypatch.setattr(tuning, bound, value)
 
     with pytest.raises(ModelError, match=reason):
-        load_plan.optimise(shipped, ["f16"], threads=1)
+        tuning.optimise(shipped, ["f16"], threads=1)
 
 
 def test_formats_by_name(shipped: Path) -> None:
     """One that is not known is an error of usage."""
-    with pytest.raises(UsageError, match="q9 is no format"):
-        load_plan.optimise(shipped, ["q9"], threads=1)
+    with pytest.raises(UsageError, match="Unknown format: q9"):
+        tuning.optimise(shipped, ["q9"], threads=1)
 
 
 def test_the_command(run: Run, tmp_path: Path) -> None:

@@ -20,20 +20,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_kernels import Parameters, attended, defined, mask_of_rows, rounded, widened
 
-from synthgen_local import DecodingError, LocalModel, ModelError, local_model
+from synthgen_local import DecodingError, LocalModel, ModelError
 from synthgen_local.engine.backends import llamacpp
-from synthgen_local.engine.backends.llamacpp import LlamaModel, held_formats
+from synthgen_local.engine.backends.llamacpp import LlamaModel, repack_formats
 from synthgen_local.engine.backends.protocol import ContextSize, Step
 from synthgen_local.engine.bitmask import masks, write_tokens
+from synthgen_local.engine.logprobs import kl_divergence
 from synthgen_local.kernels.build import PLAIN, Kernels
-from synthgen_local.loading import load_plan, weight_formats
-from synthgen_local.loading.weight_formats import (
-    MOST_KL,
-    Comparison,
-    Measurement,
-    Speed,
-    divergence,
+from synthgen_local.loading import (
+    measurement,
+    probe_cache,
+    tuning,
+    weight_formats,
 )
+from synthgen_local.loading.format_choice import MAX_KL
+from synthgen_local.loading.measurement import Comparison, Measurement, Speed
 
 GGML: Any = llama_cpp.llama_cpp._lib
 F32, F16, Q8_0, I32, I64, BF16 = 0, 1, 8, 26, 27, 30
@@ -144,7 +145,7 @@ class Bench:
 def able(weights: Path, library: str) -> list[str]:
     """Formats that this machine can hold; our kernels are loaded."""
     with closing(LlamaModel(weights, gpu_layers=0, kernels=Kernels(compiled=library))):
-        return held_formats(Kernels(compiled=library))
+        return repack_formats(Kernels(compiled=library))
 
 
 @pytest.fixture(params=OFFERS)
@@ -189,7 +190,7 @@ def test_where_the_processor_cannot_they_are_refused(
         return
     with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
         assert model.build.endswith(f"{Path(library).stem} {held}")
-    assert held_formats(PLAIN) == []
+    assert repack_formats(PLAIN) == []
 
 
 @settings(
@@ -488,7 +489,7 @@ def test_a_model_stays_itself(weights: Path, library: str, held: str) -> None:
                 context.fork(0)
                 found.append(context.decode([Step([0], [token]) for token in tokens[3:]]).copy())
     assert (
-        0 < divergence(found[0], found[1]).mean() < 2 * MOST_KL
+        0 < kl_divergence(found[0], found[1]).mean() < 2 * MAX_KL
     )  # a few tokens: the bound is of many
     assert not np.array_equal(found[1], found[2])
 
@@ -592,14 +593,14 @@ def test_what_pays_is_held(
         speeds = [Speed(each, 100.0 + 100 * (name == held)) for each in asked.batches]
         return Measurement(name, size, 0.0, 1.0 + (name == held), speeds)
 
-    monkeypatch.setattr(weight_formats, "measure", measure)
+    monkeypatch.setattr(measurement, "measure_format", measure)
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(tmp_path))
-    ours = local_model.probe_once(weights, gpu_layers=0)
-    assert load_plan.likely_format(ours) == able[0]
-    load_plan.optimise(weights, able, threads=1, kernels=ours)
+    ours = probe_cache.probe_once(weights, gpu_layers=0)
+    assert weight_formats.likely_format(ours) == able[0]
+    tuning.optimise(weights, able, threads=1, kernels=ours)
     with LocalModel.load(str(weights), gpu_layers=0) as model:
         assert model.load_plan is not None
-        assert (model.load_plan.held, model.load_plan.path) == (held, model.path)
+        assert (model.load_plan.repacked_as, model.load_plan.path) == (held, model.path)
         assert model.engine.build.endswith(f" {held}")
     with LocalModel.load(str(weights), gpu_layers=0, weights="as-shipped") as model:
         assert not model.engine.build.endswith(tuple(OFFERS))

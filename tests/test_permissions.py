@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tiny_gguf import Tiny
 
-from synthgen_local import DecodingError, ModelError, local_model
+from synthgen_local import DecodingError, ModelError
 from synthgen_local.engine.prefix import Prefix
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import PLAIN, compile_kernels
-from synthgen_local.loading import load_plan
+from synthgen_local.loading import load_plan, probe_cache, tuning_record
 from synthgen_local.loading.prefix_cache import PrefixKey, load_prefix, save_prefix
 from synthgen_local.models import store
 from synthgen_local.system.permissions import exposed, is_private, make_private
@@ -124,13 +124,13 @@ def test_no_record_and_no_weights_are_believed_there(
 ) -> None:
     """Nothing is measured for a record that nobody reads."""
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", str(shared))
-    monkeypatch.setattr(load_plan, "_tune", lambda *_, **__: pytest.fail("it was measured"))
+    monkeypatch.setattr(load_plan, "tune", lambda *_, **__: pytest.fail("it was measured"))
     weights = Tiny().write(tmp_path / "tiny.gguf")
-    record = store.optimised_record(weights, load_plan.machine())
+    record = store.optimised_record(weights, tuning_record.machine_id())
     record.parent.mkdir()
     record.write_text("{}")
 
-    assert load_plan.recorded(weights) is None
+    assert tuning_record.read_record(weights) is None
     assert load_plan.choose_load_plan(weights, threads=1).path == weights
 
 
@@ -142,11 +142,11 @@ def test_no_trial_is_passed_by_there(
     monkeypatch.setenv("CC", "")
     build.compiled_hash.cache_clear()
     tried: list[object] = []
-    monkeypatch.setattr(local_model, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
+    monkeypatch.setattr(probe_cache, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
     weights = Tiny().write(tmp_path / "tiny.gguf")
     for _ in range(2):
         with pytest.warns(UserWarning, match="other users can change"):
-            local_model.probe_once(weights, 0)
+            probe_cache.probe_once(weights, 0)
     build.compiled_hash.cache_clear()
 
     assert len(tried) == 2
@@ -161,14 +161,14 @@ def test_a_mark_that_others_may_write_is_replaced(
     monkeypatch.setenv("CC", "")
     build.compiled_hash.cache_clear()
     tried: list[object] = []
-    monkeypatch.setattr(local_model, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
+    monkeypatch.setattr(probe_cache, "probe_kernels", lambda trial: tried.append(trial) or PLAIN)
     weights = Tiny().write(tmp_path / "tiny.gguf")
     for _ in range(2):
-        local_model.probe_once(weights, 0)
+        probe_cache.probe_once(weights, 0)
     (mark,) = (tmp_path / "cache").glob("tried/*.json")
     mark.chmod(0o666)
     for _ in range(2):
-        local_model.probe_once(weights, 0)
+        probe_cache.probe_once(weights, 0)
     build.compiled_hash.cache_clear()
 
     assert len(tried) == 2

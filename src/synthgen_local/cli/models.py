@@ -12,7 +12,7 @@ from .options import Offline, Online, Threads, refuse_nonsense
 
 if TYPE_CHECKING:
     from ..engine.parallel_plan import BatchSettings
-    from ..loading.load_plan import TuningRecord
+    from ..loading.tuning_record import TuningRecord
     from ..models.store import Installed
 
 app = typer.Typer(
@@ -138,7 +138,7 @@ def verify(
 ) -> None:
     """Hash models' files again, optimised ones as well; exit code 1 if one is not as recorded."""
     from ..errors import ModelError
-    from ..loading import load_plan
+    from ..loading import tuning_record
     from ..models import store
 
     wanted = [store.find(name)] if name else store.installed()
@@ -146,7 +146,7 @@ def verify(
     for model in wanted:
         try:
             store.verify(model)
-            load_plan.verify(model.path)
+            tuning_record.verify_optimised(model.path)
             found[model.name] = None
         except ModelError as error:
             found[model.name] = error
@@ -178,14 +178,14 @@ def optimise(
     offline: Offline = None,  # noqa: ARG001 its callback closes the network
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
-    from ..loading import load_plan
-    from ..local_model import probe_once
+    from ..loading import tuning, tuning_record
+    from ..loading.probe_cache import probe_once
     from ..models import resolve
     from ..system.cores import available_cores
 
     path = resolve.find(name)
     if forget:
-        gone = [str(file) for file in load_plan.forget(path)]
+        gone = [str(file) for file in tuning_record.delete_optimised(path)]
         if as_json:
             console.data_json({"name": name, "removed": gone})
         for file in gone:
@@ -195,7 +195,7 @@ def optimise(
     names = [each.strip().lower() for each in wanted.split(",")]
     with console.warnings_as_notes(quiet=False):
         kernels = probe_once(path, gpu_layers=0)
-    tuned = load_plan.optimise(
+    tuned = tuning.optimise(
         path, names, threads=threads or available_cores(), kernels=kernels, note=console.note
     )
     kept = str(tuned.path(path))
@@ -207,7 +207,7 @@ def optimise(
     _show_formats(tuned)
     console.note(
         f"Opened from now on: {kept} as {tuned.format}, {tuned.size / 1e6:.0f} MB of disk and "
-        f"{tuned.kept.size / 1e6:.0f} MB of memory, {_batch(tuned.batch)} a core"
+        f"{tuned.chosen.size / 1e6:.0f} MB of memory, {_batch(tuned.batch)} a core"
     )
 
 
@@ -281,7 +281,7 @@ def _tell(model: Installed, as_json: bool, **more: str) -> None:
 
 
 def _show_formats(tuned: TuningRecord) -> None:
-    from ..loading.weight_formats import BATCHES
+    from ..loading.measurement import BATCHES
 
     speeds = [f"tokens/s,\n{_batch(batch)}".replace(", no ", ",\nno ") for batch in BATCHES]
     verdicts = tuned.verdicts()

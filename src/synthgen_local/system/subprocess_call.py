@@ -1,7 +1,7 @@
-"""Work on a model's file in a process of its own: on some files llama.cpp ends the process.
+"""Function calls in a subprocess, for files on which llama.cpp may abort the process.
 
-A question goes in as JSON and its answer comes back as JSON, or an error with its hint. Knows
-processes, not what is asked.
+Arguments go in as JSON; the result comes back as JSON, or an error with its hint. Knows processes;
+does not know what is called.
 """
 
 from __future__ import annotations
@@ -19,79 +19,80 @@ from ..errors import ModelError, SynthgenError
 from .memory import memory_hint, memory_limit
 from .processes import leave_no_core, no_threads, python
 
-_LEAST_SECONDS = 60
-_BYTES_A_SECOND = 20_000_000  # a slow disk: what a file of that size may take
+_MIN_SECONDS = 60
+_BYTES_PER_SECOND = 20_000_000  # of a slow disk
 _REFUSED = 3  # an exit code that Python itself does not use
-_HINT = "Fetch it again, or use another model."
+_HINT = "Download the file again, or use another model."
 
 
 class SubprocessDiedError(ModelError):
-    """The process ended on the file without a word."""
+    """The subprocess ended without a result."""
 
 
 def call_in_subprocess(
-    module: str, path: str, question: Mapping[str, Any], *, seconds: float = 0
+    module: str, path: str, arguments: Mapping[str, Any], *, seconds: float = 0
 ) -> Any:
-    """Return what a module of this package answers about a model's file.
+    """Return the result of a module of this package that works on a model's file.
 
-    It has as long as reading a file of that size takes on a slow disk, and `seconds` more.
-    Raises ModelError for what it refuses, or if the process hangs, and SubprocessDiedError if it
-    dies.
+    The time limit is that of reading the file from a slow disk, and `seconds` more. Raises
+    ModelError if the module refuses the file or exceeds the limit, and SubprocessDiedError if the
+    process dies.
 
     Example: `call_in_subprocess("synthgen_local.loading.probe", path, {"path": path})`
     """
-    patience = _LEAST_SECONDS + Path(path).stat().st_size / _BYTES_A_SECOND + seconds
+    limit = _MIN_SECONDS + Path(path).stat().st_size / _BYTES_PER_SECOND + seconds
     try:
         done = subprocess.run(
             **python(module),
-            input=json.dumps(question).encode(),
+            input=json.dumps(arguments).encode(),
             stdout=subprocess.PIPE,
-            timeout=patience,
+            timeout=limit,
             check=False,
         )
     except OSError as error:
         raise no_threads() from error
     except subprocess.TimeoutExpired:
         raise ModelError(
-            f"{path} cannot be used: that takes more than {patience:.0f} s.", hint=_HINT
+            f"{path} cannot be used: that takes more than {limit:.0f} s.", hint=_HINT
         ) from None
-    if done.returncode == -signal.SIGINT:  # it hears no Ctrl-C: OpenBLAS ends itself so
+    # The subprocess ignores Ctrl-C; OpenBLAS sends itself this signal if it cannot start threads.
+    if done.returncode == -signal.SIGINT:
         raise no_threads()
     with suppress(ValueError):
-        said = json.loads(done.stdout)
+        result = json.loads(done.stdout)
         if done.returncode == 0:
-            return said
+            return result
         if done.returncode == _REFUSED:
-            message, hint = said
+            message, hint = result
             raise ModelError(message, hint=hint)
     raise SubprocessDiedError(
-        f"{path} cannot be loaded: {_end(done.returncode)}.", hint=_hint(done.returncode)
+        f"{path} cannot be loaded: {_describe(done.returncode)}.", hint=_hint(done.returncode)
     )
 
 
-def _hint(code: int) -> str:
-    """What may help: where memory is limited, that is likely why the process died."""
-    if memory_limit() is None and code != -signal.SIGKILL:  # by which the system frees memory
-        return _HINT
-    return f"{memory_hint()} Else the file may be damaged: fetch it again."
-
-
-def serve(work: Callable[..., Any]) -> int:
-    """Do what the process was started for, and return its exit code.
+def serve(function: Callable[..., Any]) -> int:
+    """Call a function with the arguments on standard input, print its result, return an exit code.
 
     Example: `sys.exit(serve(lambda path: Path(path).stat().st_size))`
     """
     leave_no_core()
     try:
-        print(json.dumps(work(**json.load(sys.stdin))))
+        print(json.dumps(function(**json.load(sys.stdin))))
     except SynthgenError as error:
         print(json.dumps([str(error), error.hint]))
         return _REFUSED
     return 0
 
 
-def _end(code: int) -> str:
-    """How a process ended that said nothing."""
+def _describe(code: int) -> str:
+    """The end of a process without a result."""
     if code >= 0:
-        return "something fails on it that knows no reason"
+        return "the subprocess ends without a reason"
     return f"llama.cpp ends with {signal.Signals(-code).name} on it"
+
+
+def _hint(code: int) -> str:
+    """A hint: the memory, if it is limited or the system killed the process, else the file."""
+    if memory_limit() is None and code != -signal.SIGKILL:
+        return _HINT
+    return f"{memory_hint()} Otherwise the file may be damaged: download it again."

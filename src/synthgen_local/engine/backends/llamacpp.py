@@ -465,7 +465,7 @@ class _Tokens:
             yield batch, int(self.wanted[part].sum())
 
 
-def held_formats(kernels: Kernels) -> list[str]:
+def repack_formats(kernels: Kernels) -> list[str]:
     """Formats in which our kernels can hold weights on this processor, the likely fastest first."""
     if kernels.compiled is None:
         return []
@@ -554,12 +554,12 @@ def _description(model: Any) -> str:
     return buffer.value.decode(errors="replace")
 
 
-def write_as(source: Path, target: Path, file_type: int, *, threads: int) -> None:
+def quantise(source: Path, target: Path, file_type: int, *, threads: int) -> None:
     """Write the weights of `source` to `target` in another format, by llama.cpp's number of it.
 
     Raises ModelError if llama.cpp cannot.
 
-    Example: `write_as(Path("model.gguf"), Path("f16.gguf"), 1, threads=2)`
+    Example: `quantise(Path("model.gguf"), Path("f16.gguf"), 1, threads=2)`
     """
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = file_type

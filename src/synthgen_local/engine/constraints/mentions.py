@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...errors import DecodingError
 from ..backends.protocol import Logits
 from ..bitmask import Mask, write, write_tokens
+from ..logprobs import log_sum_exp
 from .text_length import Length, MentionedValue, most_tokens
 from .text_rules import STOPS, ends_sentence, hides_stops, joins, places, sentences
 from .vocabulary import VocabularyTable
@@ -133,8 +134,10 @@ class MentionConstraint:
         processed: Logits = logits - np.float32(_UNLIKELY) * unlikely
         for token in self._followers.get(tuple(self._history[-_PHRASE:]), ()):
             processed[token] -= np.float32(_REPEAT_COST)
-        line_end_mass = _log_mass(logits[table.line_ends])
-        if ends_sentence(self._written.text) and line_end_mass > _log_mass(logits) - np.log(2):
+        line_end_mass = float(log_sum_exp(logits[table.line_ends]))
+        if ends_sentence(self._written.text) and line_end_mass > float(
+            log_sum_exp(logits)
+        ) - np.log(2):
             self._model_ends = True
         processed[self._vocabulary.end_tokens] = -np.inf
         processed[self._vocabulary.end_tokens[0]] = (
@@ -374,9 +377,3 @@ class MentionConstraint:
         """Return the bonus of the end token, which grows with the length."""
         target = max(self._length.characters.minimum, 160)
         return _END_BONUS * max(0.0, len(self._written.text) / target - 1)
-
-
-def _log_mass(logits: Logits) -> float:
-    """Return the logarithm of the sum of exponentials."""
-    peak = logits.max()
-    return float(peak + np.log(np.exp(logits - peak).sum()))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Logits
 from ..bitmask import Mask, flags, has, remove, size
+from ..logprobs import log_sum_exp
 from .grammar import Grammar, GrammarConstraint
 from .json_cursor import JsonCursor
 from .vocabulary import VocabularyTable
@@ -157,9 +158,7 @@ class NullRatesConstraint:
 
     def _mass(self, logits: Logits) -> float:
         """Return the logarithm of the tokens' unnormalised probability."""
-        scaled = logits.astype(np.float64) / self._temperature
-        peak = float(scaled.max())
-        return peak + float(np.log(np.exp(scaled - peak).sum()))
+        return float(log_sum_exp(logits.astype(np.float64) / self._temperature))
 
 
 class _SkippingTokens:
