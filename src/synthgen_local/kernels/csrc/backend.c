@@ -6,53 +6,8 @@
 
 #include <string.h>
 
+#include "ggml_backend_abi.h"
 #include "operators.h"
-
-/* What ggml's registry asks of a backend, version 2. llama.cpp refuses to load another version. */
-enum { API_VERSION = 2 };
-
-struct ggml_backend {
-  ggml_guid_t guid;
-  struct {
-    const char *(*name)(ggml_backend_t);
-    void (*free)(ggml_backend_t);
-    void *write;
-    void (*read)(ggml_backend_t, const struct ggml_tensor *, void *, size_t, size_t);
-    void *copies[3], *synchronize, *plans[4];
-    enum ggml_status (*compute)(ggml_backend_t, struct ggml_cgraph *);
-    void *events[2], *optimize;
-  } does;
-  ggml_backend_dev_t device;
-  void *context;
-};
-
-struct ggml_backend_device {
-  struct {
-    const char *(*name)(ggml_backend_dev_t), *(*description)(ggml_backend_dev_t);
-    void (*memory)(ggml_backend_dev_t, size_t *, size_t *);
-    enum ggml_backend_dev_type (*type)(ggml_backend_dev_t);
-    void (*properties)(ggml_backend_dev_t, struct ggml_backend_dev_props *);
-    ggml_backend_t (*open)(ggml_backend_dev_t, const char *);
-    ggml_backend_buffer_type_t (*buffers)(ggml_backend_dev_t);
-    void *host_buffers, *from_pointer;
-    bool (*takes)(ggml_backend_dev_t, const struct ggml_tensor *);
-    bool (*reads)(ggml_backend_dev_t, ggml_backend_buffer_type_t);
-    void *offload, *events[3];
-  } does;
-  ggml_backend_reg_t registry;
-  void *context;
-};
-
-struct ggml_backend_reg {
-  int version;
-  struct {
-    const char *(*name)(ggml_backend_reg_t);
-    size_t (*devices)(ggml_backend_reg_t);
-    ggml_backend_dev_t (*device)(ggml_backend_reg_t, size_t);
-    void *(*function)(ggml_backend_reg_t, const char *);
-  } does;
-  void *context;
-};
 
 static _Thread_local enum offer offered;
 static _Thread_local wish wanted;
@@ -154,10 +109,10 @@ static ggml_backend_t open_backend(ggml_backend_dev_t from, const char *paramete
   if (!backend || !at) return free(backend), free(at), NULL;
   at->threads = 1;
   backend->guid = &guid;
-  backend->does.name = name;
-  backend->does.free = free_backend;
-  backend->does.compute = compute;
-  backend->does.read = read;
+  backend->iface.get_name = name;
+  backend->iface.free = free_backend;
+  backend->iface.graph_compute = compute;
+  backend->iface.get_tensor_async = read;
   backend->device = from;
   backend->context = at;
   return backend;
@@ -202,22 +157,22 @@ static void *function(ggml_backend_reg_t from, const char *sought) {
 }
 
 __attribute__((visibility("default"))) ggml_backend_reg_t ggml_backend_init(void) {
-  attention.does.name = attention.does.description = title;
-  attention.does.memory = memory;
-  attention.does.type = type;
-  attention.does.properties = properties;
-  attention.does.open = open_backend;
-  attention.does.buffers = buffers;
-  attention.does.takes = takes;
-  attention.does.reads = reads;
-  attention.registry = &registry;
+  attention.iface.get_name = attention.iface.get_description = title;
+  attention.iface.get_memory = memory;
+  attention.iface.get_type = type;
+  attention.iface.get_props = properties;
+  attention.iface.init_backend = open_backend;
+  attention.iface.get_buffer_type = buffers;
+  attention.iface.supports_op = takes;
+  attention.iface.supports_buft = reads;
+  attention.reg = &registry;
   everything = attention;
   for (enum offer format = INT8; format <= BF16; format++)
     for_weights[format - INT8] = weights_buffer(&everything, format);
-  registry.version = API_VERSION;
-  registry.does.name = registry_name;
-  registry.does.devices = devices;
-  registry.does.device = get_device;
-  registry.does.function = function;
+  registry.api_version = GGML_BACKEND_API_VERSION;
+  registry.iface.get_name = registry_name;
+  registry.iface.get_device_count = devices;
+  registry.iface.get_device = get_device;
+  registry.iface.get_proc_address = function;
   return &registry;
 }

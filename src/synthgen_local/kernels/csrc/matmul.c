@@ -14,6 +14,7 @@
  * buffers; no models, rows or sampling.
  */
 
+#include "ggml_backend_abi.h"
 #include "operators.h"
 #include "simd.h"
 
@@ -182,39 +183,6 @@ static void fill(ggml_backend_buffer_t buffer, struct ggml_tensor *t, const void
   }
 }
 
-/* ggml's own structures, of version 2 of its interface. */
-struct ggml_backend_buffer_type {
-  struct {
-    const char *(*name)(ggml_backend_buffer_type_t);
-    ggml_backend_buffer_t (*allocate)(ggml_backend_buffer_type_t, size_t);
-    size_t (*alignment)(ggml_backend_buffer_type_t), (*largest)(ggml_backend_buffer_type_t);
-    size_t (*size)(ggml_backend_buffer_type_t, const struct ggml_tensor *);
-    bool (*is_host)(ggml_backend_buffer_type_t);
-  } does;
-  ggml_backend_dev_t device;
-  void *context;
-};
-
-typedef struct {
-  void (*free)(ggml_backend_buffer_t);
-  void *(*base)(ggml_backend_buffer_t);
-  void *begin, *fill_with;
-  void (*fill)(ggml_backend_buffer_t, struct ggml_tensor *, const void *, size_t, size_t);
-  void *read, *parts[2], *copy;
-  void (*clear)(ggml_backend_buffer_t, uint8_t);
-  void *reset;
-} buffer_does;
-
-struct ggml_backend_buffer {
-  buffer_does does;
-  ggml_backend_buffer_type_t type;
-  void *context;
-  size_t size;
-  enum ggml_backend_buffer_usage usage;
-};
-
-ggml_backend_buffer_t ggml_backend_buffer_init(ggml_backend_buffer_type_t, buffer_does, void *, size_t);
-
 static struct ggml_backend_buffer_type narrow, wide;
 
 static bool is_wide(ggml_backend_buffer_type_t type) { return type == &wide; }
@@ -235,7 +203,7 @@ static void free_buffer(ggml_backend_buffer_t buffer) { free(buffer->context); }
 
 /* In large pages, if the system gives them: a pass reads all weights, and would look up each small page. */
 static ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t size) {
-  const buffer_does does = {.free = free_buffer, .base = base, .fill = fill, .clear = clear};
+  const struct ggml_backend_buffer_i does = {.free_buffer = free_buffer, .get_base = base, .set_tensor = fill, .clear = clear};
   void *memory = aligned_alloc(PAGE, up(size, PAGE));
 #if defined(__linux__)
   if (memory) madvise(memory, up(size, PAGE), MADV_HUGEPAGE);
@@ -254,10 +222,10 @@ static bool multiplies(enum offer format) {
 ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format) {
   struct ggml_backend_buffer_type *type = format == BF16 ? &wide : &narrow;
   if (!multiplies(format)) return NULL;
-  type->does.name = name;
-  type->does.allocate = allocate;
-  type->does.alignment = alignment;
-  type->does.size = size;
+  type->iface.get_name = name;
+  type->iface.alloc_buffer = allocate;
+  type->iface.get_alignment = alignment;
+  type->iface.get_alloc_size = size;
   type->device = device;
   return type;
 }
@@ -650,7 +618,7 @@ enum offer likely_format(void) { return BY_TILES || !HAS_WIDE ? INT8 : BF16; }
 
 bool are_weights(const struct ggml_tensor *t) {
   const struct ggml_tensor *whole = t->view_src ? t->view_src : t;
-  return whole->buffer && (whole->buffer->type == &narrow || whole->buffer->type == &wide);
+  return whole->buffer && (whole->buffer->buft == &narrow || whole->buffer->buft == &wide);
 }
 
 /* Whether its rows lie one after the other, whatever its dimensions. */
@@ -666,7 +634,7 @@ bool takes_product(const struct ggml_tensor *node) {
 }
 
 bool multiply(struct ggml_tensor *node, workspace *at) {
-  const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->type));
+  const weights w = weights_of(node->src[0], is_wide(node->src[0]->buffer->buft));
   activations a = {0};
   const wish *wanted = at->wanted;
   if (wanted && are_logits(node) && wanted->outputs == ggml_nrows(node) && !choose(wanted, at, &a, w.pairs)) return false;
