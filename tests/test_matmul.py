@@ -94,7 +94,7 @@ class Bench:
         """A tensor of weights in our buffer, written in a format of ggml's."""
         made = self._new(self.weights, kind, array.shape)
         _call("ggml_set_name", made, name)
-        offer = next(iter(llamacpp._loaded.values())).synthgen_local_offer
+        offer = next(iter(llamacpp._loaded.values())).synthgen_local_enable_device
         offer(OFFERS[self.held])
         kind_of_buffer = _call("ggml_backend_dev_buffer_type", self.device)
         offer(0)

@@ -110,10 +110,15 @@ class CompiledSampler:
     def __init__(self, library: str) -> None:
         try:
             loaded = ctypes.CDLL(library)
-            self._draw, self._pass = loaded.synthgen_draw, loaded.synthgen_pass
+            self._draw, self._pass = (
+                loaded.synthgen_local_sample,
+                loaded.synthgen_local_decode_and_sample,
+            )
         except (OSError, AttributeError) as error:
             message = f"{library} cannot be loaded: {error}"
             raise DecodingError(message, hint="Delete it.") from error
+        if loaded.synthgen_local_sampling_batch_size() != ctypes.sizeof(_Draws):
+            raise DecodingError(f"{library} has another struct of samples.", hint="Delete it.")
         self._draw.argtypes, self._draw.restype = [_POINTER] * 2, None
         self._pass.argtypes, self._pass.restype = [_POINTER] * 6, ctypes.c_int
 

@@ -11,12 +11,14 @@ import atexit
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
@@ -27,7 +29,9 @@ from ..system.permissions import exposed, is_private, make_private
 
 _NATIVE = "-march=native" if platform.machine() in {"x86_64", "AMD64"} else "-mcpu=native"
 _OPTIONS = ("-std=gnu11", "-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno")
-_SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-w")
+_SHARED = ("-shared", "-fPIC", "-fvisibility=hidden")
+TESTED_LLAMA_CPP = ((0, 3, 36), (0, 3, 37))
+"""Versions of llama-cpp-python that the kernels were tested with: the first, and the end."""
 _HEADERS = ("ggml.h", "ggml-backend.h", "llama.h")
 _SECONDS = 120  # compiling takes one
 _SLOWER = "Attention and draws are slower than they could be"
@@ -110,6 +114,7 @@ def compile_kernels(folder: Path, note: Callable[[str], None] = lambda _: None) 
     name = compiled_hash()
     if not name:
         return None
+    _check_version()
     try:
         folder = _usable(folder)
         target = folder / f"kernels-{name}.so"
@@ -120,6 +125,20 @@ def compile_kernels(folder: Path, note: Callable[[str], None] = lambda _: None) 
     except OSError as error:
         raise _failed(str(error)) from error
     return str(target)
+
+
+def _check_version() -> None:
+    """Raise DecodingError if the kernels were not tested with the installed llama-cpp-python."""
+    installed = version("llama-cpp-python")
+    numbers = tuple(int(part) for part in re.findall(r"\d+", installed)[:3])
+    first, end = TESTED_LLAMA_CPP
+    if not first <= numbers < end:
+        known, below = (".".join(map(str, bound)) for bound in TESTED_LLAMA_CPP)
+        raise DecodingError(
+            f"{_SLOWER}: the kernels were tested with llama-cpp-python >= {known}, < {below}; "
+            f"{installed} is installed.",
+            hint="Install a tested version, or set CC= to run without the kernels.",
+        )
 
 
 def _usable(folder: Path) -> Path:

@@ -52,6 +52,7 @@ _BURST = 4  # times its share of the cores: contexts on a GPU seldom draw at the
 _ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
 _PLAIN = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+_CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 _F16, _BF16 = 1, 30  # GGML_TYPE_F16, GGML_TYPE_BF16
 _NOTHING, _ATTENTION, _EVERYTHING = range(3)  # what our backend offers: csrc/operators.h
 _CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -392,11 +393,11 @@ class LlamaContext:
         else:
             asked = [0 if mask is None else mask.ctypes.data for mask in masks]
             pointers = np.array(asked, dtype=np.uintp)
-            self._head.synthgen_local_want(outputs, _pointer(pointers, ctypes.c_void_p))
+            self._head.synthgen_local_set_logits_mask(outputs, _pointer(pointers, ctypes.c_void_p))
             try:
                 status = make_pass(self._context, batch)
             finally:
-                computed = self._head.synthgen_local_wanted()
+                computed = self._head.synthgen_local_take_logits()
         if status != 0:
             raise DecodingError(
                 f"llama.cpp stopped with status {status}: {_reason()}",
@@ -470,9 +471,9 @@ def repack_formats(kernels: Kernels) -> list[str]:
     if kernels.compiled is None:
         return []
     ours = _backend(kernels.compiled)
-    found = [name for name, number in _WEIGHTS.items() if ours.synthgen_local_offer(number)]
-    ours.synthgen_local_offer(_NOTHING)
-    return sorted(found, key=lambda name: _WEIGHTS[name] != ours.synthgen_local_likes())
+    found = [name for name, number in _WEIGHTS.items() if ours.synthgen_local_enable_device(number)]
+    ours.synthgen_local_enable_device(_NOTHING)
+    return sorted(found, key=lambda name: _WEIGHTS[name] != ours.synthgen_local_preferred_format())
 
 
 def gpu_offload() -> bool:
@@ -504,7 +505,7 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
     if kernels.compiled is None:
         yield
         return
-    offer = _backend(kernels.compiled).synthgen_local_offer
+    offer = _backend(kernels.compiled).synthgen_local_enable_device
     try:
         if not offer(what):
             raise ModelError(
@@ -517,20 +518,47 @@ def _offered(kernels: Kernels, what: int) -> Iterator[None]:
 
 
 def _backend(library: str) -> Any:
-    """Our backend, loaded into llama.cpp, which refuses one of another interface."""
+    """Return our backend, loaded into llama.cpp. Raises DecodingError if their structs differ."""
     load = llama_cpp.llama_cpp._lib.ggml_backend_load
     load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
     with _loading:
         if library not in _loaded:
+            ours = _declare_backend(library)
+            _check_abi(ours)
             _log.clear()
             if not load(os.fsencode(library)):
                 raise DecodingError(
                     f"llama.cpp does not load {library}: {_reason()}", hint="Delete that file."
                 )
-            _loaded[library] = ctypes.CDLL(library)
-            _loaded[library].synthgen_local_offer.restype = ctypes.c_bool
-            _loaded[library].synthgen_local_wanted.restype = ctypes.POINTER(ctypes.c_float)
+            _loaded[library] = ours
         return _loaded[library]
+
+
+def _declare_backend(library: str) -> Any:
+    try:
+        ours = ctypes.CDLL(library)
+        ours.synthgen_local_enable_device.restype = ctypes.c_bool
+        ours.synthgen_local_take_logits.restype = ctypes.POINTER(ctypes.c_float)
+        ours.synthgen_local_take_error.restype = ctypes.c_char_p
+        ours.synthgen_local_check_abi.restype = ctypes.c_char_p
+        ours.synthgen_local_check_abi.argtypes = [ctypes.c_void_p]
+    except (OSError, AttributeError) as error:
+        raise DecodingError(
+            f"{library} cannot be loaded: {error}", hint="Delete that file."
+        ) from error
+    return ours
+
+
+def _check_abi(ours: Any) -> None:
+    """Raise DecodingError if ggml's private structs differ from the kernels' copy of them."""
+    device_by_type = llama_cpp.llama_cpp._lib.ggml_backend_dev_by_type
+    device_by_type.argtypes, device_by_type.restype = [ctypes.c_int], ctypes.c_void_p
+    if differing := ours.synthgen_local_check_abi(device_by_type(_CPU_DEVICE)):
+        raise DecodingError(
+            f"The installed llama.cpp has another layout of {differing.decode()} than the compiled "
+            "kernels.",
+            hint="Install a version of llama-cpp-python that this package was tested with.",
+        )
 
 
 def _is_attended_here(model: Any) -> bool:
@@ -588,6 +616,9 @@ def _load(path: Path, gpu_layers: int | None, kernels: Kernels) -> Any:
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
         raise ModelError(f"{path} cannot be loaded: {_reason()}", hint=_load_hint(_reason()))
+    if kernels.compiled and (error := _backend(kernels.compiled).synthgen_local_take_error()):
+        llama_cpp.llama_model_free(model)
+        raise ModelError(f"{path} cannot be repacked: {error.decode()}.", hint=memory_hint())
     return model
 
 

@@ -16,23 +16,26 @@ static struct ggml_backend_reg registry;
 static ggml_backend_buffer_type_t for_weights[2];
 
 /* False if this processor cannot do it. */
-__attribute__((visibility("default"))) bool synthgen_local_offer(int offer) {
+__attribute__((visibility("default"))) bool synthgen_local_enable_device(int offer) {
   offered = offer;
   if (offer == EVERYTHING) return for_weights[0] || for_weights[1];
   return offer < EVERYTHING || for_weights[offer - INT8];
 }
 
-__attribute__((visibility("default"))) int synthgen_local_likes(void) { return likely_format(); }
+__attribute__((visibility("default"))) int synthgen_local_preferred_format(void) { return likely_format(); }
+
+/* Return why weights that this thread loaded cannot be used, NULL if they can. */
+__attribute__((visibility("default"))) const char *synthgen_local_take_error(void) { return take_set_tensor_error(); }
 
 /* Say what is wanted of the logits of this thread's next pass, as far as they are computed here. */
-__attribute__((visibility("default"))) void synthgen_local_want(int outputs, const uint32_t *const *masks) {
+__attribute__((visibility("default"))) void synthgen_local_set_logits_mask(int outputs, const uint32_t *const *masks) {
   wanted = (wish){outputs, masks, NULL};
 }
 
 const float *logits_here(void) { return wanted.logits; }
 
 /* The same, after the pass; from now on all are wanted again. */
-__attribute__((visibility("default"))) const float *synthgen_local_wanted(void) {
+__attribute__((visibility("default"))) const float *synthgen_local_take_logits(void) {
   const float *logits = logits_here();
   wanted = (wish){0};
   return logits;

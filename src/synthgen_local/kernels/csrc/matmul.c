@@ -163,24 +163,39 @@ static void arrange(const weights *w, int group, const char *from, size_t stride
 
 static bool is_wide(ggml_backend_buffer_type_t);
 
+static _Thread_local const char *set_tensor_error;
+
+/* Return why this thread's last weights could not be repacked, NULL if they were; `set_tensor` returns nothing. */
+const char *take_set_tensor_error(void) {
+  const char *error = set_tensor_error;
+  set_tensor_error = NULL;
+  return error;
+}
+
 static void fill(ggml_backend_buffer_t buffer, struct ggml_tensor *t, const void *data, size_t offset, size_t size) {
-  if (offset || size != ggml_nbytes(t)) abort(); /* llama.cpp loads a tensor at once */
+  if (offset || size != ggml_nbytes(t)) { /* llama.cpp loads a tensor at once */
+    set_tensor_error = "a tensor is loaded in parts";
+    return;
+  }
   const weights w = weights_of(t, is_wide(ggml_backend_buffer_get_type(buffer)));
   const ggml_to_float_t widen = ggml_get_type_traits(t->type)->to_float;
+  bool failed = false;
 #if defined(_OPENMP)
-#pragma omp parallel
+#pragma omp parallel reduction(|| : failed)
 #endif
   {
     float *values = aligned_alloc(64, up(sizeof(float) * w.values, 64));
     void *row = aligned_alloc(64, w.steps * w.tile / SIDE);
-    if (!values || !row) abort();
+    failed = !values || !row;
 #if defined(_OPENMP)
 #pragma omp for
 #endif
-    for (int group = 0; group < 2 * w.pairs; group++) arrange(&w, group, data, t->nb[1], widen, values, row);
+    for (int group = 0; group < 2 * w.pairs; group++)
+      if (!failed) arrange(&w, group, data, t->nb[1], widen, values, row);
     free(values);
     free(row);
   }
+  if (failed) set_tensor_error = "memory is short";
 }
 
 static struct ggml_backend_buffer_type narrow, wide;
@@ -657,6 +672,7 @@ ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer 
   return (void)device, (void)format, NULL;
 }
 enum offer likely_format(void) { return NOTHING; }
+const char *take_set_tensor_error(void) { return NULL; }
 bool are_weights(const struct ggml_tensor *t) { return (void)t, false; }
 bool are_logits(const struct ggml_tensor *node) { return (void)node, false; }
 bool takes_product(const struct ggml_tensor *node) { return (void)node, false; }

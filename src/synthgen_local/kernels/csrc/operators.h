@@ -84,6 +84,7 @@ bool attend(struct ggml_tensor *node, workspace *at);
 /* Weights as they are multiplied here: a buffer of their own, NULL where this processor cannot. */
 ggml_backend_buffer_type_t weights_buffer(ggml_backend_dev_t device, enum offer format);
 enum offer likely_format(void); /* the faster one, if this processor can do both */
+const char *take_set_tensor_error(void);
 bool are_weights(const struct ggml_tensor *t); /* in that buffer */
 bool takes_product(const struct ggml_tensor *node);
 bool multiply(struct ggml_tensor *node, workspace *at);

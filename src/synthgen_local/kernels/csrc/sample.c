@@ -139,7 +139,7 @@ static double now(void) {
   return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
-__attribute__((visibility("default"))) void synthgen_draw(draws *d, const float *const *logits) {
+__attribute__((visibility("default"))) void synthgen_local_sample(draws *d, const float *const *logits) {
   const double start = now();
   const int fits = d->vocabulary % LANES == 0 && d->vocabulary <= MOST;
 #pragma omp parallel for num_threads(d->threads) if (d->threads > 1 && d->rows > d->threads) schedule(dynamic)
@@ -148,3 +148,6 @@ __attribute__((visibility("default"))) void synthgen_draw(draws *d, const float 
     else d->tokens[row] = -1;
   d->seconds = now() - start;
 }
+
+/* Return the size of the struct that Python mirrors. */
+__attribute__((visibility("default"))) int synthgen_local_sampling_batch_size(void) { return (int)sizeof(draws); }

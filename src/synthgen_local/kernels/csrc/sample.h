@@ -16,4 +16,4 @@ typedef struct {
 } draws;
 
 /* Draw a token for each row from its logits. */
-void synthgen_draw(draws *d, const float *const *logits);
+void synthgen_local_sample(draws *d, const float *const *logits);
