@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { VECTORS = TOGETHER / 2 }; /* of lines whose scores of common cells are computed at once */
+enum { VECTORS = PRIVATE_TILE / 2 }; /* of lines whose scores of common cells are computed at once */
 
 INLINE vector widen(const half *from) {
 #if defined(__AVX512F__)
@@ -24,164 +24,172 @@ INLINE vector widen(const half *from) {
 #endif
 }
 
-static void read_queries(const attention *a, int head, const scratch *s) {
+static void load_queries(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const float *query = query_at(a, s, head, line);
-    float *to = s->query + at_line(s, head, line) * a->size;
-    for (int d = 0; d < a->size; d += LANES) store(to + d, load(query + d) * a->scale);
+    const float *query = query_row(a, s, head, line);
+    float *to = s->query + line_index(s, head, line) * a->head_dim;
+    for (int d = 0; d < a->head_dim; d += LANES) store(to + d, load(query + d) * a->scale);
   }
 }
 
 /* Scores of a tile of common cells with some vectors of lines. */
 INLINE void score_tile(int vectors, const attention *a, const scratch *s, int line, float *scores) {
-  vector score[VECTORS][CELLS] = {0};
-  for (int d = 0; d < a->size; d++) {
+  vector score[VECTORS][KV_TILE] = {0};
+  for (int d = 0; d < a->head_dim; d++) {
     vector query[VECTORS];
-    for (int v = 0; v < vectors; v++) query[v] = load(s->across + (size_t)d * s->wide + line + v * LANES);
-    for (int c = 0; c < CELLS; c++)
-      for (int v = 0; v < vectors; v++) score[v][c] += query[v] * s->few[c * a->size + d];
+    for (int v = 0; v < vectors; v++) query[v] = load(s->transposed + (size_t)d * s->padded_lines + line + v * LANES);
+    for (int c = 0; c < KV_TILE; c++)
+      for (int v = 0; v < vectors; v++) score[v][c] += query[v] * s->kv_tile[c * a->head_dim + d];
   }
-  for (int c = 0; c < CELLS; c++)
-    for (int v = 0; v < vectors; v++) store(scores + (size_t)c * s->wide + line + v * LANES, score[v][c]);
+  for (int c = 0; c < KV_TILE; c++)
+    for (int v = 0; v < vectors; v++) store(scores + (size_t)c * s->padded_lines + line + v * LANES, score[v][c]);
 }
 
-static void score_common(const attention *a, int head, const scratch *s) {
-  for (int first = 0; first < s->sees->commons; first += CELLS) {
-    for (int c = 0; c < CELLS; c++) {
-      const int cell = s->sees->cells[first + c < s->sees->commons ? first + c : first];
-      if (first + c + 2 * CELLS < s->sees->commons)
-        expect(key(a, head, s->sees->cells[first + c + 2 * CELLS]), a->size);
-      for (int d = 0; d < a->size; d += LANES) store(s->few + c * a->size + d, widen(key(a, head, cell) + d));
+static void score_shared(const attention *a, int head, const scratch *s) {
+  for (int first = 0; first < s->visible->shared_count; first += KV_TILE) {
+    for (int c = 0; c < KV_TILE; c++) {
+      const int cell = s->visible->cells[first + c < s->visible->shared_count ? first + c : first];
+      if (first + c + 2 * KV_TILE < s->visible->shared_count)
+        prefetch_row(key_row(a, head, s->visible->cells[first + c + 2 * KV_TILE]), a->head_dim);
+      for (int d = 0; d < a->head_dim; d += LANES)
+        store(s->kv_tile + c * a->head_dim + d, widen(key_row(a, head, cell) + d));
     }
-    float *scores = s->scores + (size_t)first * s->wide;
-    for (int line = 0; line < s->wide; line += VECTORS * LANES)
-      if (s->wide - line >= VECTORS * LANES) score_tile(VECTORS, a, s, line, scores);
+    float *scores = s->scores + (size_t)first * s->padded_lines;
+    for (int line = 0; line < s->padded_lines; line += VECTORS * LANES)
+      if (s->padded_lines - line >= VECTORS * LANES) score_tile(VECTORS, a, s, line, scores);
       else score_tile(1, a, s, line, scores);
   }
-  for (int line = 0; line < s->wide; line += LANES) {
-    float *to = s->top + at_line(s, head, line);
+  for (int line = 0; line < s->padded_lines; line += LANES) {
+    float *to = s->max_score + line_index(s, head, line);
     vector top = load(to);
-    for (int c = 0; c < s->sees->commons; c++) top = larger(load(s->scores + (size_t)c * s->wide + line), top);
+    for (int c = 0; c < s->visible->shared_count; c++)
+      top = max_vector(load(s->scores + (size_t)c * s->padded_lines + line), top);
     store(to, top);
   }
 }
 
 /* Scores of own cells, and of some that are none up to a multiple of TOGETHER. */
-INLINE void dots(int lines, const attention *a, const scratch *s, int head, int line, int from_d, stretch own) {
-  const float *query = s->query + at_line(s, head, line) * a->size;
-  float *scores = s->single + at_line(s, head, line) * s->stride + own.from;
+INLINE void score_private(int lines, const attention *a, const scratch *s, int head, int line, int from_d,
+                          cell_range own) {
+  const float *query = s->query + line_index(s, head, line) * a->head_dim;
+  float *scores = s->private_scores + line_index(s, head, line) * s->stride + own.from;
   (void)from_d; /* all dimensions are taken at once */
-  for (int first = 0; first < own.count; first += TOGETHER) {
-    const half *keys[TOGETHER];
-    vector score[HEADS][TOGETHER] = {0};
-    for (int c = 0; c < TOGETHER; c++) keys[c] = key(a, head, own.cells[first + c < own.count ? first + c : first]);
-    for (int d = 0; d < a->size; d += LANES)
-      for (int c = 0; c < TOGETHER; c++) {
+  for (int first = 0; first < own.count; first += PRIVATE_TILE) {
+    const half *keys[PRIVATE_TILE];
+    vector score[HEADS][PRIVATE_TILE] = {0};
+    for (int c = 0; c < PRIVATE_TILE; c++)
+      keys[c] = key_row(a, head, own.cells[first + c < own.count ? first + c : first]);
+    for (int d = 0; d < a->head_dim; d += LANES)
+      for (int c = 0; c < PRIVATE_TILE; c++) {
         const vector k = widen(keys[c] + d);
-        for (int h = 0; h < lines; h++) score[h][c] += k * load(query + h * a->size + d);
+        for (int h = 0; h < lines; h++) score[h][c] += k * load(query + h * a->head_dim + d);
       }
-    for (int h = 0; h < lines; h++) sum_each(score[h], scores + h * s->stride + first);
+    for (int h = 0; h < lines; h++) reduce_each(score[h], scores + h * s->stride + first);
   }
 }
 
 /* Scores become weights; `total` is what they are to be divided by. */
-static void soften(const attention *a, int head, const scratch *s) {
-  const float *tops = s->top + at_line(s, head, 0);
-  float *totals = s->total + at_line(s, head, 0);
-  for (int line = 0; line < s->wide; line += LANES) {
+static void softmax(const attention *a, int head, const scratch *s) {
+  const float *tops = s->max_score + line_index(s, head, 0);
+  float *totals = s->sum_exp + line_index(s, head, 0);
+  for (int line = 0; line < s->padded_lines; line += LANES) {
     const vector top = load(tops + line);
     vector total = {0};
-    for (int c = 0; c < s->sees->commons; c++) {
-      float *at = s->scores + (size_t)c * s->wide + line;
-      const vector weight = exponential(load(at) - top);
+    for (int c = 0; c < s->visible->shared_count; c++) {
+      float *at = s->scores + (size_t)c * s->padded_lines + line;
+      const vector weight = exp_nonpositive(load(at) - top);
       store(at, weight);
       total += weight;
     }
     store(totals + line, total);
   }
   for (int line = 0; line < s->lines; line++) {
-    float *at = s->single + at_line(s, head, line) * s->stride;
+    float *at = s->private_scores + line_index(s, head, line) * s->stride;
     vector total = {0};
-    for (int c = 0; c < s->sees->owns[line / a->group]; c += LANES) {
-      const vector weight = exponential(load(at + c) - tops[line]);
+    for (int c = 0; c < s->visible->private_counts[line / a->group]; c += LANES) {
+      const vector weight = exp_nonpositive(load(at + c) - tops[line]);
       store(at + c, weight);
       total += weight;
     }
-    totals[line] += sum(total);
+    totals[line] += reduce_add(total);
   }
 }
 
 /* Add values of common cells, by their weights, to SPAN of each line's `size` sums. */
-INLINE void add_common(int lines, const float *values, int n, const float *weights, size_t wide, float *sums, int size) {
-  vector total[HEADS][PARTS];
-  take(lines, sums, size, total);
+INLINE void accumulate_shared(int lines, const float *values, int n, const float *weights, size_t padded_lines,
+                              float *sums, int size) {
+  vector total[HEADS][DIM_VECTORS];
+  load_accumulators(lines, sums, size, total);
   for (int c = 0; c < n; c++)
-    for (int part = 0; part < PARTS; part++) {
-      const vector v = load(values + c * SPAN + part * LANES);
-      for (int h = 0; h < lines; h++) total[h][part] += v * weights[c * wide + h];
+    for (int part = 0; part < DIM_VECTORS; part++) {
+      const vector v = load(values + c * DIM_BLOCK + part * LANES);
+      for (int h = 0; h < lines; h++) total[h][part] += v * weights[c * padded_lines + h];
     }
-  put(lines, total, sums, size);
+  store_accumulators(lines, total, sums, size);
 }
 
 /* The same of own cells. */
-INLINE void add_own(int lines, const attention *a, const scratch *s, int head, int line, int d, stretch own) {
-  const float *weights = s->single + at_line(s, head, line) * s->stride + own.from;
-  float *sums = s->sums + at_line(s, head, line) * a->size + d;
-  vector total[HEADS][PARTS];
-  take(lines, sums, a->size, total);
+INLINE void accumulate_private(int lines, const attention *a, const scratch *s, int head, int line, int d,
+                               cell_range own) {
+  const float *weights = s->private_scores + line_index(s, head, line) * s->stride + own.from;
+  float *sums = s->sums + line_index(s, head, line) * a->head_dim + d;
+  vector total[HEADS][DIM_VECTORS];
+  load_accumulators(lines, sums, a->head_dim, total);
   for (int c = 0; c < own.count; c++) {
-    const half *values = value(a, head, own.cells[c]) + d;
-    for (int part = 0; part < PARTS; part++) {
+    const half *values = value_row(a, head, own.cells[c]) + d;
+    for (int part = 0; part < DIM_VECTORS; part++) {
       const vector v = widen(values + part * LANES);
       for (int h = 0; h < lines; h++) total[h][part] += v * weights[h * s->stride + c];
     }
   }
-  put(lines, total, sums, a->size);
+  store_accumulators(lines, total, sums, a->head_dim);
 }
 
 /* Values of a block of common cells, for SPAN of a head's dimensions from `d` on. */
-static void read_values(const attention *a, int head, int d, const scratch *s, int first, int n) {
-  const int *cells = s->sees->cells + first;
+static void pack_values(const attention *a, int head, int d, const scratch *s, int first, int n) {
+  const int *cells = s->visible->cells + first;
   for (int c = 0; c < n; c++)
-    if (first + c + BLOCK < s->sees->commons) expect(value(a, head, cells[c + BLOCK]) + d, SPAN);
+    if (first + c + KV_BLOCK < s->visible->shared_count)
+      prefetch_row(value_row(a, head, cells[c + KV_BLOCK]) + d, DIM_BLOCK);
   for (int c = 0; c < n; c++)
-    for (int part = 0; part < SPAN; part += LANES)
-      store(s->few + c * SPAN + part, widen(value(a, head, cells[c]) + d + part));
+    for (int part = 0; part < DIM_BLOCK; part += LANES)
+      store(s->kv_tile + c * DIM_BLOCK + part, widen(value_row(a, head, cells[c]) + d + part));
 }
 
 /* Sums of common cells' values by their weights. */
-static void weigh_common(const attention *a, int head, const scratch *s) {
-  float *sums = s->sums + at_line(s, head, 0) * a->size;
-  memset(sums, 0, sizeof(float) * s->lines * a->size);
-  for (int d = 0; d < a->size; d += SPAN)
-    for (int first = 0; first < s->sees->commons; first += BLOCK) {
-      const int n = s->sees->commons - first < BLOCK ? s->sees->commons - first : BLOCK;
-      const float *weights = s->scores + (size_t)first * s->wide;
-      read_values(a, head, d, s, first, n);
+static void multiply_shared_values(const attention *a, int head, const scratch *s) {
+  float *sums = s->sums + line_index(s, head, 0) * a->head_dim;
+  memset(sums, 0, sizeof(float) * s->lines * a->head_dim);
+  for (int d = 0; d < a->head_dim; d += DIM_BLOCK)
+    for (int first = 0; first < s->visible->shared_count; first += KV_BLOCK) {
+      const int n = s->visible->shared_count - first < KV_BLOCK ? s->visible->shared_count - first : KV_BLOCK;
+      const float *weights = s->scores + (size_t)first * s->padded_lines;
+      pack_values(a, head, d, s, first, n);
       for (int line = 0; line < s->lines; line += HEADS)
-        BY_LINES(s->lines - line, add_common, s->few, n, weights + line, s->wide, sums + line * a->size + d, a->size)
+        BY_LINES(s->lines - line, accumulate_shared, s->kv_tile, n, weights + line, s->padded_lines,
+                 sums + line * a->head_dim + d, a->head_dim)
     }
 }
 
-static void write_out(const attention *a, int head, const scratch *s) {
+static void store_outputs(const attention *a, int head, const scratch *s) {
   for (int line = 0; line < s->lines; line++) {
-    const float *sums = s->sums + at_line(s, head, line) * a->size, by = divisor(s, head, line);
-    float *to = out_at(a, s, head, line);
-    for (int d = 0; d < a->size; d += LANES) store(to + d, load(sums + d) / by);
+    const float *sums = s->sums + line_index(s, head, line) * a->head_dim, by = divisor(s, head, line);
+    float *to = output_row(a, s, head, line);
+    for (int d = 0; d < a->head_dim; d += LANES) store(to + d, load(sums + d) / by);
   }
 }
 
-void attend_halves(const attention *a, const scratch *s) {
+void attend_f16(const attention *a, const scratch *s) {
   const int end = s->head + s->heads;
-  for (int head = s->head; head < end; head++) read_queries(a, head, s);
-  for_own(a, s, a->keys, a->size, dots);
-  lean(a, s);
+  for (int head = s->head; head < end; head++) load_queries(a, head, s);
+  for_private_cells(a, s, a->keys, a->head_dim, score_private);
+  add_mask_bias(a, s);
   for (int head = s->head; head < end; head++) {
-    lay_across(s, head, a->size);
-    score_common(a, head, s);
-    soften(a, head, s);
-    weigh_common(a, head, s);
+    transpose_queries(s, head, a->head_dim);
+    score_shared(a, head, s);
+    softmax(a, head, s);
+    multiply_shared_values(a, head, s);
   }
-  for_own(a, s, a->values, SPAN, add_own);
-  for (int head = s->head; head < end; head++) write_out(a, head, s);
+  for_private_cells(a, s, a->values, DIM_BLOCK, accumulate_private);
+  for (int head = s->head; head < end; head++) store_outputs(a, head, s);
 }

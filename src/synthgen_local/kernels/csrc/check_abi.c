@@ -17,7 +17,7 @@ enum { SLOTS = 16 }; /* functions of the largest interface */
 
 static _Thread_local int called;
 
-#define RECORDER(n) \
+#define RECORDER(n)                                                                                                    \
   static uintptr_t recorder_##n(void) { return called = n, 4097; } /* a true bool and no null pointer */
 RECORDER(0)
 RECORDER(1)
@@ -37,12 +37,12 @@ RECORDER(14)
 RECORDER(15)
 
 typedef uintptr_t recorder(void);
-static recorder *const recorders[SLOTS] = {
-    recorder_0, recorder_1, recorder_2,  recorder_3,  recorder_4,  recorder_5,  recorder_6,  recorder_7,
-    recorder_8, recorder_9, recorder_10, recorder_11, recorder_12, recorder_13, recorder_14, recorder_15};
+static recorder *const recorders[SLOTS] = {recorder_0,  recorder_1,  recorder_2,  recorder_3, recorder_4,  recorder_5,
+                                           recorder_6,  recorder_7,  recorder_8,  recorder_9, recorder_10, recorder_11,
+                                           recorder_12, recorder_13, recorder_14, recorder_15};
 
-#define RECORD(iface) memcpy(&(iface), recorders, sizeof(iface))
-#define SLOT(type, member) ((int)(offsetof(struct type, member) / sizeof(void *)))
+#define RECORD(iface)             memcpy(&(iface), recorders, sizeof(iface))
+#define SLOT(type, member)        ((int)(offsetof(struct type, member) / sizeof(void *)))
 #define CALLS(type, member, call) (called = -1, (void)(call), called == SLOT(type, member))
 
 _Static_assert(sizeof(struct ggml_backend_i) == SLOTS * sizeof(void *), "16 functions of a backend");
@@ -90,8 +90,7 @@ static bool check_backend(ggml_backend_dev_t device, struct ggml_cgraph *graph) 
   struct ggml_tensor tensor = {.type = GGML_TYPE_F32, .ne = {1, 1, 1, 1}, .nb = {4, 4, 4, 4}, .data = &value};
   RECORD(probe.iface);
   probe.device = device;
-  return ggml_backend_get_device(&probe) == device &&
-         CALLS(ggml_backend_i, get_name, ggml_backend_name(&probe)) &&
+  return ggml_backend_get_device(&probe) == device && CALLS(ggml_backend_i, get_name, ggml_backend_name(&probe)) &&
          CALLS(ggml_backend_i, get_tensor_async, ggml_backend_tensor_get_async(&probe, &tensor, &value, 0, 4)) &&
          CALLS(ggml_backend_i, synchronize, ggml_backend_synchronize(&probe)) &&
          CALLS(ggml_backend_i, graph_compute, ggml_backend_graph_compute_async(&probe, graph)) &&

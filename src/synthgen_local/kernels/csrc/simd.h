@@ -24,33 +24,33 @@ enum {
 };
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #if defined(__AVX512BF16__)
-#define HAS_WIDE 1
+#define HAS_BF16 1
 #else
-#define HAS_WIDE 0
+#define HAS_BF16 0
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector x) { *(vector *)to = x; }
-INLINE vector all(float x) { return x - (vector){0}; }
+INLINE vector broadcast(float x) { return x - (vector){0}; }
 
 /* The larger of two; the second where the first is no number. */
-INLINE vector larger(vector x, vector y) {
+INLINE vector max_vector(vector x, vector y) {
 #if defined(__AVX512F__)
   return (vector)_mm512_max_ps((__m512)x, (__m512)y);
 #elif defined(__AVX__)
   return (vector)_mm256_max_ps((__m256)x, (__m256)y);
 #else
-  const integers first = x > y;
-  return (vector)(((integers)x & first) | ((integers)y & ~first));
+  const ivector first = x > y;
+  return (vector)(((ivector)x & first) | ((ivector)y & ~first));
 #endif
 }
 
-INLINE float sum(vector x) {
+INLINE float reduce_add(vector x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)x);
 #else
@@ -60,7 +60,7 @@ INLINE float sum(vector x) {
 #endif
 }
 
-INLINE float largest(vector x) {
+INLINE float reduce_max(vector x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps((__m512)x);
 #endif
@@ -71,16 +71,16 @@ INLINE float largest(vector x) {
 
 /* e to the x for x of at most 0, where what is below -87 counts as that. x is n ln 2 + r, and the
  * series of e^r to its sixth power is within 2e-7 of it for |r| of at most ln 2 / 2. */
-INLINE vector exponential(vector x) {
-  x = larger(all(-87), x); /* what is no number stays none */
-  const vector round = all(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
+INLINE vector exp_nonpositive(vector x) {
+  x = max_vector(broadcast(-87), x); /* what is no number stays none */
+  const vector round = broadcast(0x1.8p23f), shifted = x * 0x1.715476p0f + round, n = shifted - round;
   const vector r = x - n * 0x1.62e4p-1f + n * -0x1.7f7d1cp-20f;
-  vector series = all(1.0f / 720);
+  vector series = broadcast(1.0f / 720);
   series = series * r + 1.0f / 120;
   series = series * r + 1.0f / 24;
   series = series * r + 1.0f / 6;
   series = series * r + 0.5f;
   series = series * r + 1;
   series = series * r + 1;
-  return (vector)((integers)series + ((integers)shifted << 23));
+  return (vector)((ivector)series + ((ivector)shifted << 23));
 }
