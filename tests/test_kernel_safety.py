@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import USER_CACHE
 
 from synthgen_local import DecodingError, LocalModel
 from synthgen_local.engine import compiled_sampler
@@ -182,6 +183,8 @@ def test_the_sources_have_no_errors_that_sanitizers_find(tmp_path: Path) -> None
         "LD_PRELOAD": asan,
         "ASAN_OPTIONS": "detect_leaks=0,verify_asan_link_order=0",
         "OMP_NUM_THREADS": "2",
+        "SYNTHGEN_LOCAL_TEST_EXAMPLES": "5",
+        "SYNTHGEN_LOCAL_CACHE": str(USER_CACHE),  # where the outer session copied its models from
     }
     tests = Path(__file__).parent
     files = [str(tests / name) for name in ("test_kernels.py", "test_matmul.py")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,8 @@ from synthgen_local.engine.logprobs import kl_divergence
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import Kernels, compile_kernels
 
+EXAMPLES = int(os.environ.get("SYNTHGEN_LOCAL_TEST_EXAMPLES", "60"))
+"""How many random cases of a kernel are tested; sanitizers are slow."""
 GGML: Any = llama_cpp.llama_cpp._lib
 KINDS = {np.float32: 0, np.float16: 1, np.uint16: 30}  # of ggml's, the last one bfloat16
 
@@ -277,7 +280,7 @@ def loaded(weights: Path, library: str) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     queries=st.integers(1, 70),
@@ -334,7 +337,9 @@ def widened(array: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 2**32 - 1),

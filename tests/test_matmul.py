@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_kernels import Parameters, attended, defined, mask_of_rows, rounded, widened
+from test_kernels import EXAMPLES, Parameters, attended, defined, mask_of_rows, rounded, widened
 
 from synthgen_local import DecodingError, LocalModel, ModelError
 from synthgen_local.engine.backends import llamacpp
@@ -194,7 +194,9 @@ def test_where_the_processor_cannot_they_are_refused(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -409,7 +411,9 @@ def test_what_is_of_another_kind_is_left_to_llama_cpp(bench: Bench) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 2**32 - 1),
