@@ -31,13 +31,9 @@ from typing_extensions import TypedDict
 
 from synthgen_local import OutputError, SchemaError, UsageError
 from synthgen_local.data import tables
-from synthgen_local.data.tables import (
-    check_destination,
-    plain_schema,
-    read_table,
-    row_line,
-    write_table,
-)
+from synthgen_local.data.destinations import check_destination
+from synthgen_local.data.readers import read_table
+from synthgen_local.data.tables import plain_schema, row_line, write_table
 from synthgen_local.schema import RowSchema, compile_schema
 
 FORMATS = ["a.jsonl", "a.csv", "a.parquet", "a/"]

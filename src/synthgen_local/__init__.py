@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     )
     from .generators.extract import Extractor
     from .generators.spans import Span
-    from .generators.tabular import Row, TabularGenerator
+    from .generators.stats import Row
+    from .generators.tabular import TabularGenerator
     from .generators.text import Text, TextGenerator
     from .generators.verified_text import DatasetGenerator, agreement
     from .local_model import LocalModel
@@ -69,7 +70,7 @@ _HOMES = {
     "FewShotPrompt": ".prompting.prompts",
     "LocalModel": ".local_model",
     "RecordParser": ".prompting.output_parser",
-    "Row": ".generators.tabular",
+    "Row": ".generators.stats",
     "Span": ".generators.spans",
     "TabularGenerator": ".generators.tabular",
     "Text": ".generators.text",

@@ -15,8 +15,10 @@ from pydantic import BaseModel
 
 from .data.arrow import arrow_schema, batches, cells
 from .data.columns import columns_of
+from .data.destinations import Destination, is_stream
 from .data.provenance import Origin, refuse_strange_manifest, write_manifest
-from .data.tables import Destination, is_stream, read_table, row_line, write_table
+from .data.readers import read_table
+from .data.tables import row_line, write_table
 from .errors import OutputError, UsageError
 from .schema import RowSchema
 from .schema.grammar.lark import write_value

@@ -17,7 +17,7 @@ from . import console, signals
 
 if TYPE_CHECKING:
     from ..engine.stop_request import StopRequest
-    from ..generators.tabular import Tally
+    from ..generators.stats import Tally
     from ..jobs.ledger import Made
     from ..jobs.spec import AnySettings, Work
     from ..local_model import LocalModel, ShardSelection
@@ -53,13 +53,13 @@ class Delivery:
     @property
     def streams(self) -> bool:
         """Whether rows leave as they come: to stdout, or into a pipe."""
-        from ..data.tables import is_stream
+        from ..data.destinations import is_stream
 
         return self.output in (None, "-") or is_stream(str(self.output))
 
     def check(self, settings: AnySettings, inputs: Iterable[str]) -> None:
         """Raise UsageError or OutputError at once if rows could not go there."""
-        from ..data.tables import check_destination
+        from ..data.destinations import check_destination
         from ..jobs.ownership import refuse_inputs, refuse_replacing
 
         if self.output in (None, "-"):
@@ -146,7 +146,7 @@ def _silent_from_first_row(work: Work, step: Step) -> Work:
 
 def _stream(work: Work, delivery: Delivery) -> Tally:
     from ..data.tables import write_table
-    from ..generators.tabular import Tally
+    from ..generators.stats import Tally
     from ..local_model import ShardSelection
 
     tally = Tally(work.rows, work.word)

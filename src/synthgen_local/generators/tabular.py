@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel
@@ -31,23 +29,19 @@ from ..engine.requests import (
     Completion,
     GenerationRequest,
     LogWeightPolicy,
-    Outcome,
     Rejected,
 )
 from ..engine.sampling import accept_by_weight
-from ..errors import DecodingError, SchemaError, TooFewRowsError, UsageError
+from ..errors import DecodingError, TooFewRowsError, UsageError
 from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.descriptions import describe
-from ..prompting.examples import Example, example_texts, json_record, longest_strings, null_rates
+from ..prompting.examples import Example, json_record, null_rates
 from ..prompting.prompts import SYSTEM, FewShotPrompt, Message, Prompt
 from ..schema import (
     Bounds,
-    Rejection,
     RowGrammar,
     RowSchema,
     UnreadableRowError,
-    compile_schema,
-    compile_within,
 )
 from ..schema.certificate import Constraint
 from ..schema.grammar.lark import widest_path, write_value
@@ -55,52 +49,45 @@ from ..schema.grammar.tsv import Lines
 from ..schema.null_rates import NullPlace, has_nulls
 from ..schema.repeated_items import once, read_without_repeats, without_repeats
 from .notebook_progress import shown
+from .stats import Row, Tally, TokenTotals, check_rejections, row_of
+from .tabular_options import (
+    TabularRequest,
+    check_null_rate,
+    compact_line,
+    fit_schema,
+    row_count,
+    schema_source,
+)
 
-_LEAST_LENGTH = 32  # characters that a string may have, however short the examples' are
-_HOPELESS = 500  # tries turned down before any was not, after which a run ends
-_UNREADABLE = 30  # such tries for one reason, none of which could be read again
-_ROOM = 4  # times the longest example
 _ROOM_OF_ROWS = 1.25  # the same, for the cells that a row in flight is expected to take
+
+
 _USUAL_NULL_RATE = 0.5
+
+
 _USUAL = 64  # tokens, where there is no example
+
+
 _UNLIKELY = "exact sampling: the grammar had led the model where it would not go"
+
 
 ATTEMPTS = 100
 """How often a row is drawn before it is given up."""
+
+
 _EXACT_ATTEMPTS = 10_000
 
+
 Sampling: TypeAlias = Literal["fast", "exact", "weighted"]
+
+
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+
+
 RowLayout: TypeAlias = Literal["auto", "lines", "json"]
+
+
 ROW_LAYOUTS: tuple[RowLayout, ...] = get_args(RowLayout)
-
-
-def check_null_rate(rate: float) -> None:
-    """Raise UsageError for what is no rate.
-
-    Example: `check_null_rate(0.5)`
-    """
-    if not 0 <= rate <= 1:
-        raise UsageError(f"A null rate of {rate} is no rate.", hint="It is from 0 to 1.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row and how it came about.
-
-    `made` is False if every attempt was turned down; `rejections` says why, attempt by attempt.
-    `value` is None then, but a row may also be null. `tokens`,
-    `drawn` and `log_weight` are the last attempt's (see `Completion`); where sampling is "fast",
-    the last is found for a sample of rows and None for others.
-    """
-
-    number: int
-    value: Any
-    made: bool
-    rejections: tuple[str, ...]
-    tokens: int
-    drawn: int
-    log_weight: float | None
 
 
 class TabularGenerator:
@@ -150,10 +137,10 @@ class TabularGenerator:
         if prompt is not None and examples is not None:
             raise UsageError("examples are given beside a prompt.", hint="Give them to the prompt.")
         self.prompt = prompt or FewShotPrompt(examples=[] if examples is None else examples)
-        self.grammar, self._examples = _fit(
+        self.grammar, self._examples = fit_schema(
             RowSchema.of(schema), self.prompt.examples, bounds, model.engine.context_length
         )
-        self._source, self._bounds = _source_of(schema), bounds
+        self._source, self._bounds = schema_source(schema), bounds
         self._model = model
         self._temperature = temperature
         self._batch = batch
@@ -186,7 +173,7 @@ class TabularGenerator:
 
         Example: `generator.generate(subject="medical_billing", rows=10, seed=0)`
         """
-        asked = _Asked(subject, _row_count(rows, names), extra, seed)
+        asked = TabularRequest(subject, row_count(rows, names), extra, seed)
         return self._collect(asked, threading.Event(), progress)
 
     async def agenerate(
@@ -201,7 +188,7 @@ class TabularGenerator:
     ) -> Dataset:
         """Do as `generate` does, in a thread of its own; cancelling it stops the run."""
         cancelled = threading.Event()
-        asked = _Asked(subject, _row_count(rows, names), extra, seed)
+        asked = TabularRequest(subject, row_count(rows, names), extra, seed)
         try:
             return await asyncio.to_thread(self._collect, asked, cancelled, progress)
         except asyncio.CancelledError:
@@ -217,7 +204,7 @@ class TabularGenerator:
 
         Example: `for row in generator.stream(subject="medical_billing", rows=10): print(row)`
         """
-        count = _row_count(rows, names)
+        count = row_count(rows, names)
         tally = Tally(count)
         with closing(self.rows(subject, count, extra=extra, seed=seed)) as records:
             for row in records:
@@ -240,7 +227,7 @@ class TabularGenerator:
 
         Of a `selection`, only the rows of its shards.
         """
-        count = _row_count(rows, names)
+        count = row_count(rows, names)
         if not 0 <= count <= MAX_ROWS:
             raise UsageError(
                 f"{count} rows cannot be generated.", hint=f"Ask for 0 to {MAX_ROWS:,}."
@@ -291,7 +278,7 @@ class TabularGenerator:
         shown = [
             line
             for text in self._examples
-            if lines is not None and (line := _line(lines, text)) is not None
+            if lines is not None and (line := compact_line(lines, text)) is not None
         ]
         if lines is None:
             reason = f"{self.grammar.schema.name} has more than plain values, or keys left out"
@@ -401,7 +388,9 @@ class TabularGenerator:
                 if not accepted and decoded.attempt.row in first:
                     reasons[str(error)] += 1
                     unreadable = isinstance(error, UnreadableRowError)
-                    _check_hope(count, reasons, self.grammar.schema.name, unreadable=unreadable)
+                    check_rejections(
+                        count, reasons, self.grammar.schema.name, unreadable=unreadable
+                    )
                 return Rejected(str(error))
             accepted = accepted or decoded.attempt.row in first
             return Accepted(value)
@@ -415,7 +404,7 @@ class TabularGenerator:
             selection=selection,
         )
         with closing(outcomes):
-            yield from map(_row, outcomes)
+            yield from map(row_of, outcomes)
 
     def _read(self, text: str) -> Any:
         """The instance of a row; lists lose repeats, unless sampling or an example has them."""
@@ -432,9 +421,11 @@ class TabularGenerator:
         records = [json.loads(text) for text in self._examples if json_record(text) is not None]
         return all(without_repeats(record, shape, once) == record for record in records)
 
-    def _collect(self, asked: _Asked, cancelled: threading.Event, progress: bool | None) -> Dataset:
+    def _collect(
+        self, asked: TabularRequest, cancelled: threading.Event, progress: bool | None
+    ) -> Dataset:
         values: list[Any] = []
-        tally, sums, start = Tally(asked.rows), _Sums(), time.monotonic()
+        tally, sums, start = Tally(asked.rows), TokenTotals(), time.monotonic()
         made = self.rows(asked.subject, asked.rows, extra=asked.extra, seed=asked.seed)
         with closing(made) as rows:
             try:
@@ -456,7 +447,7 @@ class TabularGenerator:
         return Dataset(values, schema, redraws=tally.redraws, origin=origin)
 
     def _origin(
-        self, asked: _Asked, values: Sequence[Any], counts: RowCounts, took: float
+        self, asked: TabularRequest, values: Sequence[Any], counts: RowCounts, took: float
     ) -> Origin:
         """What a manifest says of rows; like a run's it holds nothing of the examples."""
         model, grammar = self._model, self.grammar
@@ -479,7 +470,7 @@ class TabularGenerator:
             json_schema=grammar.schema.json_schema,
         )
 
-    def _settings(self, asked: _Asked) -> dict[str, Any]:
+    def _settings(self, asked: TabularRequest) -> dict[str, Any]:
         """What was asked for, by the names that the command line has for it."""
         bounds, model = self._bounds, self._model
         return {
@@ -503,178 +494,7 @@ class TabularGenerator:
         }
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The arguments of `generate`."""
-
-    subject: str
-    rows: int
-    extra: str
-    seed: int
-
-
-class _Sums:
-    """Tokens of rows, as a manifest counts them."""
-
-    def __init__(self) -> None:
-        self._tokens = self._drawn = self._weighed = self._weighed_draws = 0
-        self._log_weight = 0.0
-
-    def add(self, row: Row) -> None:
-        self._tokens += row.tokens
-        self._drawn += row.drawn
-        if row.log_weight is not None:
-            self._weighed += 1
-            self._weighed_draws += row.drawn
-            self._log_weight += row.log_weight
-
-    def counts(self, tally: Tally) -> RowCounts:
-        return RowCounts(
-            rows=tally.made,
-            lost=0,
-            redraws=tally.redraws,
-            tokens=self._tokens,
-            drawn=self._drawn,
-            forced=self._tokens - self._drawn,
-            kept=math.exp(self._log_weight / max(1, self._weighed_draws)),
-            weighed=self._weighed,
-        )
-
-
-def _row_count(rows: int, names: Mapping[str, Any]) -> int:
-    """How many rows are asked for, under whichever name. Raises UsageError for other options."""
-    for name in names:
-        if name not in ("n", "num_rows"):
-            raise UsageError(f"There is no option '{name}'.", hint="Say how many rows with rows=.")
-    wanted = [value for value in (rows, *names.values()) if value != 1] or [1]
-    if not isinstance(wanted[0], Integral) or any(value != wanted[0] for value in wanted):
-        raise UsageError(
-            "How many rows are wanted is not clear.", hint="Give one whole number: rows=10."
-        )
-    return int(wanted[0])
-
-
-def _source_of(schema: Any) -> str:
-    """How the command line would name a schema: `module:Class`, or a list of fields."""
-    if isinstance(schema, str):
-        return schema
-    if isinstance(schema, RowSchema):
-        return schema.name
-    if isinstance(schema, dict):
-        return str(schema.get("title", ""))
-    module = getattr(schema, "__module__", "")
-    return f"{module}:{getattr(schema, '__qualname__', type(schema).__name__)}"
-
-
-def _fit(
-    schema: RowSchema, examples: Sequence[Example], bounds: Bounds | None, context_length: int
-) -> tuple[RowGrammar, list[str]]:
-    """The grammar and the examples' texts.
-
-    Where neither the schema nor the user limits a string, the examples do: rows like them
-    have strings of at most four times the greatest length seen, or of `_LEAST_LENGTH`. These
-    limits shrink until the longest possible row takes no more than half of the context.
-    """
-    texts: list[str] = []
-    if examples or bounds is not None:
-        grammar = compile_schema(schema, bounds)
-        texts = example_texts(examples, grammar)
-        if bounds is not None:
-            return grammar, texts
-    seen = longest_strings(texts)
-    lengths = {path: max(_LEAST_LENGTH, _ROOM * length) for path, length in seen.items()}
-    return compile_within(schema, context_length // 2, lengths), texts
-
-
-def _line(lines: Lines, text: str) -> str | None:
-    """An example as a line; None for text that is no record, and for what would break the line."""
-    record = json_record(text)
-    return None if record is None else lines.write(record)
-
-
-_SHORT = {"passages": "Cut what is too long, loosen that check, or raise the temperature."}
-"""Hints for what is not rows."""
-
-
-class Tally:
-    """What the rows of a run were turned down by, try by try."""
-
-    def __init__(self, asked: int, word: str = "rows") -> None:
-        self._asked = asked
-        self._word = word
-        self.made = 0
-        self._lost = 0
-        self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-
-    @property
-    def rejections(self) -> int:
-        """How often a row was drawn again, or given up."""
-        return self._reasons.total()
-
-    @property
-    def redraws(self) -> dict[str, int]:
-        """How often rows were turned down, by who did it."""
-        return dict(self._reasons.most_common())
-
-    def add(self, rejections: Sequence[str], *, made: bool) -> None:
-        """Count a row and its tries."""
-        for reason in rejections:
-            blamed = Rejection.from_text(reason).validator
-            self._reasons[blamed] += 1
-            self._examples.setdefault(blamed, reason)
-        self.made += made
-        self._lost += not made
-
-    def rates(self) -> list[tuple[str, float]]:
-        """What turned tries down, each with its share of all tries, the most frequent first."""
-        tries = self.made + self.rejections
-        return [(reason, count / tries) for reason, count in self._reasons.most_common()]
-
-    def raise_if_short(self) -> None:
-        """Raise TooFewRowsError if any row was given up."""
-        if self._lost:
-            blamed, times = self._reasons.most_common(1)[0]
-            raise TooFewRowsError(
-                f"{self.made} of {self._asked} {self._word}: {self._lost} turned down at every "
-                f"try, most often ({times} times) by: {self._examples[blamed]}",
-                hint=_SHORT.get(self._word, "Loosen that check, or give examples that pass it."),
-            )
-
-
-def _check_hope(rows: int, reasons: Counter[str], name: str, *, unreadable: bool) -> None:
-    """Raise an error when so many tries were turned down and none was right.
-
-    What is written for a row rarely depends on the model: a few tries tell.
-    """
-    reason, times = reasons.most_common(1)[0]
-    if unreadable and times == reasons.total() == _UNREADABLE:
-        raise SchemaError(
-            f"{name}: {reason}.", hint="Let its validators keep valid what the field's type allows."
-        )
-    if reasons.total() < _HOPELESS:
-        return
-    raise TooFewRowsError(
-        f"0 of {rows} rows: all of {reasons.total()} tries were turned down, most often "
-        f"({times} times) by: {reason}",
-        hint="Loosen that check, or give examples that pass it.",
-    )
-
-
 def _accepts(seed: int, decoded: Completion) -> bool:
     ticket, log_weight = decoded.attempt, decoded.log_weight
     assert log_weight is not None, "every row is weighed"
     return accept_by_weight(seed, ticket.row, len(ticket.rejections), log_weight)
-
-
-def _row(outcome: Outcome[Any]) -> Row:
-    decoded = outcome.completion
-    return Row(
-        number=outcome.row,
-        value=outcome.value,
-        made=outcome.accepted is not None,
-        rejections=outcome.rejections,
-        tokens=decoded.tokens,
-        drawn=decoded.sampled_tokens,
-        log_weight=decoded.log_weight,
-    )

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from ..data.provenance import OutputFacts, file_hash, manifest_path, model_facts, readable_name
 from ..data.tables import write_table
 from ..engine.stop_request import StopRequest
-from ..generators.tabular import Tally
+from ..generators.stats import Tally
 from ..local_model import LocalModel, ShardSelection
 from .ledger import Ledger, Made, folder_of, forget
 from .manifest import Manifest, describe, inputs

@@ -22,7 +22,8 @@ from ..engine.parallel_plan import MAX_ROWS, MAX_THREADS
 from ..engine.requests import Outcome
 from ..errors import UsageError
 from ..generators.extract import Extractor
-from ..generators.tabular import RowLayout, Sampling, TabularGenerator, check_null_rate
+from ..generators.tabular import RowLayout, Sampling, TabularGenerator
+from ..generators.tabular_options import check_null_rate
 from ..generators.text import TextGenerator
 from ..local_model import FlashAttention, LocalModel, ShardSelection, Weights
 from ..prompting.examples import load_examples

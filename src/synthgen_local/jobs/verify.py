@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..data.provenance import file_hash, model_facts, shard_hash, versions
-from ..data.tables import lines_as_kept, read_table, row_line
+from ..data.readers import lines_as_kept, read_table
+from ..data.tables import row_line
 from ..errors import ModelError, RunError
 from ..local_model import LocalModel, ShardSelection
 from ..models.resolve import find
