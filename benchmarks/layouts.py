@@ -23,7 +23,7 @@ from two_samples import distance
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator
 from synthgen_local.engine.backends.protocol import ContextSize, Step
 from synthgen_local.generators.tabular import RowLayout
-from synthgen_local.schema.grammar.lark import write_value
+from synthgen_local.schema.grammar.json_text import write_value
 from synthgen_local.schema.grammar.tsv import Lines
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))

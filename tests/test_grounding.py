@@ -17,7 +17,9 @@ from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.parallel_plan import ParallelPlan
 from synthgen_local.engine.requests import Accepted, GenerationRequest
 from synthgen_local.engine.workers import decode_shards
-from synthgen_local.schema.grammar.lark import longest_text, write_grammar, write_value
+from synthgen_local.schema.grammar.json_text import write_value
+from synthgen_local.schema.grammar.lark import write_grammar
+from synthgen_local.schema.grammar.size import longest_text
 from synthgen_local.schema.grounding import ground
 from synthgen_local.schema.ir import (
     AnyOf,

@@ -12,7 +12,8 @@ from llguidance import LLMatcher, LLTokenizer
 from pydantic import BaseModel
 
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.grammar.lark import arrange, refusal, write_value
+from synthgen_local.schema.grammar.json_text import arrange, write_value
+from synthgen_local.schema.grammar.lark import refusal
 
 
 class Record(BaseModel):

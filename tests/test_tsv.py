@@ -16,7 +16,7 @@ from random_rows import decode
 
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator, UsageError
 from synthgen_local.schema import RowSchema, compile_schema
-from synthgen_local.schema.grammar.lark import write_value
+from synthgen_local.schema.grammar.json_text import write_value
 from synthgen_local.schema.grammar.tsv import Lines
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "extra": "the name must be chosen at random"}

@@ -21,7 +21,7 @@ from .data.readers import read_table
 from .data.tables import row_line, write_table
 from .errors import OutputError, UsageError
 from .schema import RowSchema
-from .schema.grammar.lark import write_value
+from .schema.grammar.json_text import write_value
 
 if TYPE_CHECKING:
     import pandas as pd

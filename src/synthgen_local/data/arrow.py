@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import OutputError
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from .columns import Columns, ColumnType, Decimals, Field, Listed, Struct
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from ..errors import PromptError, SchemaError
 from ..schema import RowSchema
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..schema.json_schema.conjunct import Conjunct
 from ..schema.json_schema.dnf import DnfConverter
 from ..schema.json_schema.keywords import JSON_TYPES

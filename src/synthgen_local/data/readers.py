@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import OutputError
 from ..schema import RowSchema
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from .arrow import (
     about_rows,
     arrow_schema,

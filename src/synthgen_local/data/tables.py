@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import OutputError
 from ..schema import RowSchema
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..system.atomic_write import sync, whole_file, whole_folder, write_hint
 from .arrow import (
     arrow_schema,

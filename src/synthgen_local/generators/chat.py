@@ -31,7 +31,7 @@ from ..prompting.descriptions import describe
 from ..prompting.prompts import Message, Prompt, share
 from ..prompting.skeleton import outline
 from ..schema import RowGrammar
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..schema.grammar.text_grammar import TextGrammar
 
 ATTEMPTS = 20

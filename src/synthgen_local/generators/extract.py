@@ -46,7 +46,9 @@ from ..prompting.prompts import Prompt, few_shot, share
 from ..prompting.skeleton import outline
 from ..schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from ..schema.certificate import join_path
-from ..schema.grammar.lark import longest_text, write_grammar, write_value
+from ..schema.grammar.json_text import write_value
+from ..schema.grammar.lark import write_grammar
+from ..schema.grammar.size import longest_text
 from ..schema.grounding import ground, without_placeholders
 from ..schema.ir import Array, Node
 from ..schema.repeated_items import without_repeats

@@ -19,7 +19,7 @@ from ..data.frames import without_missing
 from ..engine.constraints.text_rules import fits_a_value, places
 from ..errors import PromptError
 from ..schema.certificate import join_path
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 
 _KEY = re.compile(r"""\.\w+|\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]""")
 _TYPE_ALONE = ("Unable to serialize unknown type", "Circular reference")

@@ -44,7 +44,8 @@ from ..schema import (
     UnreadableRowError,
 )
 from ..schema.certificate import Constraint
-from ..schema.grammar.lark import widest_path, write_value
+from ..schema.grammar.json_text import write_value
+from ..schema.grammar.size import widest_path
 from ..schema.grammar.tsv import Lines
 from ..schema.null_rates import NullPlace, has_nulls
 from ..schema.repeated_items import once, read_without_repeats, without_repeats

@@ -29,7 +29,7 @@ from ..local_model import FlashAttention, LocalModel, ShardSelection, Weights
 from ..prompting.examples import load_examples
 from ..prompting.prompts import FewShotPrompt
 from ..schema import Bounds, Certificate, RowSchema, compile_schema, load_schema
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..schema.json_schema.references import part_of
 from .ledger import Made
 

@@ -105,7 +105,7 @@ class SyntheticDataGenerator:
         )
 
     def _text(self, row: Any) -> str:
-        from ..schema.grammar.lark import write_value
+        from ..schema.grammar.json_text import write_value
 
         return write_value(self._schema.dump(row))
 

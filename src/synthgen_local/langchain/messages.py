@@ -20,7 +20,7 @@ from langchain_core.messages import (
 
 from ..errors import UsageError
 from ..prompting.prompts import Message
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 
 CALL = "<tool_call>"
 """How a model says that a call of a tool follows."""

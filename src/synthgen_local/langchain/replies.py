@@ -16,7 +16,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from ..errors import UsageError
 from ..generators.chat import Answer, Chat
 from ..prompting.prompts import Message
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from .messages import CALL, read_messages
 from .options import settle
 from .settings import LocalSettings, instructions

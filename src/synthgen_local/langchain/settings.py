@@ -21,7 +21,7 @@ from ..local_model import LocalModel, Weights
 from ..prompting.output_parser import schema_in
 from ..prompting.prompts import Message
 from ..schema import RowGrammar, RowSchema, compile_within
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..schema.grammar.text_grammar import TextGrammar
 from .options import settle
 

@@ -22,7 +22,7 @@ from ..errors import SchemaError, UsageError
 from ..prompting.descriptions import describe
 from ..prompting.skeleton import outline
 from ..schema import RowGrammar, RowSchema, compile_within
-from ..schema.grammar.lark import write_value
+from ..schema.grammar.json_text import write_value
 from ..schema.grammar.text_grammar import TextGrammar
 from ..schema.repeated_items import once, without_repeats
 from .messages import CALL, call_text

@@ -32,7 +32,7 @@ from ..data.text_files import (
 from ..errors import PromptError
 from ..schema import RowGrammar
 from ..schema.certificate import join_path
-from ..schema.grammar.lark import arrange, write_value
+from ..schema.grammar.json_text import arrange, write_value
 from ..schema.rejections import declared_names
 
 Example: TypeAlias = str | Mapping[str, Any] | BaseModel

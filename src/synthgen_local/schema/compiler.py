@@ -11,7 +11,8 @@ from llguidance import LLMatcher
 
 from ..errors import SchemaError
 from .certificate import Certificate
-from .grammar.lark import longest_text, refusal, write_grammar
+from .grammar.lark import refusal, write_grammar
+from .grammar.size import longest_text
 from .ir import Bounds, Node, Object
 from .json_schema.conjunct import TooManyAlternativesError
 from .json_schema.references import References

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .grammar.lark import fits, write_value
+from .grammar.json_text import fits, write_value
 from .ir import AnyOf, Array, Dictionary, Node, Object, String, Substring
 
 Read = TypeVar("Read")

@@ -1,11 +1,10 @@
-r"""A node as a Lark grammar for llguidance, and a row's values as the text of that grammar.
+r"""Lark grammars for llguidance, written from IR nodes.
 
-Knows nodes and llguidance's dialect of Lark, and nothing of where nodes come from.
+Knows IR nodes and llguidance's dialect of Lark; knows no JSON Schema.
 
 A row is one line of JSON without spaces, as pydantic's model_dump_json writes it. Strings
-escape only quote and backslash, numbers have no exponent, and leaves are terminals: regular
-expressions that may be intersected. `write_value` writes examples as the same text, so that
-the records a model imitates look exactly like the rows it may write.
+escape only quotes and backslashes, numbers have no exponent, and leaves are terminals: regular
+expressions that can be intersected.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import llguidance.numpy as lln
 from llguidance import LLMatcher, LLTokenizer
 
-from ..certificate import join_path
 from ..ir import (
     AnyOf,
     Array,
@@ -39,15 +36,13 @@ from ..ir import (
 )
 from ..regex.ranges import decimal_range, grid, integer_range
 from ..regex.translation import searched
+from .json_text import json_string, write_value
 
 _CHARACTER = r'(?:[^"\\\x00-\x1F\x7F-\x9F]|\\["\\])'
 _PLAIN = r'[^"\\\x00-\x1F\x7F-\x9F]'
 _FREE = r"[^\x00-\x1F\x7F-\x9F]"
 _WHOLE = r"-?[0-9]+(?:\.0+)?"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_WHOLE_FROM = 2**53  # floats have no fraction from here on
-UTF8 = 4
-"""Bytes of the longest character."""
 Bare: TypeAlias = String | RegexString | ChecksumString | Number | Choice
 """Nodes of which some are nothing but strings."""
 
@@ -117,175 +112,6 @@ def terminal(regexes: Sequence[str], never: Sequence[str] = ()) -> str:
     return " & ".join([*positive, *negative])
 
 
-def arrange(value: Any, node: Node) -> Any:
-    """Return a value with the keys of its objects in the node's order.
-
-    Example: `arrange({"b": 1, "a": 2}, Object((("a", ...), ("b", ...)))) == {"a": 2, "b": 1}`
-    """
-    match node, value:
-        case Object(fields), dict():
-            known = {name: arrange(value[name], field) for name, field in fields if name in value}
-            return known | {name: item for name, item in value.items() if name not in known}
-        case Array(items, _, _, prefix), list():
-            nodes = [*prefix, *[items] * len(value)]
-            return [
-                arrange(v, s) if s is not None else v for v, s in zip(value, nodes, strict=False)
-            ]
-        case Dictionary(_, values, _, _), dict():
-            return {key: arrange(item, values) for key, item in value.items()}
-        case JsonString(inner), str():
-            return write_value(arrange(json.loads(value), inner))
-        case Integer(), float() if value == int(value):
-            return int(value)
-        case AnyOf(options), _:
-            fitting = next((option for option in options if fits(value, option)), None)
-            return value if fitting is None else arrange(value, fitting)
-    return value
-
-
-def fits(value: Any, node: Node) -> bool:
-    """Return whether a value has the kind and keys of a node; not all limits are looked at.
-
-    Example: `fits({"n": 1}, Object((("n", Integer(0, 9)),)))`
-    """
-    match node:
-        case Choice(values):
-            return any(
-                value == v and isinstance(value, bool) == isinstance(v, bool) for v in values
-            )
-        case Integer():
-            return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
-        case Number(_, _, _, _, quoted):
-            return isinstance(value, str if quoted else int | float) and not isinstance(value, bool)
-        case Array(items, minimum, maximum, prefix):
-            nodes = [*prefix, *[items] * maximum]
-            return isinstance(value, list) and minimum <= len(value) <= maximum and all(
-                s is not None and fits(v, s) for v, s in zip(value, nodes, strict=False)
-            )  # fmt: skip
-        case Object(fields):
-            if not isinstance(value, dict):
-                return False
-            known = dict(fields)
-            needed = known.keys() - node.optional <= value.keys()
-            return needed and all(
-                fits(item, known[name]) if name in known else bool(node.extra)
-                for name, item in value.items()
-            )
-        case Dictionary(_, values, _, _):
-            return isinstance(value, dict) and all(fits(item, values) for item in value.values())
-        case AnyOf(options):
-            return any(fits(value, option) for option in options)
-    return isinstance(value, str)
-
-
-def longest_text(node: Node) -> int:
-    """Return a bound on the length of a node's texts, in bytes of UTF-8.
-
-    A token is at least one byte, so this also bounds a row in tokens.
-    """
-    return _Longest().of(node)
-
-
-def widest_path(node: Node) -> str:
-    """Return the path of the part that may take most of a row.
-
-    Example: `widest_path(Object([("a", Integer(0, 9)), ("b", String(0, 99))])) == "$.b"`
-    """
-    measure = _Longest()
-    path = "$"
-    while True:
-        inner: list[tuple[str, Node]] = []
-        match node:
-            case Object(fields):
-                inner = [(join_path(path, name), field) for name, field in fields]
-                inner += [(f"{path}.*", values) for _, values in node.extra]
-            case Array(items, _, maximum, prefix):
-                inner = [(f"{path}[{index}]", item) for index, item in enumerate(prefix)]
-                if items is not None and maximum > 1:
-                    return f"{path}[*]" if isinstance(items, Object | Array) else path
-                inner += [(f"{path}[*]", items)] if items is not None else []
-            case AnyOf(options):
-                inner = [(path, option) for option in options]
-        if not inner:
-            return path
-        path, node = max(inner, key=lambda pair: measure.of(pair[1]))
-
-
-class _Longest:
-    """Each node is measured once: some stand in many places."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, int] = {}
-
-    def of(self, node: Node) -> int:
-        if id(node) not in self._known:
-            self._known[id(node)] = self._measure(node)
-        return self._known[id(node)]
-
-    def _pair(self, keys: Node, values: Node) -> int:
-        return self.of(keys) + self.of(values) + 6
-
-    def _measure(self, node: Node) -> int:  # noqa: C901 a case a node
-        match node:
-            case Choice(values):
-                return max(len(write_value(value).encode()) for value in values)
-            case Integer(minimum, maximum):
-                return max(len(str(minimum)), len(str(maximum)))
-            case Number(minimum, maximum, places):
-                whole = max(len(str(int(bound))) for bound in (minimum, maximum))
-                return whole + places + len('-.""')
-            case String(_, maximum):
-                return UTF8 * maximum + 2
-            case Substring(chunks, text):
-                passage = "".join(chunks)
-                widest = max((len(_string(c).encode()) - 2 for c in set(passage)), default=0)
-                return min(widest * text.max_length, len(_string(passage).encode())) + 2
-            case RegexString(_, length):
-                return length + 2
-            case ChecksumString(positions):
-                return len(positions) + 2
-            case Array(items, _, maximum, prefix):
-                free = (self.of(items) + 2) * (maximum - len(prefix)) if items is not None else 0
-                return sum(self.of(item) + 2 for item in prefix) + free + 2
-            case Object(fields):
-                names = sum(
-                    len(json.dumps(name, ensure_ascii=False).encode()) + 4 for name, _ in fields
-                )
-                pairs = max((self._pair(keys, values) for keys, values in node.extra), default=0)
-                inner = sum(self.of(field) for _, field in fields)
-                return names + inner + pairs * node.most_extra + 2
-            case Dictionary(keys, values, _, maximum):
-                return self._pair(keys, values) * maximum + 2
-            case JsonString(value):
-                return 2 * self.of(value) + 2
-            case AnyOf(options):
-                return max(self.of(option) for option in options)
-
-
-def write_value(value: Any) -> str:
-    """Return JSON values (dict, list, str, int, float, bool, None) in the text of the grammar.
-
-    Example: `write_value({"a": 1e-05, "b": "é"}) == '{"a":0.00001,"b":"é"}'`
-    """
-    match value:
-        case float() if abs(value) >= _WHOLE_FROM:
-            return str(int(value))  # of 1e300, that integer which is equal to it
-        case float():
-            return f"{Decimal(repr(value)):f}"
-        case dict():
-            pairs = (f"{_string(str(k))}:{write_value(v)}" for k, v in value.items())
-            return "{" + ",".join(pairs) + "}"
-        case list() | tuple():
-            return "[" + ",".join(map(write_value, value)) + "]"
-        case str():
-            return _string(value)
-    return json.dumps(value)
-
-
-def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
 class Writer:
     """Writes nodes as expressions; names each distinct terminal and rule once, in `lines`.
 
@@ -325,7 +151,7 @@ class Writer:
 
     def _literal(self, text: str) -> str:
         """A piece of JSON; a quote inside of a string is escaped."""
-        return _literal(_string(text)[1:-1] if self._inside else text)
+        return _literal(json_string(text)[1:-1] if self._inside else text)
 
     def _in_quotes(self, expression: str) -> str:
         quote = self._literal('"')
@@ -433,7 +259,7 @@ class Writer:
     def _excerpt(self, node: Substring) -> str:
         """Patterns are matched against text that needs no escape in JSON."""
         text, found = node.text, searched(node.text.patterns, "rust")
-        chunks = [_string(chunk)[1:-1] for chunk in node.chunks]
+        chunks = [json_string(chunk)[1:-1] for chunk in node.chunks]
         whole = self._named("T", f"%regex {json.dumps({'substring_chunks': chunks})}")
         character = _PLAIN if text.patterns else _CHARACTER
         length = f"{character}{{{max(1, text.min_length)},{text.max_length}}}"
@@ -497,7 +323,7 @@ class Writer:
             return self._extra(node, count, least, most)
         name, value = node.fields[index]
         comma = "," if count else ""
-        written = f"{self._literal(f'{comma}{_string(name)}:')} {self.rule(value)}"
+        written = f"{self._literal(f'{comma}{json_string(name)}:')} {self.rule(value)}"
         if not node.optional and not node.extra:
             rest = self._pairs(node, index + 1, count + 1, least, most)
             return f"{written} {rest}".rstrip()

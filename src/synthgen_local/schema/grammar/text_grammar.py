@@ -18,7 +18,8 @@ from ...errors import SchemaError
 from ..compiler import RowGrammar
 from ..ir import RegexString
 from ..regex.translation import as_python, read_pattern
-from .lark import UTF8, byte_tokenizer, has_text, refusal, terminal
+from .lark import byte_tokenizer, has_text, refusal, terminal
+from .size import UTF8
 
 _LENGTHS = (200, 1000)  # characters of an expression without an end; more only where needed
 _SHORT = (8, 32, 64)  # characters that one with an end may have at most

@@ -27,7 +27,9 @@ from ..ir import (
     RegexString,
     String,
 )
-from .lark import Bare, Writer, longest_text, write_value
+from .json_text import write_value
+from .lark import Bare, Writer
+from .size import longest_text
 
 _TAB, _END = "\t", "\n"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..certificate import Certificate, join_path
-from ..grammar.lark import longest_text
+from ..grammar.size import longest_text
 from ..ir import AnyOf, Array, Bounds, Dictionary, Node, Object
 from ..json_schema.references import References
 from .lower import Place, Schemas, lower
