@@ -48,6 +48,7 @@ check: .venv/dev.stamp types  ## format, spelling, lint, phrases, types, imports
 
 types: .venv/dev.stamp
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 format: .venv/dev.stamp  ## let ruff rewrite what it can
 	$(BIN)/ruff format $(CODE)

@@ -1,5 +1,6 @@
 """Synthetic data from a pydantic model, made by an open-weight model on this machine."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .prompting.prompts import FewShotPrompt
     from .schema import Bounds
     from .system.network import close_network
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 

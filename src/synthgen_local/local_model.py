@@ -5,6 +5,7 @@ Knows names, files and load plans; knows no prompts or schemas.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
@@ -44,6 +45,8 @@ from .system.cores import available_cores
 
 Value = TypeVar("Value")
 Note: TypeAlias = Callable[[str], None]
+
+_logger = logging.getLogger(__name__)
 
 RANDOM = "random"
 KEEP_PREFIXES = "SYNTHGEN_LOCAL_KEEP_PREFIXES"
@@ -141,6 +144,7 @@ class LocalModel:
             plan = choose_load_plan(path, threads=threads, kernels=kernels, note=note)
         note(f"Loading {name}")
         flash = plan.batch.flash if flash_attn == "auto" else flash_attn == "on"
+        _logger.info("Loading %s from %s, flash attention %s, %s", name, plan.path, flash, kernels)
         return cls(
             _open_engine(plan, name, gpu_layers, kernels, flash=flash),
             path=path,
