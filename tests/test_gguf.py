@@ -23,7 +23,7 @@ from synthgen_local import (
     ModelError,
     TabularGenerator,
 )
-from synthgen_local.engine.backends.llamacpp import _load_hint
+from synthgen_local.engine.backends.llamacpp.model import _load_hint
 from synthgen_local.kernels.build import Kernels
 from synthgen_local.loading import probe_cache
 from synthgen_local.loading.probe import ProbeRequest, probe_kernels
@@ -165,9 +165,9 @@ def test_a_model_of_a_kind_that_cannot_work_is_not_to_be_fetched_again(
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("unknown model architecture: 'new'", "does not know such models"),
+        ("unknown model architecture: 'new'", "does not support such models"),
         ("unable to allocate CPU buffer", "smaller model|Memory is limited"),
-        ("tensor data is not within the file bounds", "cut short"),
+        ("tensor data is not within the file bounds", "truncated"),
     ],
 )
 def test_what_llama_cpp_says_decides_the_hint(said: str, hint: str) -> None:

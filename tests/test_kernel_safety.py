@@ -14,7 +14,7 @@ from conftest import USER_CACHE
 
 from synthgen_local import DecodingError, LocalModel
 from synthgen_local.engine import compiled_sampler
-from synthgen_local.engine.backends import llamacpp
+from synthgen_local.engine.backends.llamacpp import kernel_backend
 from synthgen_local.engine.compiled_sampler import CompiledSampler
 from synthgen_local.kernels import build
 from synthgen_local.kernels.build import compile_kernels
@@ -48,7 +48,7 @@ def check_layout(folder: Path) -> None:
     loaded = ctypes.CDLL(str(library))
     loaded.synthgen_local_check_abi.restype = ctypes.c_char_p
     loaded.synthgen_local_check_abi.argtypes = [ctypes.c_void_p]
-    llamacpp._check_abi(loaded)
+    kernel_backend.check_abi(loaded)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_slot_may_take_several_steps(engine: LlamaModel, context: Context) -> 
 
 def test_an_empty_prompt_is_refused(context: Context) -> None:
     """A model that begins a text with no token of its own has nothing to go on from."""
-    with pytest.raises(DecodingError, match="no prompt"):
+    with pytest.raises(DecodingError, match="prompt is empty"):
         context.prefill([])
 
 

@@ -21,8 +21,12 @@ from numpy.typing import NDArray
 from test_kernels import EXAMPLES, Parameters, attended, defined, mask_of_rows, rounded, widened
 
 from synthgen_local import DecodingError, LocalModel, ModelError
-from synthgen_local.engine.backends import llamacpp
-from synthgen_local.engine.backends.llamacpp import LlamaModel, repack_formats
+from synthgen_local.engine.backends.llamacpp import (
+    LlamaModel,
+    kernel_backend,
+    repack_formats,
+    vocabulary,
+)
 from synthgen_local.engine.backends.protocol import ContextSize, Step
 from synthgen_local.engine.bitmask import masks, write_tokens
 from synthgen_local.engine.logprobs import kl_divergence
@@ -94,7 +98,7 @@ class Bench:
         """A tensor of weights in our buffer, written in a format of ggml's."""
         made = self._new(self.weights, kind, array.shape)
         _call("ggml_set_name", made, name)
-        offer = next(iter(llamacpp._loaded.values())).synthgen_local_enable_device
+        offer = next(iter(kernel_backend._loaded.values())).synthgen_local_enable_device
         offer(OFFERS[self.held])
         kind_of_buffer = _call("ggml_backend_dev_buffer_type", self.device)
         offer(0)
@@ -185,7 +189,7 @@ def test_where_the_processor_cannot_they_are_refused(
     """In one line, and nothing is computed in another way; where it can a model names them."""
     kernels = Kernels(compiled=library, weights=held)
     if held not in able:
-        with pytest.raises(ModelError, match=f"cannot hold weights as {held}"):
+        with pytest.raises(ModelError, match=f"do not support {held} weights"):
             LlamaModel(weights, gpu_layers=0, kernels=kernels)
         return
     with closing(LlamaModel(weights, gpu_layers=0, kernels=kernels)) as model:
@@ -529,9 +533,9 @@ def test_a_cache_whose_attention_is_llama_cpps_is_as_it_likes_it(
     value: str,
 ) -> None:
     """Heads that do not fill vectors, and a cap on scores: in 16 bits, like one of its own."""
-    read = llamacpp._metadata
+    read = vocabulary.read_metadata
     told = lambda model, asked: value if asked.endswith(key) else read(model, asked)  # noqa: E731
-    monkeypatch.setattr(llamacpp, "_metadata", told)
+    monkeypatch.setattr(vocabulary, "read_metadata", told)
     state = b""
     for kernels in (Kernels(compiled=library), Kernels(compiled=library, weights=held)):
         with (
