@@ -793,7 +793,7 @@ def test_validators_are_named_with_their_rates(run: Run, tmp_path: Path) -> None
     never = run("generate", "v.py:Never", "-n", "900", "-m", "random")
 
     assert even.code == 0
-    assert re.search(r"Turned down [1-9].*% of the tries: n: is_even", even.err)
+    assert re.search(r"Rejected [1-9].*% of the attempts: n: is_even", even.err)
     assert never.code == 4
     assert "all of 500 tries were turned down" in never.err
     assert "never says" in never.err

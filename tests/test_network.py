@@ -156,10 +156,14 @@ print(json.dumps([
 @pytest.mark.parametrize(
     ("options", "code", "notes"),
     [
-        ([], 0, ["Note: this kernel cannot close the network; Python's own door alone is shut."]),
+        (
+            [],
+            0,
+            ["Note: this kernel cannot block the network; only Python's own sockets are blocked."],
+        ),
         (["-q"], 0, []),
         (["--no-offline", "-q"], 0, []),
-        (["--offline", "-q"], 1, ["Error: This kernel cannot close the network."]),
+        (["--offline", "-q"], 1, ["Error: This kernel cannot block the network."]),
     ],
 )
 def test_a_kernel_that_does_not_help(options: list[str], code: int, notes: list[str]) -> None:

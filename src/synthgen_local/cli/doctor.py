@@ -13,14 +13,16 @@ import typer
 from ..errors import DecodingError, ModelError, SynthgenError
 from ..system.network import doors
 from . import console
-from .options import Offline
+from .options import OfflineOption, with_options
 
 _PACKAGES = ("llama-cpp-python", "llguidance", "outlines", "pydantic")
 
 
+@with_options
 def doctor(
+    *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Say what this machine can run, what is missing, and how to get it."""
     facts = _machine()

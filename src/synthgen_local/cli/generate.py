@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,28 +10,15 @@ import typer
 
 from . import console
 from .options import (
-    Batch,
-    CsvSafe,
-    FlashAttn,
-    Force,
-    Fresh,
-    GpuLayers,
-    KeepRun,
-    ManifestExamples,
-    MaxItems,
-    MaxLength,
-    Model,
-    Offline,
-    Output,
-    Quiet,
+    CommonOptions,
+    EngineOptions,
+    LimitOptions,
+    OutputOptions,
     Schema,
-    Seed,
-    Threads,
-    Verbose,
-    Weights,
-    refuse_nonsense,
+    check_ranges,
+    with_options,
 )
-from .output import Delivery, Kept, deliver, starting
+from .output import starting, write_output
 
 EPILOG = """
 Examples:
@@ -43,83 +31,56 @@ Examples:
 """
 
 
-def generate(
-    schema: Schema,
-    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to make.")] = 10,
-    output: Output = None,
-    csv_safe: CsvSafe = False,
-    subject: Annotated[str, typer.Option(help="What the rows are about.")] = "",
-    extra: Annotated[str, typer.Option(help="What else the model should see to.")] = "",
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Content and form of the rows."""
+
+    rows: Annotated[int, typer.Option("--rows", "-n", help="Number of rows to generate.")] = 10
+    subject: Annotated[str, typer.Option(help="Subject of the rows.")] = ""
+    extra: Annotated[str, typer.Option(help="Additional instructions for the model.")] = ""
     examples: Annotated[
-        Path | None, typer.Option(help="Records to imitate: .jsonl, .json or .csv.")
-    ] = None,
-    model: Model = "",
-    seed: Seed = 0,
-    temperature: Annotated[float, typer.Option(help="1 is the model's own distribution.")] = 1.0,
+        Path | None, typer.Option(help="Example rows to imitate: .jsonl, .json or .csv.")
+    ] = None
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature; 1 is the model's own distribution.")
+    ] = 1.0
     null_rate: Annotated[
         float | None,
         typer.Option(
-            help="How often an Optional is null where its field does not say; "
-            "else as often as in the examples, of 10 or more, or 0.5."
+            help="Probability of null for an Optional field that states none. Default: its "
+            "frequency in the examples if there are 10 or more, else 0.5."
         ),
-    ] = None,
+    ] = None
     sampling: Annotated[
         Literal["fast", "exact", "weighted"],
         typer.Option(
-            help="exact: rows with the model's own odds among valid rows; weighted: a log_weight."
+            help="exact: the model's distribution conditioned on valid rows; "
+            "weighted: as fast, with a log_weight field."
         ),
-    ] = "fast",
+    ] = "fast"
     layout: Annotated[
         Literal["auto", "lines", "json"],
-        typer.Option(help="How the model writes a row: lines of a flat schema take half as long."),
-    ] = "auto",
-    max_length: MaxLength = None,
-    max_items: MaxItems = None,
-    batch: Batch = None,
-    threads: Threads = None,
-    gpu_layers: GpuLayers = None,
-    weights: Weights = "fast",
-    flash_attn: FlashAttn = "auto",
-    fresh: Fresh = False,
-    force: Force = False,
-    keep_run: KeepRun = False,
-    manifest_examples: ManifestExamples = False,
-    quiet: Quiet = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
-    verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
+        typer.Option(
+            help="Format in which the model writes a row; lines takes half the time of json for "
+            "a flat schema."
+        ),
+    ] = "auto"
+
+
+@with_options
+def generate(
+    schema: Schema,
+    options: GenerateOptions,
+    limits: LimitOptions,
+    engine: EngineOptions,
+    output: OutputOptions,
+    _common: CommonOptions,
 ) -> None:
-    """Make rows of a schema with a local model; each one is valid by construction."""
-    with console.waiting(starting(model), quiet=quiet) as step:
-        refuse_nonsense(
-            rows=rows,
-            seed=seed,
-            temperature=temperature,
-            batch=batch,
-            threads=threads,
-            max_length=max_length,
-            max_items=max_items,
-        )
+    """Generate rows of a schema with a local model; each one is valid by construction."""
+    with console.waiting(starting(engine.model), quiet=output.quiet) as step:
+        values = {**vars(options), **vars(limits), **vars(engine)}
+        check_ranges(**values)
         from ..jobs.spec import GenerateSettings
 
-        settings = GenerateSettings(
-            source=schema,
-            rows=rows,
-            subject=subject,
-            extra=extra,
-            examples=None if examples is None else str(examples),
-            null_rate=null_rate,
-            sampling=sampling,
-            layout=layout,
-            max_length=max_length,
-            max_items=max_items,
-            model=model,
-            weights=weights,
-            flash_attn=flash_attn,
-            gpu_layers=gpu_layers,
-            threads=threads,
-            batch=batch,
-            seed=seed,
-            temperature=temperature,
-        )
-        kept = Kept(fresh, force, keep_run, manifest_examples)
-        deliver(settings, Delivery(output, csv_safe, kept, quiet), step)
+        values["examples"] = options.examples and str(options.examples)
+        write_output(GenerateSettings(source=schema, **values), output, step)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .options import Offline, Online, Threads, refuse_nonsense
+from .options import OfflineOption, OnlineOption, Threads, check_ranges, with_options
 
 if TYPE_CHECKING:
     from ..engine.parallel_plan import BatchSettings
@@ -54,9 +54,11 @@ Here = Annotated[str, typer.Argument(help="A name that `models list` shows as he
 
 
 @app.command("list")
+@with_options
 def list_models(
+    *,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Show the models of the catalog, those that were added, and which are on this machine."""
     models = _known()
@@ -80,13 +82,15 @@ def list_models(
 
 
 @app.command()
+@with_options
 def pull(
+    *,
     name: Name,
     revision: Annotated[
         str | None, typer.Option(help="Commit, branch or tag of the hub's repository.")
     ] = None,
     as_json: Json = False,
-    offline: Online = False,  # noqa: ARG001 its callback closes the network
+    _network: OnlineOption,
 ) -> None:
     """Fetch a model and verify it. What was cut off goes on where it stopped."""
     from ..models import resolve
@@ -95,12 +99,14 @@ def pull(
 
 
 @app.command()
+@with_options
 def path(
+    *,
     name: Annotated[
         str, typer.Argument(help="A name of `models list`, a .gguf file, or user/repo:QUANT.")
     ],
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Print where a model's file lies on this machine."""
     from ..models import resolve
@@ -113,12 +119,14 @@ def path(
 
 
 @app.command()
+@with_options
 def add(
+    *,
     file: Annotated[Path, typer.Argument(help="A .gguf file.", show_default=False)],
     name: Annotated[str, typer.Option(help="Its name from now on. Default: the file's.")] = "",
     licence: Annotated[str, typer.Option(help="Whose terms hold.")] = "not stated",
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Put a file into the cache under a name, hashed; linked if that can be, else copied."""
     from ..models import store
@@ -129,12 +137,14 @@ def add(
 
 
 @app.command()
+@with_options
 def verify(
+    *,
     name: Annotated[
         str | None, typer.Argument(help="Default: all that are here.", show_default=False)
     ] = None,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Hash models' files again, optimised ones as well; exit code 1 if one is not as recorded."""
     from ..errors import ModelError
@@ -163,7 +173,9 @@ def verify(
 
 
 @app.command(epilog=OPTIMISE)
+@with_options
 def optimise(
+    *,
     name: Annotated[
         str, typer.Argument(help="A name of `models list`, a .gguf file, or user/repo:QUANT.")
     ],
@@ -175,7 +187,7 @@ def optimise(
         bool, typer.Option("--forget", help="Delete what was written and measured of it.")
     ] = False,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Measure in which format, and how many rows at once, a model is fastest on this CPU."""
     from ..loading import tuning, tuning_record
@@ -191,7 +203,7 @@ def optimise(
         for file in gone:
             console.note(f"Removed {file}")
         return
-    refuse_nonsense(threads=threads)
+    check_ranges(threads=threads)
     names = [each.strip().lower() for each in wanted.split(",")]
     with console.warnings_as_notes(quiet=False):
         kernels = probe_once(path, gpu_layers=0)
@@ -212,10 +224,12 @@ def optimise(
 
 
 @app.command()
+@with_options
 def remove(
+    *,
     name: Here,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Delete a model's file and its record from this machine."""
     from ..models import store
@@ -228,7 +242,9 @@ def remove(
 
 
 @app.command(epilog=CARRY)
+@with_options
 def pack(
+    *,
     name: Here,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle, a .tar file.")],
     wheelhouse: Annotated[
@@ -239,7 +255,7 @@ def pack(
         bool, typer.Option("--force", help="Replace a file that is no bundle.")
     ] = False,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Write a model, its licence and a list of contents with hashes to one file."""
     from ..models import bundles, store
@@ -256,13 +272,15 @@ def pack(
 
 
 @app.command()
+@with_options
 def unpack(
+    *,
     bundle: Annotated[Path, typer.Argument(help="What `models pack` wrote.", show_default=False)],
     wheelhouse: Annotated[
         Path | None, typer.Option(help="Put its wheels into this new folder.", show_default=False)
     ] = None,
     as_json: Json = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
+    _network: OfflineOption,
 ) -> None:
     """Check every byte of a bundle, then put its model into the cache."""
     from ..models import bundles

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import InterruptedRunError, SynthgenError, UsageError
 from . import console, signals
+from .options import OutputOptions
 
 if TYPE_CHECKING:
     from ..engine.stop_request import StopRequest
@@ -27,55 +28,43 @@ _SOON_LOADED = 10_000_000  # bytes of weights whose first use takes no time
 Step: TypeAlias = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of what was there before and beside the file."""
+def _is_stream(options: OutputOptions) -> bool:
+    """Return whether rows are written as they are made: to stdout or into a pipe."""
+    from ..data.destinations import is_stream
 
-    fresh: bool = False
-    force: bool = False
-    keep_run: bool = False
-    manifest_examples: bool = False
-
-    def given(self) -> list[str]:
-        """Return the options that are set, as the user writes them."""
-        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
+    return options.output in (None, "-") or is_stream(str(options.output))
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """Where rows go and what is kept beside them: the options that all three commands share."""
+def _check_destination(
+    options: OutputOptions, settings: AnySettings, inputs: Iterable[str]
+) -> None:
+    """Raise UsageError or OutputError if the options do not fit together or to the destination."""
+    from ..data.destinations import check_destination
+    from ..jobs.ownership import refuse_inputs, refuse_replacing
 
-    output: str | None
-    csv_safe: bool
-    kept: Kept
-    quiet: bool
-
-    @property
-    def streams(self) -> bool:
-        """Whether rows leave as they come: to stdout, or into a pipe."""
-        from ..data.destinations import is_stream
-
-        return self.output in (None, "-") or is_stream(str(self.output))
-
-    def check(self, settings: AnySettings, inputs: Iterable[str]) -> None:
-        """Raise UsageError or OutputError at once if rows could not go there."""
-        from ..data.destinations import check_destination
-        from ..jobs.ownership import refuse_inputs, refuse_replacing
-
-        if self.output in (None, "-"):
-            if self.csv_safe:
-                raise UsageError("--csv-safe is for .csv files.", hint="Give one: -o rows.csv")
-        else:
-            check_destination(str(self.output), csv_safe=self.csv_safe)
-        if self.streams:
-            for option in self.kept.given():
-                raise UsageError(f"{option} is for files.", hint="Name one: -o rows.jsonl")
-            return
-        if self.kept.manifest_examples and settings.command != "generate":
-            raise UsageError("--manifest-examples is for examples.", hint="Leave it out.")
-        path = Path(_behind_link(str(self.output)))
-        refuse_inputs(path, settings, inputs)
-        refuse_replacing(path, force=self.kept.force)
+    if options.output in (None, "-"):
+        if options.csv_safe:
+            raise UsageError(
+                "--csv-safe applies to .csv files, but the output is stdout.",
+                hint="Name a file: -o rows.csv",
+            )
+    else:
+        check_destination(str(options.output), csv_safe=options.csv_safe)
+    if _is_stream(options):
+        for option in options.for_files():
+            raise UsageError(
+                f"{option} applies to files, but the output is a stream.",
+                hint="Name a file: -o rows.jsonl",
+            )
+        return
+    if options.manifest_examples and settings.command != "generate":
+        raise UsageError(
+            f"--manifest-examples applies to generate, not to {settings.command}.",
+            hint="Remove the option.",
+        )
+    path = Path(_behind_link(str(options.output)))
+    refuse_inputs(path, settings, inputs)
+    refuse_replacing(path, force=options.force)
 
 
 def starting(model: str) -> str:
@@ -96,39 +85,43 @@ def starting(model: str) -> str:
     return "Starting; a model is tried and measured at its first use" if new else ""
 
 
-def deliver(
-    settings: AnySettings, delivery: Delivery, step: Step, inputs: Iterable[str] = ()
+def write_output(
+    settings: AnySettings, options: OutputOptions, step: Step, inputs: Iterable[str] = ()
 ) -> None:
-    """Make what is asked for, and say how it went.
+    """Make the rows of a job, write them and print a summary.
 
-    `step` is told what begins until the first row is made. `inputs` are files that were read and
-    that the settings do not name. Raises TooFewRowsError when what was made is safe,
-    InterruptedRunError after a signal.
+    `step` receives the name of each step until the first row is made. `inputs` are files that were
+    read and that the settings do not name. Raises TooFewRowsError after all rows that were made
+    are written, InterruptedRunError after a signal.
     """
-    delivery.check(settings, inputs)
-    with console.warnings_as_notes(quiet=delivery.quiet), console.prints_as_notes():
+    _check_destination(options, settings, inputs)
+    with console.warnings_as_notes(quiet=options.quiet), console.prints_as_notes():
         step("Reading the inputs")
         sources = settings.read()
         with settings.load(step) as model:
             start = time.monotonic()
             step("Preparing the grammar and the prompt")
             work = _silent_from_first_row(settings.work(model, sources), step)
-            if delivery.streams:
-                tally = _stream(work, delivery)
+            if _is_stream(options):
+                tally = _stream(work, options)
             else:
                 step("Hashing the weights")
-                tally = _run(settings, work, model, delivery)
+                tally = _run(settings, work, model, options)
             step("")
-    if not delivery.quiet:
-        took = time.monotonic() - start
-        console.note(
-            f"{delivery.output or 'stdout'}: {tally.made} {work.word} in {console.seconds(took)} "
-            f"({tally.made / max(took, 1e-9):.1f} {work.word}/s), {tally.rejections} drawn again, "
-            f"seed {settings.seed}, {model.name}"
-        )
-        for reason, share in tally.rates():
-            console.note(f"Turned down {share:.1%} of the tries: {reason}")
+    if not options.quiet:
+        name = f"seed {settings.seed}, {model.name}"
+        _print_summary(tally, work.word, options, time.monotonic() - start, name)
     tally.raise_if_short()
+
+
+def _print_summary(tally: Tally, word: str, options: OutputOptions, took: float, name: str) -> None:
+    rate = tally.made / max(took, 1e-9)
+    console.note(
+        f"{options.output or 'stdout'}: {tally.made} {word} in {console.seconds(took)} "
+        f"({rate:.1f} {word}/s), {tally.rejections} resampled, {name}"
+    )
+    for reason, share in tally.rates():
+        console.note(f"Rejected {share:.1%} of the attempts: {reason}")
 
 
 def _silent_from_first_row(work: Work, step: Step) -> Work:
@@ -144,7 +137,7 @@ def _silent_from_first_row(work: Work, step: Step) -> Work:
     return replace(work, make=make)
 
 
-def _stream(work: Work, delivery: Delivery) -> Tally:
+def _stream(work: Work, options: OutputOptions) -> Tally:
     from ..data.tables import write_table
     from ..generators.stats import Tally
     from ..local_model import ShardSelection
@@ -153,7 +146,7 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
 
     def lines() -> Iterator[str]:
         made = console.tracked(
-            work.make(ShardSelection()), work.rows, work.word, quiet=delivery.quiet
+            work.make(ShardSelection()), work.rows, work.word, quiet=options.quiet
         )
         with closing(made):
             for row in made:
@@ -161,30 +154,32 @@ def _stream(work: Work, delivery: Delivery) -> Tally:
                 if row.line is not None:
                     yield row.line
 
-    if delivery.output in (None, "-"):
+    if options.output in (None, "-"):
         for line in lines():
             console.data(line)
     else:
-        write_table(str(delivery.output), lines(), work.schema, csv_safe=delivery.csv_safe)
+        write_table(str(options.output), lines(), work.schema, csv_safe=options.csv_safe)
     return tally
 
 
-def _run(settings: AnySettings, work: Work, model: LocalModel, delivery: Delivery) -> Tally:
+def _run(settings: AnySettings, work: Work, model: LocalModel, options: OutputOptions) -> Tally:
     from ..engine.stop_request import StopRequest
     from ..jobs.runner import Keeping, carry_out
 
-    kept, stop = delivery.kept, StopRequest()
+    stop = StopRequest()
     with (
-        console.Bar(work.rows, work.word, quiet=delivery.quiet) as bar,
-        _ending(stop, lambda: _interrupted(bar.kept, work), quiet=delivery.quiet),
+        console.Bar(work.rows, work.word, quiet=options.quiet) as bar,
+        _ending(stop, lambda: _interrupted(bar.kept, work), quiet=options.quiet),
     ):
         report = carry_out(
             settings,
             work,
             model,
-            _behind_link(str(delivery.output)),
-            keeping=Keeping(kept.fresh, kept.keep_run, kept.manifest_examples, kept.force),
-            csv_safe=delivery.csv_safe,
+            _behind_link(str(options.output)),
+            keeping=Keeping(
+                options.fresh, options.keep_run, options.manifest_examples, options.force
+            ),
+            csv_safe=options.csv_safe,
             stop=stop,
             track=lambda made, _rows: bar.counted(made),
             kept=bar.keep,

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import MaxItems, MaxLength, Offline, Schema, Verbose, check_minimum
+from .options import CommonOptions, LimitOptions, Schema, check_minimums, with_options
 
 if TYPE_CHECKING:
     from ..schema import RowGrammar
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 EPILOG = "Example: synthgen-local schema 'name, age int, city: a town in Peru'"
 
 
+@with_options
 def schema(
+    *,
     schema: Schema,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     grammar: Annotated[bool, typer.Option("--grammar", help="Print the grammar (Lark).")] = False,
-    max_length: MaxLength = None,
-    max_items: MaxItems = None,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
-    verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
+    limits: LimitOptions,
+    _common: CommonOptions,
 ) -> None:
     """Say what is enforced by the grammar, what is checked, and what was bounded."""
     if as_json and grammar:
         raise UsageError("--json and --grammar are two outputs.", hint="Choose one.")
-    check_minimum("--max-length", max_length, 1)
-    check_minimum("--max-items", max_items, 1)
+    check_minimums(**vars(limits))
     from ..schema import Bounds, compile_schema, load_schema
 
     with console.warnings_as_notes(quiet=False):
         loaded = load_schema(schema)
-    compiled = compile_schema(loaded, Bounds.given(max_length, max_items))
+    compiled = compile_schema(loaded, Bounds.given(**vars(limits)))
     if grammar:
         console.data(compiled.lark.rstrip())
     elif as_json:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
 
 from . import console
 from .options import (
-    Batch,
-    CsvSafe,
-    FlashAttn,
-    Force,
-    Fresh,
-    GpuLayers,
-    KeepRun,
-    ManifestExamples,
-    Model,
-    Offline,
-    Output,
-    Quiet,
-    Seed,
-    Threads,
-    Verbose,
-    Weights,
-    refuse_nonsense,
+    CommonOptions,
+    EngineOptions,
+    OutputOptions,
+    check_ranges,
+    with_options,
 )
-from .output import Delivery, Kept, deliver, starting
+from .output import starting, write_output
 
 EPILOG = """
 Examples:
@@ -39,58 +28,43 @@ Examples:
 """
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """Content and style of the texts."""
+
+    preferences: Annotated[
+        str, typer.Option(help="Style, length and other preferences: JSON, or a JSON file.")
+    ] = ""
+    mentions: Annotated[
+        Literal["exact", "free"],
+        typer.Option(help="exact: each text contains every value of its record word for word."),
+    ] = "exact"
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature; 1 is the model's own distribution.")
+    ] = 0.7  # TEMPERATURE of ..generators.text, which is slow to import
+
+
+@with_options
 def text(
     records: Annotated[
         str,
         typer.Argument(
-            help="What to write about: .json, .jsonl, .csv, .txt (a value a line), or - for stdin."
+            help="Records to write about: .json, .jsonl, .csv, .txt (one value per line), "
+            "or - for stdin."
         ),
     ],
-    preferences: Annotated[
-        str, typer.Option(help="Style, length and the like: JSON, or a file of it.")
-    ] = "",
-    mentions: Annotated[
-        Literal["exact", "free"],
-        typer.Option(help="exact: every value stands in its text, word for word."),
-    ] = "exact",
-    output: Output = None,
-    csv_safe: CsvSafe = False,
-    model: Model = "",
-    seed: Seed = 0,
-    temperature: Annotated[
-        float, typer.Option(help="1 is the model's own distribution.")
-    ] = 0.7,  # TEMPERATURE of ..text, which is slow to import
-    batch: Batch = None,
-    threads: Threads = None,
-    gpu_layers: GpuLayers = None,
-    weights: Weights = "fast",
-    flash_attn: FlashAttn = "auto",
-    fresh: Fresh = False,
-    force: Force = False,
-    keep_run: KeepRun = False,
-    manifest_examples: ManifestExamples = False,
-    quiet: Quiet = False,
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
-    verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
+    options: TextOptions,
+    engine: EngineOptions,
+    output: OutputOptions,
+    _common: CommonOptions,
 ) -> None:
-    """Write a text about each record; its values and the length are kept."""
-    with console.waiting(starting(model), quiet=quiet) as step:
-        refuse_nonsense(seed=seed, temperature=temperature, batch=batch, threads=threads)
+    """Generate a text about each record that contains its values and has the requested length."""
+    with console.waiting(starting(engine.model), quiet=output.quiet) as step:
+        values = {**vars(options), **vars(engine)}
+        check_ranges(**values)
         from ..data.inputs import load_preferences
         from ..jobs.spec import TextSettings
 
-        settings = TextSettings(
-            records=records,
-            preferences=load_preferences(preferences) if preferences else None,
-            mentions=mentions,
-            model=model,
-            weights=weights,
-            flash_attn=flash_attn,
-            gpu_layers=gpu_layers,
-            threads=threads,
-            batch=batch,
-            seed=seed,
-            temperature=temperature,
-        )
-        kept = Kept(fresh, force, keep_run, manifest_examples)
-        deliver(settings, Delivery(output, csv_safe, kept, quiet), step, inputs=[preferences])
+        given = options.preferences
+        values["preferences"] = load_preferences(given) if given else None
+        write_output(TextSettings(records=records, **values), output, step, inputs=[given])

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import console
-from .options import Offline, Verbose
+from .options import CommonOptions, with_options
 
 EPILOG = """
 Examples:
@@ -20,7 +20,9 @@ Examples:
 """
 
 
+@with_options
 def verify(
+    *,
     file: Annotated[Path, typer.Argument(help="The rows, with their .manifest.json beside them.")],
     replay: Annotated[
         int,
@@ -35,8 +37,7 @@ def verify(
     inputs: Annotated[
         str, typer.Option(help="Where examples, records or passages are now, for --replay.")
     ] = "",
-    offline: Offline = None,  # noqa: ARG001 its callback closes the network
-    verbose: Verbose = False,  # noqa: ARG001 main() looks for it, after the command has failed
+    _common: CommonOptions,
 ) -> None:
     """Check the bytes, every row and the weights; exit code 1 for what is not as it was."""
     if replay < 0:

@@ -94,8 +94,9 @@ def close_network(*, kernel_required: bool = False) -> Doors:
     _doors.kernel = _doors.kernel or _ask_kernel()
     if kernel_required and not _doors.kernel:
         raise NetworkError(
-            "This kernel cannot close the network.",
-            hint="Without --offline, Python's own door alone is shut; or take the machine's cable.",
+            "This kernel cannot block the network.",
+            hint="Without that requirement only Python's own sockets are blocked; "
+            "else disconnect the machine.",
         )
     return doors()
 
