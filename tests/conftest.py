@@ -24,12 +24,12 @@ from hypothesis import settings
 
 from synthgen_local import LocalModel
 from synthgen_local.kernels.build import compile_kernels
-from synthgen_local.models.resolve import cache_folder, find
+from synthgen_local.models.resolve import cache_dir, find
 from synthgen_local.system.permissions import is_private
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "smollm2-135m-instruct"
-USER_CACHE = cache_folder()
+USER_CACHE = cache_dir()
 
 sys.path.insert(0, str(ROOT / "examples"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from synthgen_local.system.atomic_write import is_pinned, whole_file, whole_folder, write_hint
+from synthgen_local.system.atomic_write import atomic_folder, atomic_write, is_pinned, write_hint
 
 
 def anything(path: Path) -> None:
@@ -24,10 +24,10 @@ def test_nobody_sees_half(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder" / "a").write_text("old")
 
-    with whole_file(tmp_path / "file") as file:
+    with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
         assert (tmp_path / "file").read_text() == "old"
-    with whole_folder(tmp_path / "folder", anything) as folder:
+    with atomic_folder(tmp_path / "folder", anything) as folder:
         (folder / "b").write_text("new")
         assert (tmp_path / "folder" / "a").read_text() == "old"
 
@@ -48,7 +48,7 @@ def test_the_old_folder_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(OSError, match="No space"), whole_folder(tmp_path / "folder", anything):
+    with pytest.raises(OSError, match="No space"), atomic_folder(tmp_path / "folder", anything):
         pass
 
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "a"]
@@ -58,8 +58,8 @@ def test_the_old_folder_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 KILLED = """
 import os, sys
 from pathlib import Path
-from synthgen_local.system.atomic_write import is_pinned, whole_file, whole_folder, write_hint
-with whole_file(Path("file")) as file, whole_folder(Path("folder"), print) as folder:
+from synthgen_local.system.atomic_write import is_pinned, atomic_write, atomic_folder, write_hint
+with atomic_write(Path("file")) as file, atomic_folder(Path("folder"), print) as folder:
     file.write(b"new")
     (folder / "a").write_text("new")
     os.kill(os.getpid(), 9)

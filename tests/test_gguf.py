@@ -39,8 +39,8 @@ LOAD_EACH = """
 import sys
 from synthgen_local import SynthgenError
 from synthgen_local.loading.probe import ProbeRequest, run_probe
-from synthgen_local.system.processes import leave_no_core
-leave_no_core()
+from synthgen_local.system.processes import disable_core_dumps
+disable_core_dumps()
 for path in sys.stdin.read().splitlines():
     print(path, flush=True)
     try:

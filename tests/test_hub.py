@@ -314,7 +314,7 @@ def test_a_file_that_is_no_model(hub: Hub) -> None:
 
     with pytest.raises(ModelError, match="no GGUF file"):
         resolve.pull(NAME)
-    assert store.look_up(NAME) is None
+    assert store.lookup_model(NAME) is None
 
 
 @pytest.mark.parametrize(

@@ -24,34 +24,34 @@ from synthgen_local.data.provenance import file_hash, manifest_path, shard_hash
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.parallel_plan import BatchSettings, ParallelPlan, make_shards
 from synthgen_local.engine.stop_request import StopRequest
-from synthgen_local.jobs.ledger import Ledger, Made, folder_of, forget
+from synthgen_local.jobs.ledger import Ledger, RowRecord, discard, ledger_folder
 from synthgen_local.jobs.manifest import read_manifest
-from synthgen_local.jobs.runner import Keeping, Report, carry_out
-from synthgen_local.jobs.spec import ExtractSettings, GenerateSettings, TextSettings, Work
-from synthgen_local.jobs.verify import _moved, replay, verify
+from synthgen_local.jobs.runner import JobResult, Retention, run_job
+from synthgen_local.jobs.spec import ExtractJobSpec, GenerateJobSpec, RowSource, TextJobSpec
+from synthgen_local.jobs.verify import _with_locations, replay, verify
 from synthgen_local.loading.load_plan import LoadPlan
 from synthgen_local.local_model import ShardSelection
 
 Run = Callable[..., Ran]
-SETTINGS = GenerateSettings(source="name, age int", rows=700, max_length=6, model="random", seed=3)
+SETTINGS = GenerateJobSpec(source="name, age int", rows=700, max_length=6, model="random", seed=3)
 SHARDS = [range(3), range(3, 5)]
 
 
-def into(output: Path, model: LocalModel, settings: Any = SETTINGS, **options: Any) -> Report:
-    return carry_out(settings, work_of(settings, model), model, str(output), **options)
+def into(output: Path, model: LocalModel, settings: Any = SETTINGS, **options: Any) -> JobResult:
+    return run_job(settings, work_of(settings, model), model, str(output), **options)
 
 
-def work_of(settings: Any, model: LocalModel) -> Work:
-    return settings.work(model, settings.read())
+def work_of(settings: Any, model: LocalModel) -> RowSource:
+    return settings.row_source(model, settings.read())
 
 
-def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[Made]]:
+def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[RowRecord]]:
     """Ask a run to end when so many rows have gone by.
 
     Shards in work are finished: of 700 rows in four shards two are left with up to 175.
     """
 
-    def track(made: Generator[Made], _rows: int) -> Generator[Made]:
+    def track(made: Generator[RowRecord], _rows: int) -> Generator[RowRecord]:
         for count, row in enumerate(made, 1):
             yield row
             if count == rows:
@@ -60,8 +60,8 @@ def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[Made]]:
     return track
 
 
-def made(*rows: int) -> Iterator[Made]:
-    return (Made(row, f'{{"n":{row}}}', (), 5, 3, -0.5) for row in rows)
+def made(*rows: int) -> Iterator[RowRecord]:
+    return (RowRecord(row, f'{{"n":{row}}}', (), 5, 3, -0.5) for row in rows)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_run_goes_on_where_it_was(
 
     assert first.manifest is None
     assert not output.exists()
-    assert folder_of(output).is_dir()
+    assert ledger_folder(output).is_dir()
 
     assert into(output, random_model).manifest is not None
     assert output.read_bytes() == whole
@@ -98,7 +98,7 @@ def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
     output, stop, seen = tmp_path / "rows.jsonl", StopRequest(), []
     into(output, model, stop=stop, track=ended_after(360, stop))
 
-    def count(made: Generator[Made], rows: int) -> Generator[Made]:
+    def count(made: Generator[RowRecord], rows: int) -> Generator[RowRecord]:
         seen.append(rows)
         yield from made
 
@@ -125,7 +125,7 @@ def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> No
 @pytest.mark.model
 def test_real_shards_are_the_same_wherever_they_are_made(model: LocalModel) -> None:
     """So it is with real weights, whose numbers depend on what is decoded together."""
-    settings = GenerateSettings(source="name, age int, city", rows=12, batch=8, max_length=20)
+    settings = GenerateJobSpec(source="name, age int, city", rows=12, batch=8, max_length=20)
     work = work_of(settings, model)
     together = {row.row: row.line for row in work.make(ShardSelection())}
 
@@ -138,15 +138,15 @@ def test_real_shards_are_the_same_wherever_they_are_made(model: LocalModel) -> N
 def test_a_kept_run_is_there_to_be_seen(random_model: LocalModel, tmp_path: Path) -> None:
     """`--keep-run` leaves the ledger, which makes the same file at once."""
     output = tmp_path / "rows.csv"
-    into(output, random_model, keeping=Keeping(run=True))
+    into(output, random_model, retention=Retention(run=True))
     before = output.read_bytes()
     output.unlink()
 
-    assert folder_of(output).stat().st_mode & 0o777 == 0o700
+    assert ledger_folder(output).stat().st_mode & 0o777 == 0o700
     into(output, random_model, track=lambda *_: pytest.fail("nothing is missing"))
 
     assert output.read_bytes() == before
-    assert not folder_of(output).exists()
+    assert not ledger_folder(output).exists()
 
 
 def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_other_inputs_are_refused_by_name(random_model: LocalModel, tmp_path: Pa
     with pytest.raises(RunError, match=r"other inputs: hash of the grammar, .*seed\.") as why:
         into(output, random_model, other)
     assert "--fresh" in why.value.hint
-    assert into(output, random_model, other, keeping=Keeping(fresh=True)).manifest is not None
+    assert into(output, random_model, other, retention=Retention(fresh=True)).manifest is not None
 
 
 def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path)
     endless = SETTINGS.model_copy(update={"rows": 10**6, "max_length": None})
     begun: list[float] = []
 
-    def track(made: Generator[Made], *_: Any) -> Generator[Made]:
+    def track(made: Generator[RowRecord], *_: Any) -> Generator[RowRecord]:
         for row in made:
             yield row
             if not begun:
@@ -188,9 +188,9 @@ def test_texts_and_records_run_too(random_model: LocalModel, tmp_path: Path, com
     (tmp_path / "in.txt").write_text(lines, encoding="utf-8")
     common = {"model": "random", "batch": 8}
     settings = (
-        TextSettings(records=str(tmp_path / "in.txt"), preferences={"max_length": 40}, **common)
+        TextJobSpec(records=str(tmp_path / "in.txt"), preferences={"max_length": 40}, **common)
         if command == "text"
-        else ExtractSettings(source="name", passages=str(tmp_path / "in.txt"), **common)
+        else ExtractJobSpec(source="name", passages=str(tmp_path / "in.txt"), **common)
     )
     whole, output, stop = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl", StopRequest()
     into(whole, random_model, settings)
@@ -240,7 +240,7 @@ def test_a_signal_ends_a_run_in_good_order(tmp_path: Path, number: int) -> None:
     """Exit code 130, the state kept, nothing half-written, and the run goes on."""
     output = tmp_path / "rows.jsonl"
     process = start(output, "-n", "200000")
-    while not (folder_of(output) / "ledger.sqlite3").exists():
+    while not (ledger_folder(output) / "ledger.sqlite3").exists():
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(number)
@@ -281,7 +281,7 @@ def test_a_torn_ledger_never_gives_a_wrong_file(
     """A page that is cut off, zeroed or noise: an error that says so, or the right bytes."""
     output, stop = tmp_path / "rows.jsonl", StopRequest()
     into(output, random_model, stop=stop, track=ended_after(100, stop))
-    state = folder_of(output) / "ledger.sqlite3"
+    state = ledger_folder(output) / "ledger.sqlite3"
     data = bytearray(state.read_bytes())
     page = 4096 * (len(data) // 4096 - 1 - offset % 10)
     if offset % 3 == 0:
@@ -310,7 +310,7 @@ def test_a_changed_row_in_the_ledger_is_found(random_model: LocalModel, tmp_path
     """What sqlite cannot see, the hash of each row does."""
     output, stop = tmp_path / "rows.jsonl", StopRequest()
     into(output, random_model, stop=stop, track=ended_after(100, stop))
-    with sqlite3.connect(folder_of(output) / "ledger.sqlite3") as database:
+    with sqlite3.connect(ledger_folder(output) / "ledger.sqlite3") as database:
         (row,) = database.execute("SELECT min(row) FROM rows").fetchone()  # shards end in any order
         change = "UPDATE rows SET line = replace(line, 'name', 'nome') WHERE row = ?"
         assert database.execute(change, [row]).rowcount == 1
@@ -337,7 +337,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="Another process"):
             Ledger(tmp_path / "x.run", {}, SHARDS)
         with pytest.raises(RunError, match="Another process"):
-            forget(tmp_path / "x.run")
+            discard(tmp_path / "x.run")
     Ledger(tmp_path / "x.run", {}, SHARDS).close()
 
 
@@ -347,7 +347,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "x.run" / "diary.txt").write_text("mine")
 
     with pytest.raises(RunError, match="not the state of a run"):
-        forget(tmp_path / "x.run")
+        discard(tmp_path / "x.run")
     assert (tmp_path / "x.run" / "diary.txt").read_text() == "mine"
 
 
@@ -377,7 +377,7 @@ def test_a_ledger_with_a_part_missing_is_damaged(
     """What does not fit together is refused before a row is made, never taken for a new run."""
     output, stop = tmp_path / "rows.jsonl", StopRequest()
     into(output, random_model, stop=stop, track=ended_after(100, stop))
-    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+    with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database:
         database.executescript(damage)
 
     with pytest.raises(RunError, match="damaged") as caught:
@@ -390,12 +390,12 @@ def test_rows_of_other_inputs_never_enter_a_file(random_model: LocalModel, tmp_p
     """A ledger that forgot its inputs is not gone on with by another command."""
     output, stop = tmp_path / "rows.jsonl", StopRequest()
     into(output, random_model, stop=stop, track=ended_after(100, stop))
-    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
+    with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database, database:
         database.execute("DELETE FROM run")
 
     with pytest.raises(RunError, match="damaged"):
         into(output, random_model, SETTINGS.model_copy(update={"seed": 9}))
-    assert into(output, random_model, keeping=Keeping(fresh=True)).manifest is not None
+    assert into(output, random_model, retention=Retention(fresh=True)).manifest is not None
 
 
 # What is kept, and how a run ends
@@ -406,7 +406,7 @@ def test_what_the_bar_counted_is_kept(random_model: LocalModel, tmp_path: Path) 
     output, stop, said = tmp_path / "rows.jsonl", StopRequest(), list[int]()
 
     def note(rows: int) -> None:
-        with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+        with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database:
             (done,) = database.execute("SELECT count(*) FROM shards").fetchone()
         said.append(rows)
         assert rows <= done * len(work_of(SETTINGS, random_model).shards[0])
@@ -586,7 +586,7 @@ def test_a_file_that_appears_meanwhile_is_kept(random_model: LocalModel, tmp_pat
     """What somebody put there while rows were made is not lost, nor are the rows."""
     output = tmp_path / "rows.jsonl"
 
-    def track(made: Generator[Made], _rows: int) -> Generator[Made]:
+    def track(made: Generator[RowRecord], _rows: int) -> Generator[RowRecord]:
         output.write_text("mine\n")
         yield from made
 
@@ -626,7 +626,7 @@ def test_the_ledger_counts_and_orders(tmp_path: Path) -> None:
     """Rows come out in their order, whatever they came in by; a lost row has no line."""
     with Ledger(tmp_path / "x.run", {"seed": 0}, SHARDS) as ledger:
         ledger.add(made(4, 1, 0))
-        ledger.add([Made(2, None, ("a: bad", "b"), 7, 7, -1.0), *made(3)])
+        ledger.add([RowRecord(2, None, ("a: bad", "b"), 7, 7, -1.0), *made(3)])
         for number in (1, 0):
             ledger.finish_shard(number)
 
@@ -690,7 +690,7 @@ def test_the_manifest_says_how_rows_came_about(random_model: LocalModel, tmp_pat
     assert manifest.versions["llama-cpp-python"]
     assert "Quux" not in text
 
-    into(output, random_model, settings, keeping=Keeping(examples=True))
+    into(output, random_model, settings, retention=Retention(examples=True))
     assert "Quux" in manifest_path(output).read_text()
     assert manifest_path(output).stat().st_mode & 0o777 == 0o600
 
@@ -702,7 +702,7 @@ def test_rows_are_verified_in_every_format(
     """What was written is found right, and made again it is the same."""
     output, said = f"{tmp_path}/rows{suffix}", list[str]()
     settings = SETTINGS.model_copy(update={"rows": 30})
-    carry_out(settings, work_of(settings, random_model), random_model, output)
+    run_job(settings, work_of(settings, random_model), random_model, output)
 
     replay(Path(output), verify(Path(output), said.append), 5, said.append)
 
@@ -837,7 +837,7 @@ def test_a_row_that_is_gone_is_missed(random_model: LocalModel, tmp_path: Path) 
     output, stop = tmp_path / "rows.jsonl", StopRequest()
     into(output, random_model, stop=stop, track=ended_after(100, stop))
     done = json.loads("[" + _done(output) + "]")
-    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database, database:
+    with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database, database:
         shard = work_of(SETTINGS, random_model).shards[done[0]]
         database.execute("DELETE FROM rows WHERE row = ?", (shard[3],))
 
@@ -847,7 +847,7 @@ def test_a_row_that_is_gone_is_missed(random_model: LocalModel, tmp_path: Path) 
 
 
 def _done(output: Path) -> str:
-    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+    with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database:
         return str(database.execute("SELECT shard FROM shards").fetchone()[0])
 
 
@@ -863,12 +863,12 @@ def test_a_halt_before_the_first_row(random_model: LocalModel, tmp_path: Path) -
 def test_somebodys_folder_is_not_taken(random_model: LocalModel, tmp_path: Path) -> None:
     """A folder with the name of a run's state is refused before anything is put there."""
     output = tmp_path / "x.jsonl"
-    folder_of(output).mkdir()
-    (folder_of(output) / "diary.txt").write_text("mine")
+    ledger_folder(output).mkdir()
+    (ledger_folder(output) / "diary.txt").write_text("mine")
 
     with pytest.raises(RunError, match="not the state of a run"):
         into(output, random_model)
-    assert [path.name for path in folder_of(output).iterdir()] == ["diary.txt"]
+    assert [path.name for path in ledger_folder(output).iterdir()] == ["diary.txt"]
 
 
 def test_a_busy_ledger_is_not_called_damaged(tmp_path: Path) -> None:
@@ -926,7 +926,7 @@ def test_a_calibration_of_another_machine_changes_no_run(tmp_path: Path) -> None
         )
         for batch, flash in ((BatchSettings(16), False), (BatchSettings(64), True))
     )
-    into(output, here, SETTINGS, keeping=Keeping(run=True))
+    into(output, here, SETTINGS, retention=Retention(run=True))
     settings = read_manifest(output).settings
 
     assert (settings.batch, settings.threads, settings.flash_attn) == (32, 2, "off")
@@ -1007,7 +1007,7 @@ def test_a_ledger_holds_no_hash_of_a_guess(random_model: LocalModel, tmp_path: P
     work = work_of(settings, random_model)
     into(output, random_model, settings, stop=stop, track=ended_after(10, stop))
 
-    with closing(sqlite3.connect(folder_of(output) / "ledger.sqlite3")) as database:
+    with closing(sqlite3.connect(ledger_folder(output) / "ledger.sqlite3")) as database:
         kept = str(database.execute("SELECT * FROM run").fetchall())
     assert work.hashes["grammar"] in kept
     assert work.private == {"examples", "prompt"}
@@ -1093,7 +1093,7 @@ def test_verify_accuses_nobody_where_the_hash_agrees(
 def test_the_default_model_is_named(random_model: LocalModel, tmp_path: Path) -> None:
     """Where no model was asked for, manifest and card name the one that was taken."""
     settings = SETTINGS.model_copy(update={"model": "", "rows": 3})
-    carry_out(settings, work_of(settings, random_model), random_model, f"{tmp_path}/rows/")
+    run_job(settings, work_of(settings, random_model), random_model, f"{tmp_path}/rows/")
 
     assert read_manifest(tmp_path / "rows").settings.model == "random"
     card = (tmp_path / "rows" / "README.md").read_text()
@@ -1103,7 +1103,7 @@ def test_the_default_model_is_named(random_model: LocalModel, tmp_path: Path) ->
 def test_weights_held_in_memory_are_replayed_so(tmp_path: Path, random_model: LocalModel) -> None:
     """The file as shipped may be opened in another format; only as shipped is it asked for so."""
     output = tmp_path / "rows.jsonl"
-    into(output, random_model, keeping=Keeping())
+    into(output, random_model, retention=Retention())
     manifest = read_manifest(output)
     for opened, weights in (
         ("int8", "fast"),
@@ -1114,4 +1114,4 @@ def test_weights_held_in_memory_are_replayed_so(tmp_path: Path, random_model: Lo
             update={"sha256": "a", "opened_sha256": "a", "opened_as": opened}
         )
         known = manifest.model_copy(update={"model": facts})
-        assert _moved(known, "", "", "").weights == weights
+        assert _with_locations(known, "", "", "").weights == weights

@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from synthgen_local.cli import app
-from synthgen_local.system.network import doors
+from synthgen_local.system.network import network_state
 
 Run = Callable[..., Any]
 FIELDS = "name, age int"
@@ -250,12 +250,12 @@ def test_it_is_closed_before_model_code_is_loaded(weights: Path) -> None:
     watch = """
 import sys
 from synthgen_local.cli import main
-from synthgen_local.system.network import doors
+from synthgen_local.system.network import network_state
 
 seen = {}
 def watch(event, arguments):
     if event == "import" and arguments[0] in {"llama_cpp", "llguidance", "numpy"}:
-        seen.setdefault(arguments[0], doors().python)
+        seen.setdefault(arguments[0], network_state().python)
 sys.addaudithook(watch)
 try:
     main()
@@ -296,7 +296,7 @@ def test_doctor_says_which_doors_are_shut(run: Run) -> None:
     assert "network closed by: nobody\n" in run("doctor", "--no-offline").out
 
 
-@pytest.mark.parametrize("told_by", ["silence", "close_network"])
+@pytest.mark.parametrize("told_by", ["disable_telemetry", "close_network"])
 def test_nobody_reports(told_by: str) -> None:
     """The hub's client and LangSmith, told by the environment to report, do not."""
     code = f"""
@@ -332,4 +332,4 @@ finally:
 
 def test_these_tests_close_nothing_here() -> None:
     """What is closed in a child stays open in the tests' own process."""
-    assert vars(doors()) == {"kernel": False, "python": False}
+    assert vars(network_state()) == {"kernel": False, "python": False}

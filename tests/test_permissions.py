@@ -198,7 +198,7 @@ def test_a_record_of_others_deletes_nothing_outside(
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("GGUF")
     store.record(
-        store.Installed(name="bait", origin="hub", file=str(thesis), size=4, sha256="0" * 64)
+        store.InstalledModel(name="bait", origin="hub", file=str(thesis), size=4, sha256="0" * 64)
     )
     with pytest.raises(ModelError, match="other users can change"):
         store.remove("bait")

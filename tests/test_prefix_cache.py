@@ -13,7 +13,7 @@ from medical_billing import EXAMPLES, MedicalBilling
 from synthgen_local import FewShotPrompt, LocalModel, TabularGenerator
 from synthgen_local.engine.prefix import Prefix
 from synthgen_local.loading.prefix_cache import PrefixKey, load_prefix, save_prefix
-from synthgen_local.models.store import cache_folder
+from synthgen_local.models.store import cache_dir
 
 ASK: dict[str, Any] = {"subject": "medical_billing", "runs": 4, "seed": 3}
 
@@ -21,7 +21,7 @@ ASK: dict[str, Any] = {"subject": "medical_billing", "runs": 4, "seed": 3}
 @pytest.fixture
 def kept(model: LocalModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalModel:
     """Real weights, and a cache of their own for prefixes."""
-    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_dir", lambda: tmp_path)
     return LocalModel(
         model.engine,
         path=model.path,
@@ -63,7 +63,7 @@ def test_nothing_is_kept_unasked(model: LocalModel) -> None:
     """Examples may be somebody's patients: no run leaves its prompt behind."""
     rows(model)
 
-    assert not (cache_folder() / "prefixes").exists()
+    assert not (cache_dir() / "prefixes").exists()
 
 
 def test_the_environment_asks_for_it(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_what_a_killed_run_has_left_is_deleted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A scratch file holds examples too."""
-    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_dir", lambda: tmp_path)
     left = tmp_path / "prefixes" / ".new-left"
     left.parent.mkdir()
     left.touch()
@@ -94,7 +94,7 @@ def test_what_a_killed_run_has_left_is_deleted(
 
 def test_the_folder_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was not used for longest goes first."""
-    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_dir", lambda: tmp_path)
     monkeypatch.setattr("synthgen_local.loading.prefix_cache._MOST", 10_000)
     logits = np.zeros(8, dtype=np.float32)
     keys = [PrefixKey("weights", "build", 1, (number,)) for number in range(4)]

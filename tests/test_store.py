@@ -16,7 +16,7 @@ from tiny_gguf import STRING, Tiny
 from synthgen_local import LocalModel, ModelError, ModelNotFoundError, UsageError
 from synthgen_local.models import resolve, store
 from synthgen_local.models.gguf import read_header
-from synthgen_local.models.store import Installed
+from synthgen_local.models.store import InstalledModel
 
 Run = Callable[..., Any]
 
@@ -45,7 +45,7 @@ def test_an_added_file_is_a_model(cache: Path, weights: Path) -> None:
     assert how == "linked"
     assert resolve.find("mine").read_bytes() == GGUF
     assert (model.sha256, model.size, model.licence) == (SHA256, len(GGUF), "MIT")
-    assert store.installed() == [model]
+    assert store.list_installed() == [model]
     assert sorted(path.name for path in cache.rglob("*")) == ["mine.gguf", "mine.json", "models"]
 
 
@@ -196,9 +196,9 @@ def test_a_file_that_vanished(cache: Path, weights: Path) -> None:
 
     with pytest.raises(ModelNotFoundError, match="not on this machine"):
         store.find("mine")
-    assert store.installed() == []
+    assert store.list_installed() == []
     store.remove("mine")
-    assert store.look_up("mine") is None
+    assert store.lookup_model("mine") is None
 
 
 def test_a_record_that_cannot_be_read(cache: Path, weights: Path) -> None:
@@ -228,10 +228,10 @@ def test_a_cache_that_cannot_be_written(cache: Path, weights: Path) -> None:
 def test_a_record_says_nothing_strange(wrong: dict[str, Any]) -> None:
     """No name that means something else, nothing that a terminal would obey."""
     right = {"name": "mine", "origin": "file", "file": "f", "size": 1, "sha256": SHA256}
-    Installed.model_validate(right)
+    InstalledModel.model_validate(right)
 
     with pytest.raises(ValidationError):
-        Installed.model_validate(right | wrong)
+        InstalledModel.model_validate(right | wrong)
 
 
 def test_file_names_are_of_one_model() -> None:
@@ -240,7 +240,7 @@ def test_file_names_are_of_one_model() -> None:
 
     assert len({store.file_name(name) for name in names}) == len(names)
     assert all("/" not in store.file_name(name) for name in names)
-    assert store.look_up("/" * 300) is None
+    assert store.lookup_model("/" * 300) is None
 
 
 def test_the_commands(run: Run, tmp_path: Path, weights: Path) -> None:

@@ -20,11 +20,11 @@ from synthgen_local.cli import console, main
 from synthgen_local.cli.unhandled_errors import explained
 from synthgen_local.errors import DecodingError, UsageError
 from synthgen_local.generators.tabular import TabularGenerator
-from synthgen_local.jobs.spec import GenerateSettings
+from synthgen_local.jobs.spec import GenerateJobSpec
 from synthgen_local.kernels import build
 from synthgen_local.local_model import LocalModel
 from synthgen_local.models.resolve import find
-from synthgen_local.models.store import cache_folder
+from synthgen_local.models.store import cache_dir
 from synthgen_local.system.processes import check_threads
 from synthgen_local.system.subprocess_call import call_in_subprocess
 
@@ -47,7 +47,7 @@ def _shell(command: str, **environment: str) -> subprocess.CompletedProcess[byte
 def test_settings_hold_no_bytes_that_are_no_utf8(name: str) -> None:
     """Text that no prompt and no manifest can hold is refused before anything is made."""
     with pytest.raises(UsageError, match=name):
-        GenerateSettings(**{"source": "name", "rows": 1, name: NOT_UTF8})
+        GenerateJobSpec(**{"source": "name", "rows": 1, name: NOT_UTF8})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_user_without_a_home_is_told_of_the_variable(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises(UsageError) as caught:
-        cache_folder()
+        cache_dir()
     assert "SYNTHGEN_LOCAL_CACHE" in caught.value.hint
     monkeypatch.setenv("SYNTHGEN_LOCAL_CACHE", "cache")
     with pytest.raises(Exception, match="There is no model"):
@@ -156,7 +156,12 @@ def test_what_nothing_handles_is_one_line_without_values(
         raise raised
 
     monkeypatch.setattr("synthgen_local.cli.app", fail)
-    for name in ("leave_no_core", "silence", "signals.install", "console.drop_stdout"):
+    for name in (
+        "disable_core_dumps",
+        "disable_telemetry",
+        "signals.install",
+        "console.drop_stdout",
+    ):
         monkeypatch.setattr(f"synthgen_local.cli.{name}", lambda: None)
     for arguments in (["synthgen-local"], ["synthgen-local", "-v"]):
         monkeypatch.setattr(sys, "argv", arguments)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..system.network import silence
-from ..system.processes import leave_no_core
+from ..system.network import disable_telemetry
+from ..system.processes import disable_core_dumps
 from . import console, doctor, extract, generate, models, schema, signals, text, verify
 from .unhandled_errors import explained
 
@@ -58,8 +58,8 @@ def _options(
 def main() -> None:
     """Run the program and leave with its documented exit code."""
     console.open_streams()
-    silence()
-    leave_no_core()
+    disable_telemetry()
+    disable_core_dumps()
     signals.install()
     try:
         _command()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DecodingError, ModelError, SynthgenError
-from ..system.network import doors
+from ..system.network import network_state
 from . import console
 from .options import OfflineOption, with_options
 
@@ -47,10 +47,10 @@ def doctor(
 
 
 def _machine() -> dict[str, Any]:
-    from ..models.resolve import cache_folder
+    from ..models.resolve import cache_dir
     from ..system.cores import available_cores
 
-    folder = cache_folder()
+    folder = cache_dir()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "python": platform.python_version(),
@@ -66,7 +66,7 @@ def _machine() -> dict[str, Any]:
 
 def _shut() -> list[str]:
     """Who keeps sockets from being made: the same as in `generate` with the same options."""
-    return [name for name, shut in vars(doors()).items() if shut] or ["nobody"]
+    return [name for name, shut in vars(network_state()).items() if shut] or ["nobody"]
 
 
 def _llama() -> dict[str, Any]:
@@ -84,10 +84,10 @@ def _llama() -> dict[str, Any]:
 def _kernels() -> dict[str, Any]:
     """Our own kernels: rows are made without, too, so what is missing of them is no problem."""
     from ..kernels.build import compile_kernels
-    from ..models.resolve import cache_folder
+    from ..models.resolve import cache_dir
 
     try:
-        found = compile_kernels(cache_folder() / "compiled") or "none: CC is set to nothing"
+        found = compile_kernels(cache_dir() / "compiled") or "none: CC is set to nothing"
     except DecodingError as error:
         found = f"{error} {error.hint}"
     return {"kernels": found}

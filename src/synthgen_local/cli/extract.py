@@ -70,6 +70,6 @@ def extract(
     with console.waiting(starting(engine.model), quiet=output.quiet) as step:
         values = {**vars(options), **vars(limits), **vars(engine)}
         check_ranges(**values)
-        from ..jobs.spec import ExtractSettings
+        from ..jobs.spec import ExtractJobSpec
 
-        write_output(ExtractSettings(source=schema, passages=texts, **values), output, step)
+        write_output(ExtractJobSpec(source=schema, passages=texts, **values), output, step)

@@ -80,7 +80,7 @@ def generate(
     with console.waiting(starting(engine.model), quiet=output.quiet) as step:
         values = {**vars(options), **vars(limits), **vars(engine)}
         check_ranges(**values)
-        from ..jobs.spec import GenerateSettings
+        from ..jobs.spec import GenerateJobSpec
 
         values["examples"] = options.examples and str(options.examples)
-        write_output(GenerateSettings(source=schema, **values), output, step)
+        write_output(GenerateJobSpec(source=schema, **values), output, step)

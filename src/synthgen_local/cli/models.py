@@ -13,7 +13,7 @@ from .options import OfflineOption, OnlineOption, Threads, check_ranges, with_op
 if TYPE_CHECKING:
     from ..engine.parallel_plan import BatchSettings
     from ..loading.tuning_record import TuningRecord
-    from ..models.store import Installed
+    from ..models.store import InstalledModel
 
 app = typer.Typer(
     help="List, fetch, add, verify, optimise, remove and carry models.",
@@ -151,7 +151,7 @@ def verify(
     from ..loading import tuning_record
     from ..models import store
 
-    wanted = [store.find(name)] if name else store.installed()
+    wanted = [store.find(name)] if name else store.list_installed()
     found: dict[str, ModelError | None] = {}
     for model in wanted:
         try:
@@ -288,7 +288,7 @@ def unpack(
     _tell(bundles.unpack(bundle, wheels=wheelhouse, note=console.note), as_json)
 
 
-def _tell(model: Installed, as_json: bool, **more: str) -> None:
+def _tell(model: InstalledModel, as_json: bool, **more: str) -> None:
     """What is here now: its licence for people, its path or all facts for programs."""
     console.note(model.licence_line)
     if as_json:
@@ -334,9 +334,9 @@ def _where(model: dict[str, Any]) -> str:
 def _known() -> list[dict[str, Any]]:
     """The catalog, then what was pulled, added or unpacked under other names."""
     from ..models.catalog import catalog
-    from ..models.store import installed
+    from ..models.store import list_installed
 
-    here = {model.name: model for model in installed()}
+    here = {model.name: model for model in list_installed()}
     known = [
         entry.model_dump(exclude={"sources", "file"}) | _place(here.pop(name, None))
         for name, entry in catalog().items()
@@ -344,7 +344,7 @@ def _known() -> list[dict[str, Any]]:
     return known + [{"default": False} | _facts(model) for model in here.values()]
 
 
-def _place(model: Installed | None) -> dict[str, Any]:
+def _place(model: InstalledModel | None) -> dict[str, Any]:
     if model is None:
         return {"path": None}
     facts = _facts(model)
@@ -352,7 +352,7 @@ def _place(model: Installed | None) -> dict[str, Any]:
     return {name: facts[name] for name in names}
 
 
-def _facts(model: Installed) -> dict[str, Any]:
+def _facts(model: InstalledModel) -> dict[str, Any]:
     from ..models.store import optimised_files
 
     made = [file for file in optimised_files(model.path) if file.suffix == ".gguf"]

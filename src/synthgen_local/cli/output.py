@@ -19,8 +19,8 @@ from .options import OutputOptions
 if TYPE_CHECKING:
     from ..engine.stop_request import StopRequest
     from ..generators.stats import Tally
-    from ..jobs.ledger import Made
-    from ..jobs.spec import AnySettings, Work
+    from ..jobs.ledger import RowRecord
+    from ..jobs.spec import AnyJobSpec, RowSource
     from ..local_model import LocalModel, ShardSelection
 
 _SOON_LOADED = 10_000_000  # bytes of weights whose first use takes no time
@@ -35,9 +35,7 @@ def _is_stream(options: OutputOptions) -> bool:
     return options.output in (None, "-") or is_stream(str(options.output))
 
 
-def _check_destination(
-    options: OutputOptions, settings: AnySettings, inputs: Iterable[str]
-) -> None:
+def _check_destination(options: OutputOptions, settings: AnyJobSpec, inputs: Iterable[str]) -> None:
     """Raise UsageError or OutputError if the options do not fit together or to the destination."""
     from ..data.destinations import check_destination
     from ..jobs.ownership import refuse_inputs, refuse_replacing
@@ -75,18 +73,18 @@ def starting(model: str) -> str:
     if model == "random":
         return ""
     from ..models.catalog import default_model
-    from ..models.resolve import cache_folder, find
+    from ..models.resolve import cache_dir, find
 
     try:
         large = find(model or default_model()).stat().st_size > _SOON_LOADED
-        new = large and not any((cache_folder() / "tried").glob("*.json"))
+        new = large and not any((cache_dir() / "tried").glob("*.json"))
     except (SynthgenError, OSError, RuntimeError):  # the command says what is wrong
         return ""
     return "Starting; a model is tried and measured at its first use" if new else ""
 
 
 def write_output(
-    settings: AnySettings, options: OutputOptions, step: Step, inputs: Iterable[str] = ()
+    settings: AnyJobSpec, options: OutputOptions, step: Step, inputs: Iterable[str] = ()
 ) -> None:
     """Make the rows of a job, write them and print a summary.
 
@@ -101,16 +99,16 @@ def write_output(
         with settings.load(step) as model:
             start = time.monotonic()
             step("Preparing the grammar and the prompt")
-            work = _silent_from_first_row(settings.work(model, sources), step)
+            row_source = _silent_from_first_row(settings.row_source(model, sources), step)
             if _is_stream(options):
-                tally = _stream(work, options)
+                tally = _stream(row_source, options)
             else:
                 step("Hashing the weights")
-                tally = _run(settings, work, model, options)
+                tally = _run(settings, row_source, model, options)
             step("")
     if not options.quiet:
         name = f"seed {settings.seed}, {model.name}"
-        _print_summary(tally, work.word, options, time.monotonic() - start, name)
+        _print_summary(tally, row_source.word, options, time.monotonic() - start, name)
     tally.raise_if_short()
 
 
@@ -124,29 +122,29 @@ def _print_summary(tally: Tally, word: str, options: OutputOptions, took: float,
         console.note(f"Rejected {share:.1%} of the attempts: {reason}")
 
 
-def _silent_from_first_row(work: Work, step: Step) -> Work:
+def _silent_from_first_row(row_source: RowSource, step: Step) -> RowSource:
     """Return the same work; the steps end with the first row, as progress is shown then."""
 
-    def make(selection: ShardSelection) -> Generator[Made]:
-        with closing(work.make(selection)) as rows:
+    def make(selection: ShardSelection) -> Generator[RowRecord]:
+        with closing(row_source.make(selection)) as rows:
             for number, row in enumerate(rows):
                 if number == 0:
                     step("")
                 yield row
 
-    return replace(work, make=make)
+    return replace(row_source, make=make)
 
 
-def _stream(work: Work, options: OutputOptions) -> Tally:
+def _stream(row_source: RowSource, options: OutputOptions) -> Tally:
     from ..data.tables import write_table
     from ..generators.stats import Tally
     from ..local_model import ShardSelection
 
-    tally = Tally(work.rows, work.word)
+    tally = Tally(row_source.rows, row_source.word)
 
     def lines() -> Iterator[str]:
         made = console.tracked(
-            work.make(ShardSelection()), work.rows, work.word, quiet=options.quiet
+            row_source.make(ShardSelection()), row_source.rows, row_source.word, quiet=options.quiet
         )
         with closing(made):
             for row in made:
@@ -158,25 +156,27 @@ def _stream(work: Work, options: OutputOptions) -> Tally:
         for line in lines():
             console.data(line)
     else:
-        write_table(str(options.output), lines(), work.schema, csv_safe=options.csv_safe)
+        write_table(str(options.output), lines(), row_source.schema, csv_safe=options.csv_safe)
     return tally
 
 
-def _run(settings: AnySettings, work: Work, model: LocalModel, options: OutputOptions) -> Tally:
+def _run(
+    settings: AnyJobSpec, row_source: RowSource, model: LocalModel, options: OutputOptions
+) -> Tally:
     from ..engine.stop_request import StopRequest
-    from ..jobs.runner import Keeping, carry_out
+    from ..jobs.runner import Retention, run_job
 
     stop = StopRequest()
     with (
-        console.Bar(work.rows, work.word, quiet=options.quiet) as bar,
-        _ending(stop, lambda: _interrupted(bar.kept, work), quiet=options.quiet),
+        console.Bar(row_source.rows, row_source.word, quiet=options.quiet) as bar,
+        _ending(stop, lambda: _interrupted(bar.kept, row_source), quiet=options.quiet),
     ):
-        report = carry_out(
+        report = run_job(
             settings,
-            work,
+            row_source,
             model,
             _behind_link(str(options.output)),
-            keeping=Keeping(
+            retention=Retention(
                 options.fresh, options.keep_run, options.manifest_examples, options.force
             ),
             csv_safe=options.csv_safe,
@@ -185,13 +185,13 @@ def _run(settings: AnySettings, work: Work, model: LocalModel, options: OutputOp
             kept=bar.keep,
         )
     if report.manifest is None:
-        raise _interrupted(report.kept, work)
+        raise _interrupted(report.kept, row_source)
     return report.tally
 
 
-def _interrupted(kept: int, work: Work) -> InterruptedRunError:
+def _interrupted(kept: int, row_source: RowSource) -> InterruptedRunError:
     return InterruptedRunError(
-        f"Interrupted: {kept} of {work.rows} {work.word} are kept.",
+        f"Interrupted: {kept} of {row_source.rows} {row_source.word} are kept.",
         hint="The same command goes on where it was; --fresh begins anew.",
     )
 

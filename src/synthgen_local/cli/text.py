@@ -63,8 +63,8 @@ def text(
         values = {**vars(options), **vars(engine)}
         check_ranges(**values)
         from ..data.inputs import load_preferences
-        from ..jobs.spec import TextSettings
+        from ..jobs.spec import TextJobSpec
 
         given = options.preferences
         values["preferences"] = load_preferences(given) if given else None
-        write_output(TextSettings(records=records, **values), output, step, inputs=[given])
+        write_output(TextJobSpec(records=records, **values), output, step, inputs=[given])

@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..engine.parallel_plan import MAX_ROWS
 from ..errors import OutputError
 from ..local_model import LocalModel
-from ..models.store import look_up, sha256_of
+from ..models.store import lookup_model, sha256_of
 from ..schema import Certificate, RowGrammar
-from ..system.atomic_write import whole_file
+from ..system.atomic_write import atomic_write
 
 _PACKAGES = ("synthgen-local", "llama-cpp-python", "llguidance", "numpy", "pyarrow", "pydantic")
 
@@ -125,7 +125,7 @@ def _described(model: LocalModel) -> ModelFacts:
     """What is known of a model without reading its file."""
     engine = model.engine
     template = engine.chat_template
-    known = look_up(model.name)
+    known = lookup_model(model.name)
     return ModelFacts(
         name=model.name,
         description=engine.description,
@@ -282,7 +282,7 @@ def write_manifest(output: Path, origin: Origin | None, *, csv_safe: bool) -> No
             path.unlink(missing_ok=True)
             return
         text = json.dumps(origin.manifest(output, csv_safe=csv_safe), indent=2, ensure_ascii=False)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(f"{text}\n".encode())
     except OSError as error:
         raise OutputError(

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from ..errors import OutputError
 from ..schema import RowSchema
 from ..schema.grammar.json_text import write_value
-from ..system.atomic_write import sync, whole_file, whole_folder, write_hint
+from ..system.atomic_write import atomic_folder, atomic_write, sync, write_hint
 from .arrow import (
     arrow_schema,
     batches,
@@ -106,10 +106,10 @@ def write_table(
             with where.open("ab") as file:
                 _WRITERS[kind](file, _flushed(lines, file), table)
         elif kind == _FOLDER:
-            with whole_folder(where, _check_replaceable, scratch=scratch, ready=ready) as folder:
+            with atomic_folder(where, _check_replaceable, scratch=scratch, ready=ready) as folder:
                 _write_folder(folder, lines, table)
         else:
-            with whole_file(where, scratch=scratch, ready=ready) as file:
+            with atomic_write(where, scratch=scratch, ready=ready) as file:
                 _WRITERS[kind](file, lines, table)
     except BrokenPipeError:
         raise  # the reader has had enough

@@ -40,7 +40,7 @@ _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 @dataclass(frozen=True)
-class Made:
+class RowRecord:
     """A row as it came out: `line` is its JSON text, None if it was given up.
 
     `rejections`, `tokens`, `drawn` and `log_weight` are those of `tabular.Row`.
@@ -67,10 +67,10 @@ class Counts:
     log_weight: float
 
 
-def folder_of(output: Path) -> Path:
+def ledger_folder(output: Path) -> Path:
     """Return where the state of a run lies that writes to `output`.
 
-    Example: `folder_of(Path("people.jsonl")) == Path("people.jsonl.run")`
+    Example: `ledger_folder(Path("people.jsonl")) == Path("people.jsonl.run")`
     """
     return output.with_name(f"{output.name}.run")
 
@@ -83,7 +83,7 @@ class Ledger:
     that is damaged. Inputs that `private` names are kept as salted scrypt hashes (RFC 7914): the
     hash of a short example would tell it to whoever tries all values.
 
-    Example: `with Ledger(folder_of(output), {"seed": 0}, shards) as ledger: ledger.missing()`
+    Example: `with Ledger(ledger_folder(output), {"seed": 0}, shards) as ledger: ledger.missing()`
     """
 
     def __init__(
@@ -97,24 +97,24 @@ class Ledger:
         self._folder = folder
         self._shards = shards
         self._open = True
-        with _refusing(folder):
-            _refuse_strange(folder)
+        with _translate_errors(folder):
+            _check_ownership(folder)
             folder.mkdir(mode=0o700, exist_ok=True)
             with ExitStack() as opened:
-                self._lock = opened.enter_context(_locked(folder))
-                self._database = opened.enter_context(closing(_opened(folder / _FILE)))
-                self._begin_or_go_on(inputs, private)
+                self._lock = opened.enter_context(_hold_lock(folder))
+                self._database = opened.enter_context(closing(_open_database(folder / _FILE)))
+                self._create_or_resume(inputs, private)
                 opened.pop_all()
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are not done."""
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             done = {number for (number,) in self._database.execute("SELECT shard FROM shards")}
         return [number for number in range(len(self._shards)) if number not in done]
 
-    def add(self, rows: Iterable[Made], seconds: float = 0.0) -> None:
+    def add(self, rows: Iterable[RowRecord], seconds: float = 0.0) -> None:
         """Put rows in, all or none of them, and the time that they have taken."""
-        with _refusing(self._folder), self._database:
+        with _translate_errors(self._folder), self._database:
             self._put("seconds", self.seconds + seconds)
             self._database.executemany(
                 "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -127,7 +127,7 @@ class Ledger:
         Raises RunError if they are not in.
         """
         shard = self._shards[number]
-        with _refusing(self._folder), self._database:
+        with _translate_errors(self._folder), self._database:
             lines = [line for _, line in self._read(shard.start, shard.stop)]
             if len(lines) != len(shard):
                 raise self._damaged(f"{len(lines)} of {len(shard)} rows of shard {number}")
@@ -139,7 +139,7 @@ class Ledger:
     @property
     def seconds(self) -> float:
         """How long the run has taken, all of its parts together."""
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             return float(self._get("seconds") or 0)
 
     def lines(self) -> Iterator[str]:
@@ -147,14 +147,14 @@ class Ledger:
 
         Raises RunError if a shard is not what it was when it was done.
         """
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             for number, (_, known) in enumerate(zip(self._shards, self._hashes(), strict=True)):
                 lines = self._check_shard(number, known)
                 yield from (line for line in lines if line is not None)
 
     def shards(self) -> list[ShardFacts]:
         """How many rows of each shard were made, and a hash of their lines."""
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             return [
                 ShardFacts(made=self._made(shard), sha256=known)
                 for shard, known in zip(self._shards, self._hashes(), strict=True)
@@ -168,7 +168,7 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Sums over the rows."""
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             return Counts(*self._database.execute(
                 "SELECT count(line), count(*) - count(line), coalesce(sum(tokens), 0), "
                 "coalesce(sum(drawn), 0), count(log_weight), "
@@ -178,7 +178,7 @@ class Ledger:
 
     def accounts(self) -> Iterator[tuple[bool, list[str]]]:
         """For each row that was turned down, whether it was made after all, and why it was."""
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             for made, reasons in self._database.execute(
                 "SELECT line IS NOT NULL, rejections FROM rows "
                 "WHERE rejections IS NOT NULL ORDER BY row"
@@ -190,7 +190,7 @@ class Ledger:
         """Whether no row is in, nor has been."""
         if not self._open:
             return False
-        with _refusing(self._folder):
+        with _translate_errors(self._folder):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
     def remove(self) -> None:
@@ -222,13 +222,13 @@ class Ledger:
         )
         return int(found.fetchone()[0])
 
-    def _begin_or_go_on(self, inputs: Mapping[str, Any], private: Collection[str]) -> None:
+    def _create_or_resume(self, inputs: Mapping[str, Any], private: Collection[str]) -> None:
         begun = self._get("inputs")
         salt = os.urandom(16).hex() if begun is None else self._get("salt") or ""
         kept = {**inputs, **{name: _salted(inputs[name], salt) for name in private}}
         text = json.dumps(kept, sort_keys=True)
         if begun is None:
-            self._refuse_leftovers()
+            self._check_is_empty()
             with self._database:
                 self._put("salt", salt)
                 self._put("inputs", text)
@@ -255,7 +255,7 @@ class Ledger:
             raise self._damaged(" ".join(state.split()))
         self._check()
 
-    def _refuse_leftovers(self) -> None:
+    def _check_is_empty(self) -> None:
         """Raise RunError unless all tables are empty: a ledger that is new holds nothing."""
         for table in ("run", "rows", "shards"):
             if self._database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
@@ -307,21 +307,21 @@ class Ledger:
         return RunError(f"{self._folder} is damaged: {what}.", hint="Begin anew with --fresh.")
 
 
-def forget(folder: Path) -> None:
+def discard(folder: Path) -> None:
     """Delete the state of a run, if there is any.
 
     Raises RunError if another process writes to it.
 
-    Example: `forget(folder_of(output))`
+    Example: `discard(ledger_folder(output))`
     """
     if folder.is_dir():
-        with _refusing(folder):
-            _refuse_strange(folder)
-            with _locked(folder):
+        with _translate_errors(folder):
+            _check_ownership(folder)
+            with _hold_lock(folder):
                 _delete(folder)
 
 
-def _refuse_strange(folder: Path) -> None:
+def _check_ownership(folder: Path) -> None:
     """Raise RunError for somebody's folder: it is neither written to nor deleted."""
     strange = folder.is_dir() and any(folder.iterdir()) and not (folder / _LOCK).exists()
     if strange or (folder.exists() and not folder.is_dir()):
@@ -344,7 +344,7 @@ def _salted(value: Any, salt: str) -> str:
     return hashlib.scrypt(said, salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
 
-def _record(made: Made) -> tuple[Any, ...]:
+def _record(made: RowRecord) -> tuple[Any, ...]:
     rejections = json.dumps(list(made.rejections)) if made.rejections else None
     values = (made.row, made.line, rejections, made.tokens, made.drawn, made.log_weight)
     return (*values, _hash(values))
@@ -354,7 +354,7 @@ def _hash(values: Sequence[Any]) -> bytes:
     return hashlib.blake2b(repr(tuple(values)).encode(), digest_size=8).digest()
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -370,7 +370,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _locked(folder: Path) -> IO[str]:
+def _hold_lock(folder: Path) -> IO[str]:
     """A lock that ends with this process."""
     file = os.fdopen(os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600), "w")
     try:
@@ -384,7 +384,7 @@ def _locked(folder: Path) -> IO[str]:
 
 
 @contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
+def _translate_errors(folder: Path) -> Iterator[None]:
     """Turn what sqlite and the disk say into one line."""
     try:
         yield

@@ -27,9 +27,9 @@ from ..data.provenance import (
 from ..errors import OutputError, RunError
 from ..local_model import LocalModel
 from ..schema import Rejection
-from ..system.atomic_write import whole_file
+from ..system.atomic_write import atomic_write
 from .ledger import Ledger
-from .spec import AnySettings, Work
+from .spec import AnyJobSpec, RowSource
 
 _NAMES = {"source", "examples", "records", "passages"}  # what they hold is hashed
 
@@ -39,7 +39,7 @@ class Manifest(Facts):
 
     format: int = 1
     output: OutputFacts
-    settings: AnySettings
+    settings: AnyJobSpec
     model: ModelFacts
     hashes: dict[str, str]
     layout: Layout
@@ -57,7 +57,7 @@ class Manifest(Facts):
         """Write it whole, or not at all. Raises OutputError."""
         mode = 0o666 if self.examples is None else 0o600  # they may be somebody's
         try:
-            with whole_file(path, scratch=scratch, mode=mode) as file:
+            with atomic_write(path, scratch=scratch, mode=mode) as file:
                 file.write(f"{self.model_dump_json(indent=2)}\n".encode())
         except OSError as error:
             raise OutputError(
@@ -86,24 +86,24 @@ def read_manifest(output: Path) -> Manifest:
         ) from None
 
 
-def layout(model: LocalModel, work: Work) -> Layout:
-    """Return how a model decodes the rows of some work."""
-    longest = max(map(len, work.shards), default=0)
-    return Layout(threads=model.threads, shards=len(work.shards), rows_a_shard=longest)
+def layout(model: LocalModel, row_source: RowSource) -> Layout:
+    """Return how a model decodes the rows of a row source."""
+    longest = max(map(len, row_source.shards), default=0)
+    return Layout(threads=model.threads, shards=len(row_source.shards), rows_a_shard=longest)
 
 
 def inputs(
-    settings: AnySettings, work: Work, model: LocalModel, facts: ModelFacts
+    settings: AnyJobSpec, row_source: RowSource, model: LocalModel, facts: ModelFacts
 ) -> dict[str, Any]:
     """Return all that decides what the rows are, by names that people know."""
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
-        "batch": model.batch_size(work.rows, settings.batch),
+        "batch": model.batch_size(row_source.rows, settings.batch),
         "flash_attn": model.flash_attn,
         **{f"model's {name}": value for name, value in facts.model_dump().items()},
-        **layout(model, work).model_dump(),
+        **layout(model, row_source).model_dump(),
         **{f"version of {name}": value for name, value in versions(model).items()},
-        **{f"hash of the {name}": value for name, value in work.hashes.items()},
+        **{f"hash of the {name}": value for name, value in row_source.hashes.items()},
     }
 
 
@@ -128,8 +128,8 @@ def counts(ledger: Ledger) -> RowCounts:
 
 
 def describe(
-    settings: AnySettings,
-    work: Work,
+    settings: AnyJobSpec,
+    row_source: RowSource,
     model: LocalModel,
     facts: ModelFacts,
     ledger: Ledger,
@@ -142,28 +142,28 @@ def describe(
     short example is found by hashing guesses.
     """
     found, seconds = counts(ledger), ledger.seconds
-    private = frozenset() if examples else work.private
-    certificate = work.certificate
+    private = frozenset() if examples else row_source.private
+    certificate = row_source.certificate
     return Manifest(
         output=OutputFacts(name="", sha256=""),
         settings=settings.model_copy(
             update={
                 "model": settings.model or model.name,
                 "threads": model.threads,
-                "batch": model.batch_size(work.rows, settings.batch),
+                "batch": model.batch_size(row_source.rows, settings.batch),
                 "flash_attn": model.flash_attn,
             }
         ),
         model=facts,
-        hashes={name: known for name, known in work.hashes.items() if name not in private},
-        layout=layout(model, work),
+        hashes={name: known for name, known in row_source.hashes.items() if name not in private},
+        layout=layout(model, row_source),
         versions=versions(model),
         counts=found,
         seconds=round(seconds, 3),
         rows_per_second=round(found.rows / max(seconds, 1e-3), 3),
         guarantee=None if certificate is None else certificate.guarantee,
         certificate=certificate_lines(certificate),
-        json_schema=work.schema.json_schema,
+        json_schema=row_source.schema.json_schema,
         shards=ledger.shards(),
-        examples=list(work.examples) if examples else None,
+        examples=list(row_source.examples) if examples else None,
     )

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from ..data.provenance import file_hash, manifest_path
 from ..errors import OutputError, RunError, UsageError
-from ..system.atomic_write import whole_file
-from .ledger import NOTE, folder_of
+from ..system.atomic_write import atomic_write
+from .ledger import NOTE, ledger_folder
 from .manifest import read_manifest
-from .spec import AnySettings
+from .spec import AnyJobSpec
 
 _NAMES = ("source", "examples", "records", "passages", "model")
 _HINT = "Choose another -o, or replace it with --force."
 
 
-def refuse_inputs(output: Path, settings: AnySettings, others: Iterable[str] = ()) -> None:
+def refuse_inputs(output: Path, settings: AnyJobSpec, others: Iterable[str] = ()) -> None:
     """Raise UsageError if writing `output` would destroy what the run reads.
 
     Links are followed, and stdin counts. `others` are inputs that the settings do not name.
@@ -65,12 +65,12 @@ def announce(output: Path, made: Path) -> None:
 
     Example: `announce(Path("people.jsonl"), Path("people.jsonl.run/.x.partial"))`
     """
-    folder = folder_of(output)
-    with whole_file(folder / NOTE, scratch=folder, mode=0o600) as file:
+    folder = ledger_folder(output)
+    with atomic_write(folder / NOTE, scratch=folder, mode=0o600) as file:
         file.write(file_hash(made).encode())
 
 
-def _inputs(settings: AnySettings) -> Iterator[str]:
+def _inputs(settings: AnyJobSpec) -> Iterator[str]:
     """What settings name that may be a file."""
     for name in _NAMES:
         value = getattr(settings, name, None)
@@ -114,7 +114,7 @@ def _is_empty(path: Path) -> bool:
 def _is_made_by_a_run(output: Path) -> bool:
     try:
         found = file_hash(output)
-        note = folder_of(output) / NOTE
+        note = ledger_folder(output) / NOTE
         if note.is_file() and note.read_text("utf-8") == found:
             return True
         return read_manifest(output).output.sha256 == found

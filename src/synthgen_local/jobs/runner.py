@@ -19,19 +19,19 @@ from ..data.tables import write_table
 from ..engine.stop_request import StopRequest
 from ..generators.stats import Tally
 from ..local_model import LocalModel, ShardSelection
-from .ledger import Ledger, Made, folder_of, forget
+from .ledger import Ledger, RowRecord, discard, ledger_folder
 from .manifest import Manifest, describe, inputs
 from .ownership import announce, refuse_replacing
-from .spec import AnySettings, Work
+from .spec import AnyJobSpec, RowSource
 
 _COMMIT = 0.5  # seconds between transactions
 _PROVENANCE = {"settings", "model", "hashes", "layout", "versions", "counts", "guarantee"}
 
-Track: TypeAlias = Callable[[Generator[Made], int], Generator[Made]]
+Track: TypeAlias = Callable[[Generator[RowRecord], int], Generator[RowRecord]]
 
 
 @dataclass(frozen=True)
-class Keeping:
+class Retention:
     """What is to be kept: `fresh` forgets what is there, `run` leaves the ledger in the end.
 
     `force` replaces a file that no run made.
@@ -44,7 +44,7 @@ class Keeping:
 
 
 @dataclass(frozen=True)
-class Report:
+class JobResult:
     """How a run went: its manifest and its tally, or None for a manifest if it was ended early.
 
     `kept` rows are in shards that are done, and will not be made again.
@@ -55,18 +55,18 @@ class Report:
     kept: int
 
 
-def carry_out(
-    settings: AnySettings,
-    work: Work,
+def run_job(
+    settings: AnyJobSpec,
+    row_source: RowSource,
     model: LocalModel,
     output: str,
     *,
-    keeping: Keeping | None = None,
+    retention: Retention | None = None,
     csv_safe: bool = False,
     stop: StopRequest | None = None,
     track: Track = lambda made, _rows: made,
     kept: Callable[[int], None] = lambda _: None,
-) -> Report:
+) -> JobResult:
     """Make what is missing of a run and write its file.
 
     `track` sees the rows go by, with how many are to come. `kept` is told how many rows are in
@@ -74,37 +74,45 @@ def carry_out(
     again. Raises RunError if the run was begun
     with other inputs, OutputError if a file is there that no run made.
 
-    Example: `carry_out(settings, settings.work(model, settings.read()), model, "people.jsonl")`
+    Example: `run_job(settings, settings.row_source(model, settings.read()), model, "people.jsonl")`
     """
-    keeping = keeping or Keeping()
+    retention = retention or Retention()
     facts = model_facts(model)
     path = Path(output)
-    refuse_replacing(path, force=keeping.force)
-    if keeping.fresh:
-        forget(folder_of(path))
-    known = inputs(settings, work, model, facts)
-    private = {f"hash of the {name}" for name in work.private}
-    with Ledger(folder_of(path), known, work.shards, private=private) as ledger:
+    refuse_replacing(path, force=retention.force)
+    if retention.fresh:
+        discard(ledger_folder(path))
+    known = inputs(settings, row_source, model, facts)
+    private = {f"hash of the {name}" for name in row_source.private}
+    with Ledger(ledger_folder(path), known, row_source.shards, private=private) as ledger:
         try:
             selection = ShardSelection(ledger.missing(), stop or StopRequest(), in_order=False)
-            _make(work, ledger, selection, track, kept)
-            tally, in_done = _tally(work, ledger), ledger.kept
+            _make(row_source, ledger, selection, track, kept)
+            tally, resumable_rows = _tally(row_source, ledger), ledger.kept
             if ledger.missing():
-                return Report(None, tally, in_done)
-            manifest = describe(settings, work, model, facts, ledger, examples=keeping.examples)
-            manifest = _write(
-                manifest, work, ledger, output, csv_safe=csv_safe, force=keeping.force
+                return JobResult(None, tally, resumable_rows)
+            manifest = describe(
+                settings, row_source, model, facts, ledger, examples=retention.examples
             )
-            if not keeping.run:
+            manifest = _write(
+                manifest, row_source, ledger, output, csv_safe=csv_safe, force=retention.force
+            )
+            if not retention.run:
                 ledger.remove()
         finally:
             if ledger.empty:
                 ledger.remove()
-    return Report(manifest, tally, in_done)
+    return JobResult(manifest, tally, resumable_rows)
 
 
 def _write(
-    manifest: Manifest, work: Work, ledger: Ledger, output: str, *, csv_safe: bool, force: bool
+    manifest: Manifest,
+    row_source: RowSource,
+    ledger: Ledger,
+    output: str,
+    *,
+    csv_safe: bool,
+    force: bool,
 ) -> Manifest:
     """Put the table in its place, and then its manifest."""
     path = Path(output)
@@ -119,33 +127,37 @@ def _write(
     write_table(
         output,
         ledger.lines(),
-        work.schema,
+        row_source.schema,
         provenance=known,
         csv_safe=csv_safe,
-        scratch=folder_of(path),
+        scratch=ledger_folder(path),
         ready=ready,
     )
     facts = OutputFacts(name=readable_name(path), sha256=file_hash(path), csv_safe=csv_safe)
     manifest = manifest.model_copy(update={"output": facts})
-    manifest.write(manifest_path(path), scratch=folder_of(path))
+    manifest.write(manifest_path(path), scratch=ledger_folder(path))
     return manifest
 
 
 def _make(
-    work: Work, ledger: Ledger, selection: ShardSelection, track: Track, kept: Callable[[int], None]
+    row_source: RowSource,
+    ledger: Ledger,
+    selection: ShardSelection,
+    track: Track,
+    kept: Callable[[int], None],
 ) -> None:
     """Put the rows of the missing shards into the ledger."""
     assert selection.shards is not None
-    missing = {number: len(work.shards[number]) for number in selection.shards}
+    missing = {number: len(row_source.shards[number]) for number in selection.shards}
     if not missing or selection.stop.requested:
         return
-    a_shard = len(work.shards[0])
+    a_shard = len(row_source.shards[0])
     safe = ledger.kept
     kept(safe)
     committed = time.monotonic()
-    batch: list[Made] = []
+    batch: list[RowRecord] = []
     try:
-        with closing(track(work.make(selection), sum(missing.values()))) as rows:
+        with closing(track(row_source.make(selection), sum(missing.values()))) as rows:
             for made in rows:
                 batch.append(made)
                 shard = made.row // a_shard
@@ -162,8 +174,8 @@ def _make(
         ledger.add(batch, time.monotonic() - committed)
 
 
-def _tally(work: Work, ledger: Ledger) -> Tally:
-    tally = Tally(work.rows, work.word)
+def _tally(row_source: RowSource, ledger: Ledger) -> Tally:
+    tally = Tally(row_source.rows, row_source.word)
     for made, rejections in ledger.accounts():
         tally.add(rejections, made=made)
     tally.made = ledger.counts().made  # most were right at once

@@ -31,7 +31,7 @@ from ..prompting.prompts import FewShotPrompt
 from ..schema import Bounds, Certificate, RowSchema, compile_schema, load_schema
 from ..schema.grammar.json_text import write_value
 from ..schema.json_schema.references import part_of
-from .ledger import Made
+from .ledger import RowRecord
 
 _SPANS: dict[str, Any] = {
     "type": "array",
@@ -56,11 +56,11 @@ _JSON_TYPES = {
     float: "number",
     type(None): "null",
 }
-_WEIGHT = "log_weight"
+_LOG_WEIGHT = "log_weight"
 
 
 @dataclass(frozen=True)
-class Work:
+class RowSource:
     """What settings come to with a model at hand.
 
     `schema` is that of the lines, `hashes` are SHA-256 of what decides them beside the settings.
@@ -73,7 +73,7 @@ class Work:
     schema: RowSchema
     shards: Sequence[range]
     hashes: Mapping[str, str]
-    make: Callable[[ShardSelection], Generator[Made]]
+    make: Callable[[ShardSelection], Generator[RowRecord]]
     certificate: Certificate | None = None
     examples: Sequence[str] = ()
     private: frozenset[str] = frozenset()
@@ -87,7 +87,7 @@ class Sources:
     items: Sequence[Any] = ()
 
 
-class Settings(BaseModel):
+class JobSpec(BaseModel):
     """What all commands are asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,7 +122,7 @@ class Settings(BaseModel):
         )
 
 
-class GenerateSettings(Settings):
+class GenerateJobSpec(JobSpec):
     """`generate`: rows of a schema."""
 
     command: Literal["generate"] = "generate"
@@ -146,7 +146,7 @@ class GenerateSettings(Settings):
             return Sources(schema)
         return Sources(schema, load_examples(Path(self.examples), compile_schema(schema)))
 
-    def work(self, model: LocalModel, sources: Sources) -> Work:
+    def row_source(self, model: LocalModel, sources: Sources) -> RowSource:
         """Return what is to be made."""
         assert sources.schema is not None
         schema, examples = sources.schema, sources.items
@@ -165,7 +165,7 @@ class GenerateSettings(Settings):
         )
         prompt = generator.prompt_text(self.subject, self.extra)
 
-        def make(selection: ShardSelection) -> Generator[Made]:
+        def make(selection: ShardSelection) -> Generator[RowRecord]:
             rows = generator.rows(
                 self.subject, self.rows, extra=self.extra, seed=self.seed, selection=selection
             )
@@ -174,11 +174,13 @@ class GenerateSettings(Settings):
                     line = row_line(row.value, schema) if row.made else None
                     if line is not None and weighted:
                         assert row.log_weight is not None, "every row is weighed"
-                        line = write_value({**json.loads(line), _WEIGHT: round(row.log_weight, 6)})
+                        line = write_value(
+                            {**json.loads(line), _LOG_WEIGHT: round(row.log_weight, 6)}
+                        )
                     account = row.rejections, row.tokens, row.drawn, row.log_weight
-                    yield Made(row.number, line, *account)
+                    yield RowRecord(row.number, line, *account)
 
-        return Work(
+        return RowSource(
             "rows",
             self.rows,
             columns,
@@ -196,7 +198,7 @@ class GenerateSettings(Settings):
         )
 
 
-class TextSettings(Settings):
+class TextJobSpec(JobSpec):
     """`text`: a text about each record."""
 
     command: Literal["text"] = "text"
@@ -209,14 +211,14 @@ class TextSettings(Settings):
         """Read the records to write about."""
         return Sources(None, load_records(self.records))
 
-    def work(self, model: LocalModel, sources: Sources) -> Work:
+    def row_source(self, model: LocalModel, sources: Sources) -> RowSource:
         """Return what is to be made."""
         fields = sources.items
         generator = TextGenerator(
             model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
         )
 
-        def make(selection: ShardSelection) -> Generator[Made]:
+        def make(selection: ShardSelection) -> Generator[RowRecord]:
             outcomes = generator.outcomes(
                 fields, self.preferences, seed=self.seed, selection=selection
             )
@@ -231,10 +233,10 @@ class TextSettings(Settings):
             "prompt": text_hash(generator.prompt_text("", self.preferences)),
         }
         shards = model.shards(len(fields), self.batch)
-        return Work("texts", len(fields), schema, shards, hashes, make)
+        return RowSource("texts", len(fields), schema, shards, hashes, make)
 
 
-class ExtractSettings(Settings):
+class ExtractJobSpec(JobSpec):
     """`extract`: the records of each passage."""
 
     command: Literal["extract"] = "extract"
@@ -251,11 +253,11 @@ class ExtractSettings(Settings):
         """Read the schema and the passages."""
         return Sources(load_schema(self.source), load_documents(self.passages))
 
-    def work(self, model: LocalModel, sources: Sources) -> Work:
+    def row_source(self, model: LocalModel, sources: Sources) -> RowSource:
         """Return what is to be made."""
         assert sources.schema is not None
         passages = [document["text"] for document in sources.items]
-        beside = _beside(sources.items)
+        beside = _extra_columns(sources.items)
         extractor = Extractor(
             sources.schema,
             model,
@@ -270,7 +272,7 @@ class ExtractSettings(Settings):
         columns = {**beside, "text": {"type": "string"}}
         schema = plain_schema(**columns, records={"type": "array", "items": record})
 
-        def make(selection: ShardSelection) -> Generator[Made]:
+        def make(selection: ShardSelection) -> Generator[RowRecord]:
             outcomes = extractor.outcomes(passages, seed=self.seed, selection=selection)
             with closing(outcomes):
                 for outcome in outcomes:
@@ -289,11 +291,11 @@ class ExtractSettings(Settings):
         }
         shards = model.shards(len(passages), self.batch)
         certificate = extractor.grammar.certificate
-        return Work("passages", len(passages), schema, shards, hashes, make, certificate)
+        return RowSource("passages", len(passages), schema, shards, hashes, make, certificate)
 
 
-AnySettings: TypeAlias = Annotated[
-    GenerateSettings | TextSettings | ExtractSettings, Field(discriminator="command")
+AnyJobSpec: TypeAlias = Annotated[
+    GenerateJobSpec | TextJobSpec | ExtractJobSpec, Field(discriminator="command")
 ]
 
 
@@ -305,16 +307,16 @@ def with_weight(schema: RowSchema) -> RowSchema:
     Example: `with_weight(RowSchema.of("name"))`
     """
     properties = schema.json_schema.get("properties")
-    if not properties or _WEIGHT in properties:
+    if not properties or _LOG_WEIGHT in properties:
         raise UsageError(
-            f"Rows of {schema.name} have no room for a field '{_WEIGHT}'.",
+            f"Rows of {schema.name} have no room for a field '{_LOG_WEIGHT}'.",
             hint="Use --sampling exact.",
         )
-    described = {**properties, _WEIGHT: {"type": "number"}}
+    described = {**properties, _LOG_WEIGHT: {"type": "number"}}
     return RowSchema.of({**schema.json_schema, "properties": described})
 
 
-def _beside(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _extra_columns(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The schema of each key that stands beside the text of a passage.
 
     Its type is that of its values, if they have one in common; else they may be anything.
@@ -332,9 +334,9 @@ def _beside(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     return found
 
 
-def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> Made:
+def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> RowRecord:
     decoded = outcome.completion
-    return Made(
+    return RowRecord(
         outcome.row,
         None if row is None else row_line(row, schema),
         outcome.rejections,

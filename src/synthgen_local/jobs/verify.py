@@ -20,7 +20,7 @@ from ..models.resolve import find
 from ..models.store import optimised_file
 from ..schema import RowSchema, load_schema
 from .manifest import Manifest, layout, read_manifest
-from .spec import AnySettings, ExtractSettings, GenerateSettings, Work, with_weight
+from .spec import AnyJobSpec, ExtractJobSpec, GenerateJobSpec, RowSource, with_weight
 
 Note: TypeAlias = Callable[[str], None]
 
@@ -65,19 +65,19 @@ def replay(
 
     Example: `replay(output, verify(output, print), 5, print)`
     """
-    settings = _moved(manifest, model, source, inputs)
+    settings = _with_locations(manifest, model, source, inputs)
     with settings.load() as loaded:
-        work = settings.work(loaded, settings.read())
-        _check_inputs(output, manifest, work, loaded, note)
+        row_source = settings.row_source(loaded, settings.read())
+        _check_inputs(output, manifest, row_source, loaded, note)
         chosen = _spread(len(manifest.shards), shards)
         rows_schema = RowSchema.of(manifest.json_schema)
         found = _rows_of(output, manifest, chosen)
-        again = _made_again(work, chosen)
+        again = _made_again(row_source, chosen)
         for number, lines in zip(chosen, found, strict=True):
-            rows, known = work.shards[number], manifest.shards[number]
+            rows, known = row_source.shards[number], manifest.shards[number]
             made = again[number]
             kept = lines_as_kept(output, (line for line in made if line is not None), rows_schema)
-            same = _normal(kept, work.schema) == _normal(lines, work.schema)
+            same = _normal(kept, row_source.schema) == _normal(lines, row_source.schema)
             if shard_hash(made) != known.sha256 or not same:
                 raise RunError(
                     f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
@@ -87,14 +87,14 @@ def replay(
             note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
 
 
-def _moved(manifest: Manifest, model: str, source: str, inputs: str) -> AnySettings:
+def _with_locations(manifest: Manifest, model: str, source: str, inputs: str) -> AnyJobSpec:
     """The settings with what lies elsewhere now; what was opened as shipped is so again."""
     settings = manifest.settings
     changes = {"model": model} if model else {}
     as_shipped = manifest.model.opened_as in (None, "as-shipped")  # others may be held in memory
     if as_shipped and manifest.model.opened_sha256 == manifest.model.sha256:
         changes["weights"] = "as-shipped"
-    if source and isinstance(settings, GenerateSettings | ExtractSettings):
+    if source and isinstance(settings, GenerateJobSpec | ExtractJobSpec):
         changes["source"] = source
     if inputs:
         names = {"generate": "examples", "text": "records", "extract": "passages"}
@@ -103,15 +103,17 @@ def _moved(manifest: Manifest, model: str, source: str, inputs: str) -> AnySetti
 
 
 def _check_inputs(
-    output: Path, manifest: Manifest, work: Work, loaded: LocalModel, note: Note
+    output: Path, manifest: Manifest, row_source: RowSource, loaded: LocalModel, note: Note
 ) -> None:
     facts = model_facts(loaded)
     known = {**manifest.hashes, "model": manifest.model.sha256, "device": manifest.model.device}
-    unsaid = work.private - known.keys()  # whether these are the same, the rows show
-    hashes = {name: value for name, value in work.hashes.items() if name not in unsaid}
+    unsaid = row_source.private - known.keys()  # whether these are the same, the rows show
+    hashes = {name: value for name, value in row_source.hashes.items() if name not in unsaid}
     now = {**hashes, "model": facts.sha256, "device": facts.device}
     changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
-    if layout(loaded, work) != manifest.layout or len(manifest.shards) != len(work.shards):
+    if layout(loaded, row_source) != manifest.layout or len(manifest.shards) != len(
+        row_source.shards
+    ):
         changed.append("layout")
     if changed:
         raise RunError(
@@ -125,13 +127,13 @@ def _check_inputs(
         note(f"This is another build, whose rounding may differ: {', '.join(others)}")
 
 
-def _made_again(work: Work, chosen: Sequence[int]) -> dict[int, list[str | None]]:
+def _made_again(row_source: RowSource, chosen: Sequence[int]) -> dict[int, list[str | None]]:
     """The lines of shards, in their order."""
     lines: dict[int, str | None] = {}
-    with closing(work.make(ShardSelection(chosen))) as rows:
+    with closing(row_source.make(ShardSelection(chosen))) as rows:
         for made in rows:
             lines[made.row] = made.line
-    return {number: [lines[row] for row in work.shards[number]] for number in chosen}
+    return {number: [lines[row] for row in row_source.shards[number]] for number in chosen}
 
 
 def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterator[list[str]]:
@@ -183,7 +185,7 @@ def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
 def _schema(manifest: Manifest, source: str) -> RowSchema:
     """The JSON Schema of the manifest, or the schema that somebody names."""
     settings = manifest.settings
-    if not source or not isinstance(settings, GenerateSettings):
+    if not source or not isinstance(settings, GenerateJobSpec):
         return RowSchema.of(manifest.json_schema)
     schema = load_schema(source)
     weighted = settings.sampling == "weighted"

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..engine.prefix import Prefix
-from ..models.store import cache_folder
+from ..models.store import cache_dir
 from ..system.permissions import is_private, make_private
 
 _MOST = 500_000_000
@@ -115,4 +115,4 @@ def _trim(folder: Path) -> None:
 
 
 def _folder() -> Path:
-    return cache_folder() / "prefixes"
+    return cache_dir() / "prefixes"

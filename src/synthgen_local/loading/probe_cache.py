@@ -15,8 +15,8 @@ from pathlib import Path
 from ..errors import DecodingError
 from ..kernels.build import Kernels, compile_kernels, compiled_hash, library_hash
 from ..models.gguf import read_header
-from ..models.store import cache_folder, probe_record
-from ..system.atomic_write import whole_file
+from ..models.store import cache_dir, probe_record
+from ..system.atomic_write import atomic_write
 from ..system.permissions import exposed, is_private, make_private
 from .probe import ProbeRequest, probe_kernels
 
@@ -46,7 +46,7 @@ def probe_once(
     Example: `probe_once(Path("model.gguf"), gpu_layers=0)`
     """
     header = read_header(path)
-    if shared := exposed(cache_folder()):
+    if shared := exposed(cache_dir()):
         warnings.warn(_NOT_TRUSTED.format(shared), stacklevel=3)
     wanted = Kernels(compiled=_compiled(note))
     parts = (header.sha256, path.stat().st_size, version("llama-cpp-python"), library_hash())
@@ -79,14 +79,14 @@ def _save(record: Path, kernels: Kernels, wanted: Kernels) -> None:
     """Write the result of a probe; if that fails, the file is probed again next time."""
     found = {"repack": kernels.repack, "compiled": kernels.compiled == wanted.compiled}
     if make_private(record.parent):
-        with suppress(OSError), whole_file(record, mode=0o600) as file:
+        with suppress(OSError), atomic_write(record, mode=0o600) as file:
             file.write(json.dumps(found).encode())
 
 
 def _compiled(note: Callable[[str], None]) -> str | None:
     """The compiled kernels; a warning says why if they cannot be compiled."""
     try:
-        return compile_kernels(cache_folder() / "compiled", note)
+        return compile_kernels(cache_dir() / "compiled", note)
     except DecodingError as error:
         warnings.warn(f"{error} {error.hint}", stacklevel=4)
         return None

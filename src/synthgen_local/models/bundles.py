@@ -33,7 +33,7 @@ from ..errors import ModelError, ModelNotFoundError, UsageError
 from ..system.atomic_write import sync_path
 from . import store, wheelhouse
 from .catalog import catalog, standard_licence
-from .store import Installed, Line
+from .store import InstalledModel, Line
 
 CONTENTS = "contents.json"
 LICENCE = "LICENCE.txt"
@@ -61,7 +61,7 @@ class Contents(BaseModel):
 
     format: Literal[1] = 1
     made_by: Line
-    model: Installed
+    model: InstalledModel
     python: Line | None = None
     members: list[Member]
 
@@ -92,7 +92,7 @@ class Contents(BaseModel):
 
 
 def pack(
-    model: Installed,
+    model: InstalledModel,
     output: Path,
     *,
     with_wheels: bool = False,
@@ -146,7 +146,7 @@ def unpack(
     *,
     wheels: Path | None = None,
     note: Callable[[str], None] = lambda _: None,
-) -> Installed:
+) -> InstalledModel:
     """Check a bundle from its first byte to its last, then put its model into the cache.
 
     With `wheels` its wheelhouse becomes that folder, which must not be there yet; without,
@@ -171,7 +171,7 @@ def unpack(
         store.check_free(model)
         if wheels is not None and not contents.has_wheels:
             raise UsageError("The bundle has no wheels.", hint="Pack it with --wheelhouse.")
-        scratch = stack.enter_context(store.writing(store.models_folder()))
+        scratch = stack.enter_context(store.writing(store.models_dir()))
         _check_room(contents, scratch)
         beside = scratch
         if wheels is not None:
@@ -187,7 +187,7 @@ def unpack(
     return model
 
 
-def _check_replaceable(output: Path, model: Installed, *, force: bool) -> None:
+def _check_replaceable(output: Path, model: InstalledModel, *, force: bool) -> None:
     """Raise UsageError if a bundle would replace the model's file, or what is no bundle."""
     if not output.exists():
         return
@@ -214,7 +214,7 @@ def this_python() -> str:
     return f"{platform.python_implementation().lower()} {version} {sysconfig.get_platform()}"
 
 
-def _licence(model: Installed) -> str:
+def _licence(model: InstalledModel) -> str:
     """What whoever gets the bundle must know, and the texts that came with the weights."""
     origin = f"{model.repo} at revision {model.revision}" if model.repo else model.origin
     lines = [model.licence_line, f"Weights: {model.title} {model.quantisation}, from: {origin}"]
@@ -222,7 +222,7 @@ def _licence(model: Installed) -> str:
     return "\n".join([*lines, "", text or "The text of the licence is not on this machine."])
 
 
-def _portable(model: Installed) -> Installed:
+def _portable(model: InstalledModel) -> InstalledModel:
     """The record without the place where the file lies here."""
     return model.model_copy(update={"file": store.file_name(model.name)})
 
@@ -316,7 +316,7 @@ def _blocks(file: IO[bytes], size: int) -> Iterator[bytes]:
     file.read(-size % tarfile.BLOCKSIZE)
 
 
-def _to_install(contents: Contents) -> Installed:
+def _to_install(contents: Contents) -> InstalledModel:
     """The model as it will be recorded here; the catalog's word stands above the bundle's."""
     model = _portable(contents.model)
     entry = catalog().get(model.name)

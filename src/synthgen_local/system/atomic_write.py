@@ -18,7 +18,7 @@ from typing import IO, Any
 
 
 @contextmanager
-def whole_file(
+def atomic_write(
     path: Path,
     *,
     scratch: Path | None = None,
@@ -31,7 +31,7 @@ def whole_file(
     `mode` less the umask. `ready` is called with the file that is written just before it takes its
     name, and may raise. Raises OSError.
 
-    Example: `with whole_file(Path("rows.csv")) as file: file.write(b"name")`
+    Example: `with atomic_write(Path("rows.csv")) as file: file.write(b"name")`
     """
     partial = ""
     try:
@@ -52,7 +52,7 @@ def whole_file(
 
 
 @contextmanager
-def whole_folder(
+def atomic_folder(
     path: Path,
     check: Callable[[Path], None],
     *,
@@ -65,7 +65,7 @@ def whole_folder(
     not be replaced; `ready` is called with what is written, and may raise. Raises OSError. Files in
     the folder are to be synced by who writes them.
 
-    Example: `with whole_folder(Path("people"), check) as folder: (folder / "a").write_text("")`
+    Example: `with atomic_folder(Path("people"), check) as folder: (folder / "a").write_text("")`
     """
     new = Path(tempfile.mkdtemp(dir=scratch or path.parent, prefix=".", suffix=".partial"))
     try:

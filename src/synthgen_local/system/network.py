@@ -51,33 +51,33 @@ ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
 @dataclass
-class Doors:
+class NetworkState:
     """Which doors are shut: the kernel's and Python's."""
 
     kernel: bool = False
     python: bool = False
 
 
-_doors = Doors()
+_state = NetworkState()
 
 
-def doors() -> Doors:
+def network_state() -> NetworkState:
     """Return which doors of this process `close_network` has shut.
 
-    Example: `doors().kernel`
+    Example: `network_state().kernel`
     """
-    return Doors(_doors.kernel, _doors.python)
+    return NetworkState(_state.kernel, _state.python)
 
 
-def silence() -> None:
+def disable_telemetry() -> None:
     """Turn off what the packages in use would report. Call it before they are imported.
 
-    Example: `silence()`
+    Example: `disable_telemetry()`
     """
     os.environ.update(QUIET)
 
 
-def close_network(*, kernel_required: bool = False) -> Doors:
+def close_network(*, kernel_required: bool = False) -> NetworkState:
     """Close the network for this process and its children, for good; return which doors are shut.
 
     From then on making a socket that is not AF_UNIX, or looking up a name, raises PermissionError.
@@ -86,19 +86,19 @@ def close_network(*, kernel_required: bool = False) -> Doors:
 
     Example: `close_network(kernel_required=True).kernel`
     """
-    silence()
+    disable_telemetry()
     os.environ.update(OFFLINE)
-    if not _doors.python:
+    if not _state.python:
         sys.addaudithook(_hook)
-        _doors.python = True
-    _doors.kernel = _doors.kernel or _ask_kernel()
-    if kernel_required and not _doors.kernel:
+        _state.python = True
+    _state.kernel = _state.kernel or _ask_kernel()
+    if kernel_required and not _state.kernel:
         raise NetworkError(
             "This kernel cannot block the network.",
             hint="Without that requirement only Python's own sockets are blocked; "
             "else disconnect the machine.",
         )
-    return doors()
+    return network_state()
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -66,13 +66,13 @@ def python(module: str) -> dict[str, Any]:
     }
 
 
-def leave_no_core() -> None:
+def disable_core_dumps() -> None:
     """Let this process write no core file when it dies: it may hold what is private.
 
     The limit holds for processes that it starts, too. On Linux the process is also marked as not
     dumpable, because a program that core files are piped to need not keep to the limit.
 
-    Example: `leave_no_core()`
+    Example: `disable_core_dumps()`
     """
     import resource
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import ModelError, SynthgenError
 from .memory import memory_hint, memory_limit
-from .processes import leave_no_core, no_threads, python
+from .processes import disable_core_dumps, no_threads, python
 
 _MIN_SECONDS = 60
 _BYTES_PER_SECOND = 20_000_000  # of a slow disk
@@ -75,7 +75,7 @@ def serve(function: Callable[..., Any]) -> int:
 
     Example: `sys.exit(serve(lambda path: Path(path).stat().st_size))`
     """
-    leave_no_core()
+    disable_core_dumps()
     try:
         print(json.dumps(function(**json.load(sys.stdin))))
     except SynthgenError as error:
