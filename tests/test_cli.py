@@ -162,11 +162,11 @@ def test_schema_files_and_examples(run: Run, tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[list[str], int, str]] = {
-    "rows": (["-n", "-1"], 2, "--rows is -1"),
-    "temperature": (["--temperature", "-0.5"], 2, "--temperature is -0.5"),
-    "seed": (["--seed", "-1"], 2, "--seed is -1"),
-    "batch": (["--batch", "0"], 2, "--batch is 0"),
-    "threads": (["--threads", "0"], 2, "--threads is 0"),
+    "rows": (["-n", "-1"], 2, "--rows must be at least 0, got -1"),
+    "temperature": (["--temperature", "-0.5"], 2, "--temperature must be at least 0, got -0.5"),
+    "seed": (["--seed", "-1"], 2, "--seed must be at least 0, got -1"),
+    "batch": (["--batch", "0"], 2, "--batch must be at least 1, got 0"),
+    "threads": (["--threads", "0"], 2, "--threads must be at least 1, got 0"),
     "unknown model": (["-m", "no-such-model"], 3, "no model 'no-such-model'"),
     "missing file": (["-m", "gone.gguf"], 3, "no model file gone.gguf"),
     "hub": (["-m", "a/b:Q4"], 3, "'a/b:Q4' is not on this machine"),
@@ -588,9 +588,13 @@ TEXT_ERRORS: dict[str, tuple[list[str], int, str]] = {
         2,
         "A text cannot have 60 to 50 characters",
     ),
-    "temperature": (["films.csv", "--temperature", "-1"], 2, "--temperature is -1"),
-    "batch": (["films.csv", "--batch", "0"], 2, "--batch is 0"),
-    "seed": (["films.csv", "--seed", "-1"], 2, "--seed is -1"),
+    "temperature": (
+        ["films.csv", "--temperature", "-1"],
+        2,
+        "--temperature must be at least 0, got -1",
+    ),
+    "batch": (["films.csv", "--batch", "0"], 2, "--batch must be at least 1, got 0"),
+    "seed": (["films.csv", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
     "destination": (["gone.csv", "-o", "gone/texts.csv"], 1, "The folder gone does not exist"),
 }
 EXTRACT_ERRORS: dict[str, tuple[list[str], int, str]] = {
@@ -598,7 +602,7 @@ EXTRACT_ERRORS: dict[str, tuple[list[str], int, str]] = {
     "no text": ([FIELDS, "films.csv"], 1, 'films.csv, line 2 has no "text"'),
     "bad line": ([FIELDS, "half.jsonl"], 1, "half.jsonl, line 2 is not JSON"),
     "bad schema": (["name, age number", "notes.txt"], 1, "unknown type 'number'"),
-    "threads": ([FIELDS, "notes.txt", "--threads", "0"], 2, "--threads is 0"),
+    "threads": ([FIELDS, "notes.txt", "--threads", "0"], 2, "--threads must be at least 1, got 0"),
     "destination": ([FIELDS, "gone.txt", "-o", "found.xlsx"], 1, "no known suffix"),
 }
 
