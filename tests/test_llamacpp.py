@@ -182,7 +182,7 @@ def test_too_many_slots_are_refused(engine: LlamaModel) -> None:
     with pytest.raises(DecodingError, match="not 256") as caught:
         engine.open_context(ContextSize(slots=256, cells=512, threads=1))
 
-    assert "--batch" in caught.value.hint
+    assert "batch size" in caught.value.hint
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, weights: Path) -> None:
