@@ -354,7 +354,7 @@ FATAL = {
         {"tokenizer.ggml.model": (STRING, "llama"), "tokenizer.ggml.pre": (STRING, "default")},
         "cannot be loaded: llama.cpp ends",
     ),
-    "word pieces": ({"tokenizer.ggml.model": (STRING, "bert")}, "something fails on it"),
+    "word pieces": ({"tokenizer.ggml.model": (STRING, "bert")}, "fails without a reason"),
     "key value heads": ({"llama.attention.head_count_kv": (UINT32, 0)}, "has wrong shape"),
 }
 

@@ -87,7 +87,7 @@ def serve(function: Callable[..., Any]) -> int:
 def _describe(code: int) -> str:
     """The end of a process without a result."""
     if code >= 0:
-        return "the subprocess ends without a reason"
+        return "the subprocess fails without a reason"
     return f"llama.cpp ends with {signal.Signals(-code).name} on it"
 
 
