@@ -15,7 +15,7 @@ from synthgen_local.engine.prefix import Prefix
 from synthgen_local.loading.prefix_cache import PrefixKey, load_prefix, save_prefix
 from synthgen_local.models.store import cache_dir
 
-ASK: dict[str, Any] = {"subject": "medical_billing", "runs": 4, "seed": 3}
+ASK: dict[str, Any] = {"subject": "medical_billing", "rows": 4, "seed": 3}
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_what_a_killed_run_has_left_is_deleted(
 def test_the_folder_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was not used for longest goes first."""
     monkeypatch.setattr("synthgen_local.loading.prefix_cache.cache_dir", lambda: tmp_path)
-    monkeypatch.setattr("synthgen_local.loading.prefix_cache._MOST", 10_000)
+    monkeypatch.setattr("synthgen_local.loading.prefix_cache._MAX_SIZE", 10_000)
     logits = np.zeros(8, dtype=np.float32)
     keys = [PrefixKey("weights", "build", 1, (number,)) for number in range(4)]
     for key in keys:

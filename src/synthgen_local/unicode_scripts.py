@@ -8,5 +8,5 @@ UNSPACED = (
 """Scripts without spaces between words, as ranges of a character class: Thai, Lao, Burmese, Khmer
 and their relatives, Han, Kana and Hangul."""
 JOINING = rf"(?:[^\W{UNSPACED}]|[\u0300-\u036F])"
-"""A character that makes one word with its neighbour of the same kind. Left out are scripts
-without spaces between words. Accents that combine with a letter are in."""
+"""A character that forms one word with a neighbour of the same class. Scripts without spaces
+between words are excluded; combining accents are included."""

@@ -1,7 +1,7 @@
-"""Sets of tokens, a bit for each, as llguidance writes them.
+"""Bitmasks: sets of tokens with one bit each, in llguidance's layout.
 
-Token t is bit t % 32 of word t // 32; a mask has ceil(vocabulary / 32) words. Of 262,144 tokens
-that is 32 KiB, which a draw reads beside 1 MiB of logits. Knows bits, not grammars.
+Token t is bit t % 32 of word t // 32; a mask has ceil(vocabulary / 32) words. For 262,144 tokens
+that is 32 KiB, beside 1 MiB of logits. Knows bits; knows no grammars.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ assert sys.byteorder == "little", "masks are read as bytes"
 
 
 def masks(rows: int, vocabulary: int) -> NDArray[np.int32]:
-    """Return room for the masks of so many rows, one after the other.
+    """Return empty masks for a number of sequences, shape (rows, words).
 
     Example: `masks(2, 64).shape == (2, 2)`
     """
@@ -28,7 +28,7 @@ def masks(rows: int, vocabulary: int) -> NDArray[np.int32]:
 
 
 def flags(mask: Mask, vocabulary: int) -> NDArray[np.bool_]:
-    """Return for each token whether it is in a mask, shape (vocabulary,).
+    """Return whether each token is in a mask, shape (vocabulary,).
 
     Example: `flags(np.array([5], dtype=np.int32), 3).tolist() == [True, False, True]`
     """
@@ -37,7 +37,7 @@ def flags(mask: Mask, vocabulary: int) -> NDArray[np.bool_]:
 
 
 def size(mask: Mask) -> int:
-    """Return how many tokens are in a mask.
+    """Return the number of tokens in a mask.
 
     Example: `size(np.array([5], dtype=np.int32)) == 2`
     """
@@ -45,7 +45,7 @@ def size(mask: Mask) -> int:
 
 
 def allow_most(masks: NDArray[np.int32]) -> list[bool]:
-    """Return for each of some masks whether more than half of all tokens are in it.
+    """Return whether each mask allows more than half of all tokens.
 
     Example: `allow_most(np.array([[5], [-1]], dtype=np.int32)) == [False, True]`
     """
@@ -55,7 +55,7 @@ def allow_most(masks: NDArray[np.int32]) -> list[bool]:
 
 
 def write(mask: Mask, flags: NDArray[np.bool_]) -> None:
-    """Let a mask have the tokens whose flag is set and no other.
+    """Set a mask to the tokens whose flag is set.
 
     Example: `write(mask, logits > 0)`
     """
@@ -65,7 +65,7 @@ def write(mask: Mask, flags: NDArray[np.bool_]) -> None:
 
 
 def has(mask: Mask, tokens: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return whether each of some tokens is in a mask.
+    """Return whether each of the given tokens is in a mask.
 
     Example: `has(np.array([5], dtype=np.int32), [0, 1]).tolist() == [True, False]`
     """
@@ -75,7 +75,7 @@ def has(mask: Mask, tokens: Sequence[int] | NDArray[np.int64]) -> NDArray[np.boo
 
 
 def write_tokens(mask: Mask, tokens: Sequence[int] | NDArray[np.int64]) -> None:
-    """Let a mask have these tokens and no other.
+    """Set a mask to the given tokens.
 
     Example: `write_tokens(mask, [0, 2])`
     """
@@ -85,7 +85,7 @@ def write_tokens(mask: Mask, tokens: Sequence[int] | NDArray[np.int64]) -> None:
 
 
 def remove(mask: Mask, tokens: Sequence[int] | NDArray[np.int64]) -> None:
-    """Take tokens out of a mask.
+    """Remove tokens from a mask.
 
     Example: `remove(mask, [0, 2])`
     """

@@ -1,8 +1,8 @@
-"""The draws of `csrc/sample.c`: those of `sampling.draw`, several times as fast.
+"""Sampling by `csrc/sample.c`: equivalent to `sampling.sample`, and several times as fast.
 
-A forward pass and its draws may be one call (`csrc/decode_and_sample.c`), so that no thread waits
-for the interpreter's lock between them. Knows arrays and the library's two functions; does not
-know what makes a pass.
+A forward pass and its sampling may be one call (`csrc/decode_and_sample.c`), so that no thread
+waits for the interpreter's lock between them. Knows arrays and the library's functions; does not
+know what evaluates a pass.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .sampling import Sample, SamplingInputs, sample_row, sample_rows
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int32
 
 
-class _Draws(ctypes.Structure):
-    """`draws` in `csrc/sample.h`."""
+class _SamplingBatch(ctypes.Structure):
+    """`sampling_batch` in `csrc/sample.h`."""
 
     _fields_ = (
         *((name, _INTEGER) for name in ("rows", "words", "vocabulary", "threads")),
@@ -35,7 +35,7 @@ class _Draws(ctypes.Structure):
 
 
 class _Buffers:
-    """What the library reads about some rows, and where it writes what it draws."""
+    """Arrays that the library reads and writes for some rows; they outlive the call."""
 
     def __init__(self, inputs: SamplingInputs, rows: int, vocabulary: int, threads: int) -> None:
         inputs.check(rows)
@@ -48,10 +48,10 @@ class _Buffers:
         sizes = rows, self._masks.shape[1], vocabulary, threads
         read = self._masks.ctypes.data, self._uniforms.ctypes.data, self._weighed.ctypes.data
         written = self._tokens.ctypes.data, self._log_allowed.ctypes.data
-        self.draws = _Draws(*sizes, inputs.temperature, *read, *written)
+        self.batch = _SamplingBatch(*sizes, inputs.temperature, *read, *written)
 
     def found(self, logits: Sequence[Logits]) -> list[Sample]:
-        """What was drawn, by numpy where the library left it; `logits` are each row's."""
+        """The samples; numpy samples from `logits` the rows that the library left out."""
         inputs = self._inputs
         tokens, log_allowed_mass = self._tokens.tolist(), self._log_allowed.tolist()
         found = [
@@ -66,7 +66,7 @@ class _Buffers:
 
 
 class PassSamples(_Buffers):
-    """The draws after one pass, each from one of its outputs."""
+    """The samples of one forward pass, each from one of its outputs."""
 
     def __init__(
         self,
@@ -81,28 +81,28 @@ class PassSamples(_Buffers):
         self._outputs = np.array(outputs, dtype=np.int32)
 
     def make(self, decode: int, find: int, context: Any, batch: ctypes.Structure) -> int:
-        """Make the pass and draw; return the status that `decode` returns.
+        """Evaluate the pass and sample; return the status that `decode` returns.
 
         `decode` and `find` are the addresses of `llama_decode` and `llama_get_logits`. If the
-        status is not 0, nothing was drawn.
+        status is not 0, nothing was sampled.
 
-        Example: `draws.make(decode, find, context, batch) == 0`
+        Example: `samples.make(decode, find, context, batch) == 0`
         """
-        draws, outputs = ctypes.byref(self.draws), self._outputs.ctypes.data
-        status: int = self._function(decode, find, context, ctypes.byref(batch), outputs, draws)
+        samples, outputs = ctypes.byref(self.batch), self._outputs.ctypes.data
+        status: int = self._function(decode, find, context, ctypes.byref(batch), outputs, samples)
         return status
 
     @property
     def seconds(self) -> float:
-        """What the draws took."""
-        return float(self.draws.seconds)
+        """The time of sampling."""
+        return float(self.batch.seconds)
 
 
 class CompiledSampler:
-    """Draws by a library that `kernels.compile_kernels` made.
+    """Samples with a library that `kernels.compile_kernels` compiled.
 
-    What that leaves to numpy, temperature 0 among it, `sampling.draw` does. Raises DecodingError if
-    the library cannot be loaded.
+    Temperature 0 and other special cases are left to `sampling.sample`. Raises DecodingError if the
+    library cannot be loaded.
 
     Example: `CompiledSampler(library).rows([logits], inputs, threads=1)[0].token`
     """
@@ -110,17 +110,20 @@ class CompiledSampler:
     def __init__(self, library: str) -> None:
         try:
             loaded = ctypes.CDLL(library)
-            self._draw, self._pass = (
+            self._sample, self._decode_and_sample = (
                 loaded.synthgen_local_sample,
                 loaded.synthgen_local_decode_and_sample,
             )
         except (OSError, AttributeError) as error:
             message = f"{library} cannot be loaded: {error}"
-            raise DecodingError(message, hint="Delete it.") from error
-        if loaded.synthgen_local_sampling_batch_size() != ctypes.sizeof(_Draws):
-            raise DecodingError(f"{library} has another struct of samples.", hint="Delete it.")
-        self._draw.argtypes, self._draw.restype = [_POINTER] * 2, None
-        self._pass.argtypes, self._pass.restype = [_POINTER] * 6, ctypes.c_int
+            raise DecodingError(message, hint="Delete that file.") from error
+        if loaded.synthgen_local_sampling_batch_size() != ctypes.sizeof(_SamplingBatch):
+            raise DecodingError(
+                f"{library} has another struct of samples.", hint="Delete that file."
+            )
+        self._sample.argtypes, self._sample.restype = [_POINTER] * 2, None
+        self._decode_and_sample.argtypes = [_POINTER] * 6
+        self._decode_and_sample.restype = ctypes.c_int
 
     def rows(
         self, logits: Sequence[Logits], inputs: SamplingInputs, *, threads: int
@@ -131,17 +134,17 @@ class CompiledSampler:
         """
         if inputs.temperature == 0:
             return sample_rows(logits, inputs)
-        kept = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
-        at = np.array([row.ctypes.data for row in kept], dtype=np.uintp)
-        buffers = _Buffers(inputs, len(kept), len(kept[0]), threads)
-        self._draw(ctypes.byref(buffers.draws), at.ctypes.data)
-        return buffers.found(kept)
+        arrays = [np.ascontiguousarray(row, dtype=np.float32) for row in logits]
+        at = np.array([row.ctypes.data for row in arrays], dtype=np.uintp)
+        buffers = _Buffers(inputs, len(arrays), len(arrays[0]), threads)
+        self._sample(ctypes.byref(buffers.batch), at.ctypes.data)
+        return buffers.found(arrays)
 
     def prepare_pass(
         self, inputs: SamplingInputs, outputs: Sequence[int], vocabulary: int, *, threads: int
     ) -> PassSamples:
-        """Prepare to draw for each row from one of a pass's outputs; the temperature is above 0.
+        """Prepare to sample each row from one of a pass's outputs; the temperature is above 0.
 
         Example: `compiled.prepare_pass(inputs, [0], vocabulary=49152, threads=1)`
         """
-        return PassSamples(self._pass, inputs, outputs, vocabulary, threads)
+        return PassSamples(self._decode_and_sample, inputs, outputs, vocabulary, threads)

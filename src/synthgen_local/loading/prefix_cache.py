@@ -1,8 +1,8 @@
-"""Evaluated prompts on disk, for runs to come: a prompt is then read instead of evaluated.
+"""The prefix cache on disk: later jobs read an evaluated prompt instead of evaluating it.
 
-A state holds the prompt as the model sees it, examples included, and who has the file can read
-them out of it. So nothing is kept unless it is asked for, and only its owner may open it. Knows
-files, not prompts.
+A file contains the prompt with its examples, which its reader can reconstruct. So nothing is
+written unless the user asks for it, and only the owner may open the file. Knows files; knows no
+prompts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..engine.prefix import Prefix
 from ..models.store import cache_dir
 from ..system.permissions import is_private, make_private
 
-_MOST = 500_000_000
-"""Bytes of all prefixes together; those that were not used for longest go first."""
+_MAX_SIZE = 500_000_000
+"""The maximum size in bytes of all files; the least recently used are deleted first."""
 _DAMAGED = (
     OSError,
     EOFError,
@@ -37,16 +37,16 @@ _DAMAGED = (
     RuntimeError,
     zipfile.BadZipFile,
 )
-"""What numpy and zipfile raise for a file that is gone, cut or changed."""
-_ABANDONED = 3600  # seconds after which a scratch file is what a killed run has left
+"""Exceptions of numpy and zipfile for a file that is missing, truncated or changed."""
+_ABANDONED = 3600  # seconds after which a temporary file belongs to a job that was killed
 
 
 @dataclass(frozen=True)
 class PrefixKey:
-    """All that an evaluated prompt hangs on: weights, llama.cpp's build, threads, tokens.
+    """Everything that an evaluated prompt depends on: weights, llama.cpp's build, threads, tokens.
 
-    And this program's version, which decides how a context is set up. Weights are known by their
-    file: its header's hash, its size, and when it was changed.
+    The name adds this program's version, which decides how a context is opened. `weights`
+    identifies the file by its header's hash, its size and its modification time.
     """
 
     weights: str
@@ -56,14 +56,14 @@ class PrefixKey:
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The name of the cache file."""
         program = version("synthgen-local")
         said = json.dumps([program, self.weights, self.build, self.threads, *self.tokens])
         return f"{hashlib.sha256(said.encode()).hexdigest()}.npz"
 
 
 def load_prefix(key: PrefixKey) -> Prefix | None:
-    """Return what was kept; None if nothing was, or it is damaged, or others can change it.
+    """Return a cached prefix; None if there is none, it is damaged, or others can change it.
 
     Example: `load_prefix(PrefixKey("...", model.engine.build, 2, tokens))`
     """
@@ -80,9 +80,9 @@ def load_prefix(key: PrefixKey) -> Prefix | None:
 
 
 def save_prefix(key: PrefixKey, prefix: Prefix) -> None:
-    """Keep an evaluated prompt, whole or not at all. A full disk is no reason to end a run.
+    """Write a prefix to the cache atomically; a full disk is ignored.
 
-    Where another user can change the folder nothing is kept.
+    Nothing is written if another user can change the folder.
 
     Example: `save_prefix(key, Prefix.prefill(model.engine, job, threads=2))`
     """
@@ -107,7 +107,7 @@ def _trim(folder: Path) -> None:
     total = 0
     for file in files:
         total += file.stat().st_size
-        if total > _MOST:
+        if total > _MAX_SIZE:
             file.unlink()
     for scratch in folder.glob(".new-*"):
         if scratch.stat().st_mtime < time.time() - _ABANDONED:

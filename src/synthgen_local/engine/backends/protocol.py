@@ -1,8 +1,7 @@
-"""What the decoder asks of a language model: a tokenizer, and contexts from tokens to logits.
+"""The interface between the decoder and a backend: a model, and contexts from tokens to logits.
 
-A context holds one shared prefix and a number of slots. Each slot continues the
-prefix with tokens of its own, and `decode` advances many slots in one forward pass.
-This module knows no backend: `llama.py` and `random_model.py` implement it.
+A context holds one shared prefix and a number of slots. Each slot continues the prefix with tokens
+of its own, and `decode` advances many slots in one forward pass. Knows no backend.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ Logits: TypeAlias = NDArray[np.float32]
 
 _PRINTABLE = r'[^"\\\x00-\x1F\x7F-\x9F]'
 MASK_SLICES = [f"{_PRINTABLE}{{1,10}}", f"{_PRINTABLE}{{1,20}}", f"{_PRINTABLE}+"]
-"""Sets of tokens that a mask takes as a whole: what stands inside a string, by length."""
+"""Sets of tokens that llguidance precomputes for bitmasks: contents of a string, by length."""
 
 _CELL_BLOCK = 256
 
 
 class Step(NamedTuple):
-    """Tokens that slots of equal history take together in the next forward pass.
+    """Tokens that slots of equal history evaluate together in the next forward pass.
 
-    After them the logits of all tokens are asked for, or of those in `mask` alone.
+    After the last one the logits of all tokens are computed, or only of those in `mask`.
     """
 
     slots: Sequence[int]
@@ -43,10 +42,10 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ContextSize:
-    """What a context must hold.
+    """The capacity of a context.
 
-    `slots` rows in flight, `cells` tokens of key-value cache for the prefix and all
-    rows together, evaluated by `threads` CPU threads.
+    `slots` is the number of running sequences, `cells` the KV cells of the prefix and all
+    sequences together, `threads` the number of CPU threads.
     """
 
     slots: int
@@ -63,11 +62,11 @@ def round_up_cells(cells: int) -> int:
 
 
 class Context(Protocol):
-    """Key-value cache of one prefix and its slots. Used by one thread at a time."""
+    """The KV cache of one prefix and its slots. Used by one thread at a time."""
 
     @property
     def size(self) -> ContextSize:
-        """What this context was opened for."""
+        """The capacity with which the context was opened."""
         ...
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
@@ -75,15 +74,15 @@ class Context(Protocol):
         ...
 
     def save_prefix(self) -> bytes:
-        """The evaluated prefix, for other contexts of the same model."""
+        """Return the evaluated prefix, for other contexts of the same model."""
         ...
 
     def load_prefix(self, state: bytes, length: int) -> None:
-        """Take a saved prefix of `length` tokens."""
+        """Load a saved prefix of `length` tokens."""
         ...
 
     def fork(self, slot: int) -> None:
-        """Let a released slot start from the end of the prefix."""
+        """Start a released slot from the end of the prefix."""
         ...
 
     def decode(self, steps: Sequence[Step]) -> Logits:
@@ -91,8 +90,8 @@ class Context(Protocol):
 
         A slot may take several steps, one after the other.
 
-        The array has shape (len(steps), vocabulary) and is overwritten by the next call. Of logits
-        that a step does not ask for there may be anything.
+        The array has shape (len(steps), vocabulary) and is overwritten by the next call. Logits of
+        tokens outside a step's mask may have any value.
         """
         ...
 
@@ -103,19 +102,19 @@ class Context(Protocol):
     def decode_and_sample(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
     ) -> tuple[list[Logits], list[Sample]]:
-        """Advance slots and draw a token for each row, from the logits after one of the steps.
+        """Advance slots and sample a token for each row, from the logits after one of the steps.
 
-        `outputs` says for each row after which step. Returns what `decode` and `draw` do, row by
-        row, with logits that are the next call's to overwrite; where both are compiled it is one.
+        `outputs` has the index of the step for each row. Returns the logits of `decode` for each
+        row, which the next call overwrites, and the samples.
         """
         ...
 
     def release(self, slot: int) -> None:
-        """Free what a slot holds beside the prefix."""
+        """Free the cells that a slot holds beside the prefix."""
         ...
 
     def close(self) -> None:
-        """Free the cache."""
+        """Free the KV cache."""
         ...
 
 
@@ -146,12 +145,12 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """The name to show: a catalog name, a file name, or `random`."""
+        """The displayed name: a catalog name, a file name, or `random`."""
         ...
 
     @property
     def tokenizer(self) -> LLTokenizer:
-        """Llguidance's view of the vocabulary."""
+        """The llguidance tokenizer of the vocabulary."""
         ...
 
     @property
@@ -161,7 +160,7 @@ class Model(Protocol):
 
     @property
     def chat_template(self) -> str | None:
-        """The Jinja chat template that came with the weights, or None for a base model."""
+        """The Jinja chat template in the weights' file, or None for a base model."""
         ...
 
     @property
@@ -171,12 +170,12 @@ class Model(Protocol):
 
     @property
     def control_tokens(self) -> Sequence[str]:
-        """The text of each token that steers the model, such as the end of a turn."""
+        """The text of each control token, such as the end of a turn."""
         ...
 
     @property
     def description(self) -> str:
-        """Architecture, size and quantisation, in the backend's words."""
+        """Architecture, size and quantisation, as the backend describes them."""
         ...
 
     @property
@@ -186,13 +185,13 @@ class Model(Protocol):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether layers run on a GPU, which several contexts keep busy."""
+        """Whether layers run on a GPU."""
         ...
 
     def tokenize(self, text: str, *, begun: bool = False) -> list[int]:
-        """Turn prompt text into tokens; special tokens are recognised and added as trained.
+        """Tokenize prompt text; special tokens are recognised and added as the model was trained.
 
-        `begun` adds nothing: the text goes on with a prompt.
+        With `begun` none is added: the text continues a prompt.
         """
         ...
 

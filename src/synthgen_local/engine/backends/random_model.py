@@ -1,9 +1,8 @@
-"""A model without weights: random logits over the 256 bytes.
+"""A backend without weights: random logits over the 256 bytes.
 
-It stands wherever a model does: as a dry run on a machine that has no weights, and
-as the proof that a row is valid whatever the logits are. Its logits are a function
-of the tokens before them, as a real model's are, so forking a prefix, batching and
-repeating a run behave as they do with weights. It knows nothing of language.
+It serves for dry runs on a machine without weights, and proves in tests that a row is valid for any
+logits. Its logits are a function of the tokens before them, as a real model's are, so forks,
+batches and repeated jobs behave as they do with weights.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ class RandomModel:
         self._salt = salt
 
     def tokenize(self, text: str, *, begun: bool = False) -> list[int]:  # noqa: ARG002
-        """One token a byte of UTF-8."""
+        """Return one token for each byte of UTF-8."""
         return list(text.encode())
 
     def open_context(self, size: ContextSize) -> RandomContext:
-        """A context that keeps one hash a slot."""
+        """Open a context that keeps one hash for each slot."""
         return RandomContext(size, self.tokenizer.vocab_size, self._salt)
 
     def close(self) -> None:
@@ -52,7 +51,7 @@ class RandomModel:
 
 
 class RandomContext:
-    """Remembers each slot's tokens as a running hash."""
+    """A context that keeps each slot's tokens as a running hash."""
 
     def __init__(self, size: ContextSize, vocabulary: int, salt: int) -> None:
         self.size = size
@@ -69,7 +68,7 @@ class RandomContext:
         return self._logits(self._prefix)
 
     def save_prefix(self) -> bytes:
-        """The prefix itself."""
+        """Return the prefix itself."""
         return self._text
 
     def load_prefix(self, state: bytes, length: int) -> None:  # noqa: ARG002
@@ -86,7 +85,7 @@ class RandomContext:
         self._slots[slot] = self._prefix
 
     def decode(self, steps: Sequence[Step]) -> Logits:
-        """Hash each slot's tokens and draw each step's logits from the hash."""
+        """Hash each slot's tokens and generate each step's logits from the hash."""
         found = []
         for step in steps:
             for slot in step.slots:
@@ -95,13 +94,13 @@ class RandomContext:
         return np.stack(found)
 
     def sample(self, logits: Sequence[Logits], inputs: SamplingInputs) -> list[Sample]:
-        """Numpy's draws."""
+        """Sample with numpy."""
         return sample_rows(logits, inputs)
 
     def decode_and_sample(
         self, steps: Sequence[Step], outputs: Sequence[int], inputs: SamplingInputs
     ) -> tuple[list[Logits], list[Sample]]:
-        """One after the other."""
+        """Decode, then sample."""
         return decode_then_sample(self, steps, outputs, inputs)
 
     def close(self) -> None:
