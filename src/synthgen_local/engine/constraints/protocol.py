@@ -28,7 +28,7 @@ class Constraint(Protocol):
 
     @property
     def matcher(self) -> LLMatcher | None:
-        """The llguidance matcher that computes the bitmask, None if there is none."""
+        """The llguidance matcher that computes the bitmask, or None."""
         ...
 
     def fill_bitmask(self, mask: Mask) -> None:
