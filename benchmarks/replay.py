@@ -225,7 +225,7 @@ def replay_run(model: LocalModel, recording: Recording, seconds: float) -> Itera
     Example: `with replay_run(model, recording, 0.003): make(64, 0)`
     """
     engine = cast("Any", model.engine)
-    opened, draws = engine.open_context, engine._draws
+    opened, draws = engine.open_context, engine._sampler
     with tempfile.TemporaryDirectory() as folder:
         library = compile_replay(Path(folder))
         engine.open_context = partial(

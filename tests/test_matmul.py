@@ -617,5 +617,5 @@ def test_what_pays_is_held(
 
 def test_without_our_kernels_nothing_is_held(weights: Path) -> None:
     """A record of what they did is no reason to name a format that is not there."""
-    with pytest.raises(ModelError, match="which are not here"):
+    with pytest.raises(ModelError, match="which are not available"):
         LlamaModel(weights, gpu_layers=0, kernels=Kernels(weights="bf16"))

@@ -279,7 +279,7 @@ def test_what_a_message_also_has(random: OutlinesLocal) -> None:
         (types.Regex("(?=a)b"), "matches no text"),
         (types.Regex(r"\p{L}\b"), "neither regular nor"),
         (types.at_least(2, NESTED), "CFG"),
-        (object(), "no type"),
+        (object(), "does not know the type"),
         (lambda x: x, "annotation"),
     ],
 )
