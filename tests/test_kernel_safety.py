@@ -104,11 +104,11 @@ def test_another_struct_of_samples_is_refused(
 ) -> None:
     """Python and C have to agree on its size."""
 
-    class Longer(compiled_sampler._Draws):
+    class Longer(compiled_sampler._SamplingBatch):
         _fields_ = (("more", ctypes.c_int64),)
 
     CompiledSampler(library)
-    monkeypatch.setattr(compiled_sampler, "_Draws", Longer)
+    monkeypatch.setattr(compiled_sampler, "_SamplingBatch", Longer)
     with pytest.raises(DecodingError, match="another struct"):
         CompiledSampler(library)
 
