@@ -11,8 +11,7 @@ export CXXFLAGS += $(SOUND)
 MODEL := smollm2-135m-instruct
 CODE := src tests tools benchmarks examples
 PYTEST := $(BIN)/python -m pytest
-# Tests without weights leave cores idle: two processes of them run at a time.
-FAST := $(PYTEST) -m "not model" -n 2
+FAST := $(PYTEST) -m "not model"
 .DEFAULT_GOAL := help
 .PHONY: help demo test fast test-model cov canary check types format docs bench bench-peers
 .PHONY: install install-dev model clean
