@@ -47,7 +47,7 @@ def _rows(model: LocalModel, workload: RowWorkload, layout: RowLayout) -> Make:
         with closing(
             generator.rows(workload.subject, count, extra=workload.extra, seed=seed)
         ) as rows:
-            return [Output(row.value.model_dump_json(), row.tokens) for row in rows]
+            return [Output(row.value.model_dump_json(), row.tokens) for row in rows if row.value]
 
     return make
 
@@ -58,9 +58,9 @@ def _texts(model: LocalModel, workload: TextWorkload) -> Make:
 
     def make(count: int, seed: int) -> list[Output]:
         records = [dict(workload.record(number)) for number in range(count)]
-        outcomes = generator.outcomes(records, {"max_length": workload.longest}, seed=seed)
-        with closing(outcomes):
-            return [Output(o.value.text, o.completion.tokens) for o in outcomes if o.value]
+        rows = generator.rows(records, {"max_length": workload.longest}, seed=seed)
+        with closing(rows):
+            return [Output(row.value.text, row.tokens) for row in rows if row.value]
 
     return make
 

@@ -7,6 +7,7 @@ from synthgen_local.engine.constraints.grammar import Grammar
 from synthgen_local.engine.parallel_plan import ParallelPlan
 from synthgen_local.engine.requests import Accepted, Completion, GenerationRequest, Rejected
 from synthgen_local.engine.workers import decode_shards
+from synthgen_local.rejection import Rejection
 from synthgen_local.schema import RowGrammar
 from synthgen_local.schema.grammar.tsv import Lines
 
@@ -23,12 +24,12 @@ def decode(grammar: RowGrammar, salt: int, rows: int, lines: Lines | None = None
         try:
             grammar.schema.parse(text)
         except ValueError as error:
-            return Rejected(str(error))
+            return Rejected(Rejection.from_error(error))
         return Accepted(text)
 
-    outcomes = list(
+    finished = list(
         decode_shards(model, job, [range(rows)], ParallelPlan(1, rows, 1), check, attempts=1)
     )
-    assert [outcome.rejections for outcome in outcomes] == [()] * rows
-    assert all(len(outcome.completion.text.encode()) <= written.longest for outcome in outcomes)
-    return [str(outcome.value) for outcome in outcomes]
+    assert [row.rejections for row in finished] == [()] * rows
+    assert all(len(row.text.encode()) <= written.longest for row in finished)
+    return [str(row.value) for row in finished]

@@ -25,13 +25,14 @@ from synthgen_local.engine.requests import (
     Completion,
     GenerationRequest,
     LogWeightPolicy,
-    Outcome,
     Rejected,
+    Row,
     RowQueue,
     SequenceInit,
 )
 from synthgen_local.engine.scheduler import Scheduler
 from synthgen_local.engine.workers import decode_shards
+from synthgen_local.rejection import Rejection
 
 GRAMMAR = LLMatcher.grammar_from_lark('start: "{" /[a-z]{0,30}/ "}"')
 LONGEST = 32
@@ -50,10 +51,8 @@ def texts(seed: int, plan: ParallelPlan, rows: int = 24, cells: int = 0) -> list
         context = model.open_context(ContextSize(plan.slots, cells, 1))
         decoded = Decoder(context, job(seed)).run(RowQueue(range(rows)))
         return [row.text for row in sorted(decoded, key=lambda row: row.attempt.row)]
-    outcomes = decode_shards(
-        model, job(seed), make_shards(range(rows), plan), plan, accept, attempts=1
-    )
-    return [outcome.completion.text for outcome in sorted(outcomes, key=lambda o: o.row)]
+    rows = decode_shards(model, job(seed), make_shards(range(rows), plan), plan, accept, attempts=1)
+    return [row.text for row in sorted(rows, key=lambda row: row.number)]
 
 
 def accept(decoded: Completion) -> Accepted[str]:
@@ -111,7 +110,7 @@ def test_long_rows_are_begun_first() -> None:
         RandomModel(), uneven, [range(4)], ParallelPlan(1, 1, 1), accept, attempts=1
     )
 
-    assert [outcome.row for outcome in rows] == begun == [1, 3, 2, 0]
+    assert [row.number for row in rows] == begun == [1, 3, 2, 0]
 
 
 def test_a_rejected_row_is_drawn_anew() -> None:
@@ -120,32 +119,36 @@ def test_a_rejected_row_is_drawn_anew() -> None:
 
     def second_time(decoded: Completion) -> Accepted[str] | Rejected:
         seen.append(decoded.text)
-        return Accepted(decoded.text) if decoded.attempt.rejections else Rejected("too soon")
+        return (
+            Accepted(decoded.text)
+            if decoded.attempt.rejections
+            else Rejected(Rejection("too soon"))
+        )
 
-    outcomes = list(
+    rows = list(
         decode_shards(
             RandomModel(), job(), [range(5)], ParallelPlan(1, 2, 1), second_time, attempts=3
         )
     )
 
-    assert [outcome.rejections for outcome in outcomes] == [("too soon",)] * 5
+    assert [row.rejections for row in rows] == [(Rejection("too soon"),)] * 5
     assert len(set(seen)) == 10
 
 
 def test_a_row_is_given_up_after_its_attempts() -> None:
     """No row is tried for ever: after the bound it has no value."""
-    outcomes: list[Outcome[str]] = list(
+    rows: list[Row[str]] = list(
         decode_shards(
             RandomModel(),
             job(),
             [range(3)],
             ParallelPlan(1, 2, 1),
-            lambda _: Rejected("no"),
+            lambda _: Rejected(Rejection("no")),
             attempts=4,
         )
     )
 
-    assert [(outcome.value, len(outcome.rejections)) for outcome in outcomes] == [(None, 4)] * 3
+    assert [(row.value, len(row.rejections)) for row in rows] == [(None, 4)] * 3
 
 
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
@@ -177,13 +180,13 @@ def test_closing_stops_the_threads() -> None:
 def test_a_constant_row_needs_no_draw() -> None:
     """A grammar of one text is all forced."""
     constant = job(grammar=LLMatcher.grammar_from_lark('start: "same"'), longest=4)
-    outcomes = list(
+    rows = list(
         decode_shards(
             RandomModel(), constant, [range(3)], ParallelPlan(1, 2, 1), accept, attempts=1
         )
     )
 
-    assert [(o.completion.text, o.completion.sampled_tokens) for o in outcomes] == [("same", 0)] * 3
+    assert [(row.text, row.sampled_tokens) for row in rows] == [("same", 0)] * 3
 
 
 def test_a_row_may_end_by_the_end_token() -> None:

@@ -230,17 +230,17 @@ def small() -> LocalModel:
 def test_a_passage_that_cannot_be_read(
     small: LocalModel, texts: list[str], left_out: list[int]
 ) -> None:
-    """A warning names it, its outcome is not accepted, and the others are as they are alone."""
+    """A warning names it, its row is not made, and the others are as they are alone."""
     extractor = Extractor("name", small, least=1, most=1)
     with pytest.warns(UserWarning, match="^Passage") as caught:
-        outcomes = list(extractor.outcomes(texts))
+        rows = list(extractor.rows(texts))
 
     assert [str(w.message).split()[1] for w in caught] == [str(row + 1) for row in left_out]
-    assert [outcome.row for outcome in outcomes if outcome.accepted is None] == left_out
-    assert all(len(outcomes[row].rejections) == 1 for row in left_out)
-    for outcome in outcomes:
-        if outcome.accepted is not None:
-            assert outcome.value == extractor(texts[outcome.row])
+    assert [row.number for row in rows if not row.made] == left_out
+    assert all(len(rows[number].rejections) == 1 for number in left_out)
+    for row in rows:
+        if row.made:
+            assert row.value == extractor(texts[row.number])
 
 
 def test_free_keys_are_parts_of_the_passage(random_model: LocalModel) -> None:

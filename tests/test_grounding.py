@@ -48,7 +48,7 @@ def drawn(node: Node, rows: int = 8) -> list[Any]:
     """Values of a node, drawn by random logits."""
     model, longest = RandomModel(), longest_text(node)
     grammar = Grammar(model.tokenizer, LLMatcher.grammar_from_lark(write_grammar(node)))
-    outcomes = list(
+    rows = list(
         decode_shards(
             model,
             GenerationRequest.from_grammar(grammar, (1,), longest),
@@ -58,8 +58,8 @@ def drawn(node: Node, rows: int = 8) -> list[Any]:
             attempts=1,
         )
     )
-    assert max(len(outcome.completion.text.encode()) for outcome in outcomes) <= longest
-    return [json.loads(outcome.completion.text) for outcome in outcomes]
+    assert max(len(row.text.encode()) for row in rows) <= longest
+    return [json.loads(row.text) for row in rows]
 
 
 def grounded(node: Node, passage: str) -> Node:

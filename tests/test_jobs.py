@@ -23,14 +23,16 @@ from synthgen_local import LocalModel, OutputError, RunError
 from synthgen_local.data.provenance import file_hash, manifest_path, shard_hash
 from synthgen_local.engine.backends.random_model import RandomModel
 from synthgen_local.engine.parallel_plan import BatchSettings, ParallelPlan, make_shards
+from synthgen_local.engine.requests import Row
 from synthgen_local.engine.stop_request import StopRequest
-from synthgen_local.jobs.ledger import Ledger, RowRecord, discard, ledger_folder
+from synthgen_local.jobs.ledger import Ledger, discard, ledger_folder
 from synthgen_local.jobs.manifest import read_manifest
 from synthgen_local.jobs.runner import JobResult, Retention, run_job
 from synthgen_local.jobs.spec import ExtractJobSpec, GenerateJobSpec, RowSource, TextJobSpec
 from synthgen_local.jobs.verify import _with_locations, replay, verify
 from synthgen_local.loading.load_plan import LoadPlan
 from synthgen_local.local_model import ShardSelection
+from synthgen_local.rejection import Rejection
 
 Run = Callable[..., Ran]
 SETTINGS = GenerateJobSpec(source="name, age int", rows=700, max_length=6, model="random", seed=3)
@@ -45,13 +47,13 @@ def work_of(settings: Any, model: LocalModel) -> RowSource:
     return settings.row_source(model, settings.read())
 
 
-def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[RowRecord]]:
+def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[Row[str]]]:
     """Ask a run to end when so many rows have gone by.
 
     Shards in work are finished: of 700 rows in four shards two are left with up to 175.
     """
 
-    def track(made: Generator[RowRecord], _rows: int) -> Generator[RowRecord]:
+    def track(made: Generator[Row[str]], _rows: int) -> Generator[Row[str]]:
         for count, row in enumerate(made, 1):
             yield row
             if count == rows:
@@ -60,8 +62,11 @@ def ended_after(rows: int, stop: StopRequest) -> Callable[..., Generator[RowReco
     return track
 
 
-def made(*rows: int) -> Iterator[RowRecord]:
-    return (RowRecord(row, f'{{"n":{row}}}', (), 5, 3, -0.5) for row in rows)
+def made(*rows: int) -> Iterator[Row[str]]:
+    return (
+        Row(row, f'{{"n":{row}}}', made=True, tokens=5, sampled_tokens=3, log_weight=-0.5)
+        for row in rows
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
     output, stop, seen = tmp_path / "rows.jsonl", StopRequest(), []
     into(output, model, stop=stop, track=ended_after(360, stop))
 
-    def count(made: Generator[RowRecord], rows: int) -> Generator[RowRecord]:
+    def count(made: Generator[Row[str]], rows: int) -> Generator[Row[str]]:
         seen.append(rows)
         yield from made
 
@@ -111,9 +116,9 @@ def test_shards_that_are_done_are_not_made_again(tmp_path: Path) -> None:
 def test_a_shard_is_the_same_wherever_it_is_made(random_model: LocalModel) -> None:
     """Each shard by itself, in any order, gives the rows of the whole run."""
     work = work_of(SETTINGS, random_model)
-    together = {row.row: row.line for row in work.make(ShardSelection())}
+    together = {row.number: row.value for row in work.make(ShardSelection())}
     alone = {
-        row.row: row.line
+        row.number: row.value
         for number in reversed(range(len(work.shards)))
         for row in work.make(ShardSelection([number]))
     }
@@ -127,10 +132,10 @@ def test_real_shards_are_the_same_wherever_they_are_made(model: LocalModel) -> N
     """So it is with real weights, whose numbers depend on what is decoded together."""
     settings = GenerateJobSpec(source="name, age int, city", rows=12, batch=8, max_length=20)
     work = work_of(settings, model)
-    together = {row.row: row.line for row in work.make(ShardSelection())}
+    together = {row.number: row.value for row in work.make(ShardSelection())}
 
     assert len(work.shards) > 1
-    assert {row.row: row.line for row in work.make(ShardSelection([1]))} == {
+    assert {row.number: row.value for row in work.make(ShardSelection([1]))} == {
         row: together[row] for row in work.shards[1]
     }
 
@@ -167,7 +172,7 @@ def test_a_halt_ends_within_its_moment(random_model: LocalModel, tmp_path: Path)
     endless = SETTINGS.model_copy(update={"rows": 10**6, "max_length": None})
     begun: list[float] = []
 
-    def track(made: Generator[RowRecord], *_: Any) -> Generator[RowRecord]:
+    def track(made: Generator[Row[str]], *_: Any) -> Generator[Row[str]]:
         for row in made:
             yield row
             if not begun:
@@ -586,7 +591,7 @@ def test_a_file_that_appears_meanwhile_is_kept(random_model: LocalModel, tmp_pat
     """What somebody put there while rows were made is not lost, nor are the rows."""
     output = tmp_path / "rows.jsonl"
 
-    def track(made: Generator[RowRecord], _rows: int) -> Generator[RowRecord]:
+    def track(made: Generator[Row[str]], _rows: int) -> Generator[Row[str]]:
         output.write_text("mine\n")
         yield from made
 
@@ -626,14 +631,18 @@ def test_the_ledger_counts_and_orders(tmp_path: Path) -> None:
     """Rows come out in their order, whatever they came in by; a lost row has no line."""
     with Ledger(tmp_path / "x.run", {"seed": 0}, SHARDS) as ledger:
         ledger.add(made(4, 1, 0))
-        ledger.add([RowRecord(2, None, ("a: bad", "b"), 7, 7, -1.0), *made(3)])
+        ledger.add(
+            [Row[str](2, None, False, (Rejection("a: bad"), Rejection("b")), 7, 7, -1.0), *made(3)]
+        )
         for number in (1, 0):
             ledger.finish_shard(number)
 
         assert list(ledger.lines()) == ['{"n":0}', '{"n":1}', '{"n":3}', '{"n":4}']
         assert ledger.missing() == []
         assert (ledger.counts().made, ledger.counts().lost, ledger.counts().tokens) == (4, 1, 27)
-        assert [reasons for made, reasons in ledger.accounts() if not made] == [["a: bad", "b"]]
+        assert [reasons for made, reasons in ledger.rejected() if not made] == [
+            [Rejection("a: bad"), Rejection("b")]
+        ]
         assert ledger.shards()[0].made == 2
         assert ledger.shards()[1].sha256 == shard_hash(['{"n":3}', '{"n":4}'])
 

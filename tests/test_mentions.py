@@ -283,7 +283,7 @@ def test_a_text_does_not_depend_on_its_company() -> None:
     def texts(plan: ParallelPlan) -> dict[int, str | None]:
         job = GenerationRequest((1,), start, 400, seed=3)
         rows = decode_shards(RandomModel(), job, [range(5)], plan, as_text, attempts=1)
-        return {outcome.row: outcome.value for outcome in rows}
+        return {row.number: row.value for row in rows}
 
     alone = texts(ParallelPlan(1, 1, 1))
 

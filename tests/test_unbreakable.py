@@ -121,7 +121,7 @@ def test_no_wish_breaks_what_the_grammar_enforces(keyword: str) -> None:
             Grammar(model.tokenizer, grammar.serialised), (63,), grammar.longest
         )
         check = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        outcomes = decode_shards(
+        rows = decode_shards(
             model,
             job,
             [range(6)],
@@ -131,8 +131,8 @@ def test_no_wish_breaks_what_the_grammar_enforces(keyword: str) -> None:
         )
 
         assert grammar.certificate.guarantee == "construction"
-        for outcome in outcomes:
-            check.validate(json.loads(str(outcome.value)))
+        for row in rows:
+            check.validate(json.loads(str(row.value)))
 
 
 def test_every_keyword_of_the_grammar_is_tried() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import Dataset
+    from .engine.requests import Row
     from .errors import (
         DecodingError,
         InterruptedRunError,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     )
     from .generators.extract import Extractor
     from .generators.spans import Span
-    from .generators.stats import Row
     from .generators.tabular import TabularGenerator
     from .generators.text import Text, TextGenerator
     from .generators.verified_text import DatasetGenerator, agreement
@@ -73,7 +73,7 @@ _HOMES = {
     "FewShotPrompt": ".prompting.prompts",
     "LocalModel": ".local_model",
     "RecordParser": ".prompting.output_parser",
-    "Row": ".generators.stats",
+    "Row": ".engine.requests",
     "Span": ".generators.spans",
     "TabularGenerator": ".generators.tabular",
     "Text": ".generators.text",

@@ -30,7 +30,7 @@ from .engine.parallel_plan import (
     plan_workers,
 )
 from .engine.prefix import Prefix
-from .engine.requests import Accepted, Completion, GenerationRequest, Outcome, Rejected
+from .engine.requests import Accepted, Completion, GenerationRequest, Rejected, Row
 from .engine.stop_request import StopRequest
 from .engine.workers import decode_shards
 from .errors import DecodingError, UsageError
@@ -183,20 +183,20 @@ class LocalModel:
         attempts: int,
         batch: int | None = None,
         selection: ShardSelection | None = None,
-    ) -> Generator[Outcome[Value]]:
-        """Yield the outcomes of rows 0 to `rows` - 1 in that order; see `decode_shards`.
+    ) -> Generator[Row[Value]]:
+        """Yield rows 0 to `rows` - 1 in that order; see `decode_shards`.
 
         Rows that are expected to be long start first, so the first row to be yielded may be one
         of the last of its shard to finish. With a `selection`, only its shards are decoded, and in
         its order. Raises DecodingError if the model is closed before the last row.
 
-        Example: `for outcome in model.decode(request, 10, check, attempts=3): print(outcome.value)`
+        Example: `for row in model.decode(request, 10, check, attempts=3): print(row.value)`
         """
         selection = selection or ShardSelection()
         shards = self.shards(rows, batch)
         if selection.shards is not None:
             shards = [shards[number] for number in selection.shards]
-        outcomes = decode_shards(
+        decoded = decode_shards(
             self.engine,
             request,
             shards,
@@ -206,12 +206,12 @@ class LocalModel:
             stop=selection.stop,
             prefix=partial(self._prefix, request),
         )
-        self._running.add(outcomes)  # it decodes in threads of its own: see close()
+        self._running.add(decoded)  # it decodes in threads of its own: see close()
         left = sum(map(len, shards))
-        with closing(outcomes):
-            for outcome in _in_order(outcomes, shards) if selection.in_order else outcomes:
+        with closing(decoded):
+            for row in _in_order(decoded, shards) if selection.in_order else decoded:
                 left -= 1
-                yield outcome
+                yield row
         if left and not selection.stop.requested:
             raise DecodingError(
                 f"The model was closed when {left} of {rows} rows were not made.",
@@ -290,15 +290,13 @@ class LocalModel:
         self.close()
 
 
-def _in_order(
-    outcomes: Iterable[Outcome[Value]], shards: Sequence[range]
-) -> Generator[Outcome[Value]]:
-    """Yield outcomes in the order of the shards' rows; hold back those that come too early."""
-    waiting: dict[int, Outcome[Value]] = {}
+def _in_order(rows: Iterable[Row[Value]], shards: Sequence[range]) -> Generator[Row[Value]]:
+    """Yield rows in the order of the shards; hold back those that come too early."""
+    waiting: dict[int, Row[Value]] = {}
     order = chain.from_iterable(shards)
     following = next(order, None)
-    for outcome in outcomes:
-        waiting[outcome.row] = outcome
+    for row in rows:
+        waiting[row.number] = row
         while following in waiting:
             yield waiting.pop(following)
             following = next(order, None)

@@ -17,9 +17,9 @@ from . import console, signals
 from .options import OutputOptions
 
 if TYPE_CHECKING:
+    from ..engine.requests import Row
     from ..engine.stop_request import StopRequest
     from ..generators.stats import Tally
-    from ..jobs.ledger import RowRecord
     from ..jobs.spec import AnyJobSpec, RowSource
     from ..local_model import LocalModel, ShardSelection
 
@@ -125,7 +125,7 @@ def _print_summary(tally: Tally, word: str, options: OutputOptions, took: float,
 def _silent_from_first_row(row_source: RowSource, step: Step) -> RowSource:
     """Return the same work; the steps end with the first row, as progress is shown then."""
 
-    def make(selection: ShardSelection) -> Generator[RowRecord]:
+    def make(selection: ShardSelection) -> Generator[Row[str]]:
         with closing(row_source.make(selection)) as rows:
             for number, row in enumerate(rows):
                 if number == 0:
@@ -148,9 +148,9 @@ def _stream(row_source: RowSource, options: OutputOptions) -> Tally:
         )
         with closing(made):
             for row in made:
-                tally.add(row.rejections, made=row.line is not None)
-                if row.line is not None:
-                    yield row.line
+                tally.add(row.rejections, made=row.made)
+                if row.value is not None:
+                    yield row.value
 
     if options.output in (None, "-"):
         for line in lines():

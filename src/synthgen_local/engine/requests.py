@@ -1,4 +1,4 @@
-"""The records of generation: a request, an attempt at one row, its completion and its outcome.
+"""The records of generation: a request, an attempt at one row, its completion and the finished row.
 
 Knows rows by their numbers, and token ids. Knows no models, schemas or files.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from ..rejection import Rejection
 from .constraints.protocol import Constraint
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .constraints.null_rates import NullRates
 
 Value = TypeVar("Value")
+Other = TypeVar("Other")
 
 _EXPECTED_TOKENS = 128  # of a row, where the maximum is far above
 _SAMPLE = 16
@@ -116,12 +118,12 @@ class Attempt:
     """One attempt at a row; `rejections` are the reasons why earlier attempts were rejected."""
 
     row: int
-    rejections: tuple[str, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
 
-    def retry(self, reason: str) -> Attempt:
+    def retry(self, reason: Rejection) -> Attempt:
         """Return the next attempt at the same row, which has its own random stream.
 
-        Example: `Attempt(7).retry("too short") == Attempt(7, ("too short",))`
+        Example: `Attempt(7).retry(Rejection("short")) == Attempt(7, (Rejection("short"),))`
         """
         return Attempt(self.row, (*self.rejections, reason))
 
@@ -157,42 +159,66 @@ class Rejected:
     The row is resampled while attempts remain, unless the rejection is `final`.
     """
 
-    reason: str
+    reason: Rejection
     final: bool = False
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Value]):
-    """The last completion of one row and its verdict.
+class Row(Generic[Value]):
+    """A finished row: its value and how it was generated.
 
-    `accepted` is None if every attempt was rejected; a row's value may itself be None.
-    `rejections` holds the reasons of all rejected attempts.
+    `made` is False if every attempt was rejected; `value` is None then, but a row may also be
+    null. `rejections` has one reason for each rejected attempt. `tokens`, `sampled_tokens`,
+    `log_weight` and `text` are those of the last attempt's `Completion`.
+
+    Example: `Row(0, "Ada", made=True).rejections == ()`
     """
 
-    completion: Completion
-    accepted: Accepted[Value] | None
-    rejections: tuple[str, ...]
+    number: int
+    value: Value | None
+    made: bool
+    rejections: tuple[Rejection, ...] = ()
+    tokens: int = 0
+    sampled_tokens: int = 0
+    log_weight: float | None = None
+    text: str = ""
 
-    @property
-    def row(self) -> int:
-        """The row's number."""
-        return self.completion.attempt.row
+    @classmethod
+    def of(
+        cls, last: Completion, verdict: Accepted[Value] | Rejected, rejections: Sequence[Rejection]
+    ) -> Row[Value]:
+        """Return the row whose last completion got this verdict.
 
-    @property
-    def value(self) -> Value | None:
-        """The row's value; None if every attempt was rejected, or if the value is null."""
-        return None if self.accepted is None else self.accepted.value
+        Example: `Row.of(completion, Accepted("Ada"), ()).value == "Ada"`
+        """
+        return cls(
+            last.attempt.row,
+            verdict.value if isinstance(verdict, Accepted) else None,
+            isinstance(verdict, Accepted),
+            tuple(rejections),
+            last.tokens,
+            last.sampled_tokens,
+            last.log_weight,
+            last.text,
+        )
+
+    def with_value(self, value: Other | None) -> Row[Other]:
+        """Return the row with another form of its value; a row that was not made keeps none.
+
+        Example: `Row(0, 7, made=True).with_value("7").value == "7"`
+        """
+        return replace(cast("Row[Other]", self), value=value if self.made else None)
 
 
-def accepted_values(outcomes: Generator[Outcome[Value]]) -> Generator[Value]:
-    """Yield the values of accepted rows; close `outcomes` in the end.
+def made_values(rows: Generator[Row[Value]]) -> Generator[Value]:
+    """Yield the values of the rows that were made; close `rows` in the end.
 
-    Example: `list(accepted_values(model.decode(request, 10, check, attempts=1)))`
+    Example: `list(made_values(model.decode(request, 10, check, attempts=1)))`
     """
-    with closing(outcomes):
-        for outcome in outcomes:
-            if outcome.accepted is not None:
-                yield outcome.accepted.value
+    with closing(rows):
+        for row in rows:
+            if row.made:
+                yield cast("Value", row.value)
 
 
 class RowQueue:

@@ -20,13 +20,13 @@ from .backends.protocol import ContextSize, Model, round_up_cells
 from .decoder import Decoder
 from .parallel_plan import ParallelPlan
 from .prefix import Prefix
-from .requests import Accepted, Completion, GenerationRequest, Outcome, Rejected, RowQueue
+from .requests import Accepted, Completion, GenerationRequest, Rejected, Row, RowQueue
 from .stop_request import StopRequest
 
 Value = TypeVar("Value")
 Check: TypeAlias = Callable[[Completion], Accepted[Value] | Rejected]
 
-_QUEUED_OUTCOMES = 1024
+_QUEUED_ROWS = 1024
 
 
 def decode_shards(
@@ -39,10 +39,10 @@ def decode_shards(
     attempts: int,
     stop: StopRequest | None = None,
     prefix: Callable[[], Prefix] | None = None,
-) -> Generator[Outcome[Value]]:
-    """Yield an outcome for each row of `shards`, in the order in which they finish.
+) -> Generator[Row[Value]]:
+    """Yield the rows of `shards` in the order in which they finish.
 
-    `prefix` returns the evaluated prompt. It is called when the first outcome is asked for, so
+    `prefix` returns the evaluated prompt. It is called when the first row is asked for, so
     that closing the iterator waits for it.
 
     `check` is called in the thread that decoded the row. A row that it rejects is resampled with
@@ -57,12 +57,12 @@ def decode_shards(
     workers = _Workers(
         model, request, evaluated, plan, iter(shards), check, attempts, stop or StopRequest()
     )
-    yield from workers.outcomes(min(plan.contexts, len(shards)))
+    yield from workers.rows(min(plan.contexts, len(shards)))
 
 
 @dataclass(eq=False)
 class _Workers(Generic[Value]):
-    """Threads that take shards one by one and put outcomes into one queue.
+    """Threads that take shards one by one and put finished rows into one queue.
 
     A worker puts None when it ends, and an exception if it fails.
     """
@@ -77,12 +77,12 @@ class _Workers(Generic[Value]):
     stop: StopRequest
     closed: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    queue: Queue[Outcome[Value] | BaseException | None] = field(
-        default_factory=lambda: Queue(maxsize=_QUEUED_OUTCOMES)
+    queue: Queue[Row[Value] | BaseException | None] = field(
+        default_factory=lambda: Queue(maxsize=_QUEUED_ROWS)
     )
 
-    def outcomes(self, workers: int) -> Generator[Outcome[Value]]:
-        """Start the workers, yield their outcomes, and wait for their end."""
+    def rows(self, workers: int) -> Generator[Row[Value]]:
+        """Start the workers, yield their rows, and wait for their end."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         running = started = _start(threads)
         try:
@@ -105,7 +105,7 @@ class _Workers(Generic[Value]):
         try:
             while (shard := self._next_shard()) is not None:
                 self._decode(shard)
-        except BaseException as error:  # raised in the caller's thread by `outcomes`
+        except BaseException as error:  # raised in the caller's thread by `rows`
             self.queue.put(error)
         finally:
             self.queue.put(None)
@@ -128,12 +128,12 @@ class _Workers(Generic[Value]):
             for completion in decoder.run(rows, self._is_cancelled):
                 verdict, attempt = self.check(completion), completion.attempt
                 if isinstance(verdict, Accepted):
-                    self.queue.put(Outcome(completion, verdict, attempt.rejections))
+                    self.queue.put(Row.of(completion, verdict, attempt.rejections))
                 elif not verdict.final and len(attempt.rejections) + 1 < self.attempts:
                     rows.requeue(attempt.retry(verdict.reason))
                 else:
                     rejections = (*attempt.rejections, verdict.reason)
-                    self.queue.put(Outcome(completion, None, rejections))
+                    self.queue.put(Row.of(completion, verdict, rejections))
 
 
 def _start(threads: Sequence[threading.Thread]) -> int:

@@ -23,6 +23,7 @@ from ..engine.requests import (
     GenerationRequest,
     LogWeightPolicy,
     Rejected,
+    Row,
     SequenceInit,
 )
 from ..errors import DecodingError, UsageError
@@ -30,6 +31,7 @@ from ..local_model import LocalModel, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.prompts import Message, Prompt, share
 from ..prompting.skeleton import outline
+from ..rejection import Rejection
 from ..schema import RowGrammar
 from ..schema.grammar.json_text import write_value
 from ..schema.grammar.text_grammar import TextGrammar
@@ -99,15 +101,15 @@ class Chat:
                 self._job(prompts, seed, begun), len(prompts), self._check,
                 attempts=attempts, batch=self.batch,
             )
-        ) as outcomes:  # fmt: skip
+        ) as rows:  # fmt: skip
             return [
                 self._answer(
-                    outcome.completion,
-                    outcome.completion.text if outcome.value is None else outcome.value,
-                    prompts[outcome.row],
-                    begun[outcome.row],
+                    row.text if row.value is None else row.value,
+                    row.sampled_tokens,
+                    prompts[row.number],
+                    begun[row.number],
                 )
-                for outcome in outcomes
+                for row in rows
             ]
 
     async def agenerate(
@@ -125,13 +127,13 @@ class Chat:
         prompts = self._prompts([messages])
         begun: dict[int, Constraint] = {}
         job = self._job(prompts, seed, begun, reader)
-        outcomes = self.model.decode(job, 1, Accepted, attempts=1, batch=self.batch)
-        decoded: list[Completion] = []
+        rows = self.model.decode(job, 1, Accepted, attempts=1, batch=self.batch)
+        decoded: list[Row[Completion]] = []
 
         def work() -> None:
             try:
-                with closing(outcomes):
-                    decoded.extend(outcome.completion for outcome in outcomes)
+                with closing(rows):
+                    decoded.extend(rows)
             except BaseException as error:  # handed to the caller's thread below
                 reader.pieces.put(error)
             finally:
@@ -147,7 +149,7 @@ class Chat:
         finally:
             reader.left.set()
             thread.join()
-        return self._answer(decoded[0], decoded[0].text, prompts[0], begun[0])
+        return self._answer(decoded[0].text, decoded[0].sampled_tokens, prompts[0], begun[0])
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Return the whole prompt as the model sees it; for a record, its form is part of it."""
@@ -224,15 +226,15 @@ class Chat:
                 decoded.text if self.grammar is None else self.grammar.tidy(decoded.text)
             )
         except ValueError as error:
-            return Rejected(str(error))
+            return Rejected(Rejection.from_error(error))
 
     def _answer(
-        self, decoded: Completion, text: str, prompt: Sequence[int], constraint: Constraint
+        self, text: str, sampled_tokens: int, prompt: Sequence[int], constraint: Constraint
     ) -> Answer:
         cut = isinstance(constraint, FreeTextConstraint | TokenLimitConstraint) and constraint.cut
         stop = constraint.stopped_by if isinstance(constraint, FreeTextConstraint) else None
         finish: Finish = "length" if cut else "stop"
-        return Answer(text, finish, len(prompt), decoded.sampled_tokens, stop)
+        return Answer(text, finish, len(prompt), sampled_tokens, stop)
 
 
 class _Reader:

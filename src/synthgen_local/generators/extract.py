@@ -29,8 +29,8 @@ from ..engine.requests import (
     Completion,
     GenerationRequest,
     LogWeightPolicy,
-    Outcome,
     Rejected,
+    Row,
     SequenceInit,
 )
 from ..errors import (
@@ -44,6 +44,7 @@ from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.prompts import Prompt, few_shot, share
 from ..prompting.skeleton import outline
+from ..rejection import Rejection
 from ..schema import Bounds, RowGrammar, RowSchema, compile_schema, compile_within
 from ..schema.certificate import join_path
 from ..schema.grammar.json_text import write_value
@@ -178,12 +179,12 @@ class Extractor:
         job, refused = self._job(passages, seed)
         if refused:
             raise next(iter(refused.values()))
-        return self._records_of(self._outcomes(job, passages, {}, None))
+        return self._records_of(self._decode(job, passages, {}, None))
 
-    def outcomes(
+    def rows(
         self, texts: Iterable[str], *, seed: int = 0, selection: ShardSelection | None = None
-    ) -> Generator[Outcome[list[Any]]]:
-        """Yield the records with their accounts; of a `selection`, those of its shards.
+    ) -> Generator[Row[list[Any]]]:
+        """Yield the records of each passage with their statistics; of a `selection`, its shards'.
 
         Records that were turned down too often are not accepted, nor is a passage that cannot be
         read, such as one too long for the model: a warning names it, and the others are read.
@@ -192,46 +193,46 @@ class Extractor:
         job, refused = self._job(passages, seed)
         for error in refused.values():
             warnings.warn(f"{error} It is left out. {error.hint}", stacklevel=3)
-        return self._outcomes(job, passages, refused, selection)
+        return self._decode(job, passages, refused, selection)
 
-    def _outcomes(
+    def _decode(
         self,
         job: GenerationRequest | None,
         passages: Sequence[str],
         refused: dict[int, SynthgenError],
         selection: ShardSelection | None,
-    ) -> Generator[Outcome[list[Any]]]:
+    ) -> Generator[Row[list[Any]]]:
         if job is None:
             return (_ for _ in ())
 
         def check(decoded: Completion) -> Accepted[list[Any]] | Rejected:
             error = refused.get(decoded.attempt.row)
             if error is not None:
-                return Rejected(str(error), final=True)
+                return Rejected(Rejection(str(error)), final=True)
             return self._check(decoded, passages[decoded.attempt.row])
 
-        outcomes = self._model.decode(
+        rows = self._model.decode(
             job, len(passages), check, attempts=ATTEMPTS, batch=self._batch, selection=selection
         )
-        return self._noticing(outcomes)
+        return self._noticing(rows)
 
-    def _noticing(self, outcomes: Generator[Outcome[list[Any]]]) -> Generator[Outcome[list[Any]]]:
+    def _noticing(self, rows: Generator[Row[list[Any]]]) -> Generator[Row[list[Any]]]:
         """Warn in the end of limits that nobody chose and that records have reached."""
         lists = {
             c.path: c.value for c in self.grammar.certificate.bounds if c.keyword == "maxItems"
         }
         records_chosen, items_chosen = self._is_chosen
         reached: Counter[str] = Counter()
-        with closing(outcomes):
-            for outcome in outcomes:
-                found = outcome.value or []
+        with closing(rows):
+            for row in rows:
+                found = row.value or []
                 if len(found) >= self._most and not records_chosen:
                     reached[f"{self._most} records. `most` (--most) allows for more"] += 1
                 full = set() if items_chosen else set(self._full(found, lists))
                 for path in full:
                     limit = f"{lists[path]} items at {path}. `Bounds` (--max-items) allow for more"
                     reached[limit] += 1
-                yield outcome
+                yield row
         for limit, count in reached.items():
             passages = "1 passage has" if count == 1 else f"{count} passages have"
             warnings.warn(f"{passages} as many as a limit allows: {limit}.", stacklevel=2)
@@ -339,16 +340,16 @@ class Extractor:
             )
         return Array(record, self._least, most)
 
-    def _records_of(self, outcomes: Generator[Outcome[list[Any]]]) -> Generator[list[Any]]:
-        with closing(outcomes):
-            for outcome in outcomes:
-                if outcome.accepted is None:
+    def _records_of(self, rows: Generator[Row[list[Any]]]) -> Generator[list[Any]]:
+        with closing(rows):
+            for row in rows:
+                if row.value is None:
                     raise TooFewRowsError(
-                        f"Passage {outcome.row + 1}: its records were turned down {ATTEMPTS} "
-                        f"times, at last by: {outcome.rejections[-1]}",
+                        f"Passage {row.number + 1}: its records were turned down {ATTEMPTS} "
+                        f"times, at last by: {row.rejections[-1]}",
                         hint="Loosen that check, or raise the temperature.",
                     )
-                yield outcome.accepted.value
+                yield row.value
 
     def _check(self, decoded: Completion, passage: str) -> Accepted[list[Any]] | Rejected:
         def most(item: Any, _: Node) -> int | None:
@@ -368,7 +369,7 @@ class Extractor:
             except ValueError:  # of a validator that counts, perhaps
                 return Accepted(self._instances(found))
         except ValueError as error:
-            return Rejected(str(error))
+            return Rejected(Rejection.from_error(error))
 
     def _instances(self, records: Sequence[Any]) -> list[Any]:
         return [self.schema.accept(write_value(record)) for record in records]

@@ -8,41 +8,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..data.provenance import RowCounts
-from ..engine.requests import (
-    Outcome,
-)
+from ..engine.requests import Row
 from ..errors import SchemaError, TooFewRowsError
-from ..schema import (
-    Rejection,
-)
+from ..rejection import Rejection
 
 _HOPELESS = 500  # tries turned down before any was not, after which a run ends
 
 
 _UNREADABLE = 30  # such tries for one reason, none of which could be read again
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row and how it came about.
-
-    `made` is False if every attempt was turned down; `rejections` says why, attempt by attempt.
-    `value` is None then, but a row may also be null. `tokens`,
-    `drawn` and `log_weight` are the last attempt's (see `Completion`); where sampling is "fast",
-    the last is found for a sample of rows and None for others.
-    """
-
-    number: int
-    value: Any
-    made: bool
-    rejections: tuple[str, ...]
-    tokens: int
-    drawn: int
-    log_weight: float | None
 
 
 class TokenTotals:
@@ -52,13 +28,13 @@ class TokenTotals:
         self._tokens = self._drawn = self._weighed = self._weighed_draws = 0
         self._log_weight = 0.0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row[Any]) -> None:
         """Count a row's tokens."""
         self._tokens += row.tokens
-        self._drawn += row.drawn
+        self._drawn += row.sampled_tokens
         if row.log_weight is not None:
             self._weighed += 1
-            self._weighed_draws += row.drawn
+            self._weighed_draws += row.sampled_tokens
             self._log_weight += row.log_weight
 
     def counts(self, tally: Tally) -> RowCounts:
@@ -88,7 +64,7 @@ class Tally:
         self.made = 0
         self._lost = 0
         self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
+        self._examples: dict[str, Rejection] = {}
 
     @property
     def rejections(self) -> int:
@@ -100,12 +76,11 @@ class Tally:
         """The number of rejections of each check, most frequent first."""
         return dict(self._reasons.most_common())
 
-    def add(self, rejections: Sequence[str], *, made: bool) -> None:
+    def add(self, rejections: Sequence[Rejection], *, made: bool) -> None:
         """Count a row and its rejected attempts."""
-        for reason in rejections:
-            blamed = Rejection.from_text(reason).validator
-            self._reasons[blamed] += 1
-            self._examples.setdefault(blamed, reason)
+        for rejection in rejections:
+            self._reasons[rejection.validator] += 1
+            self._examples.setdefault(rejection.validator, rejection)
         self.made += made
         self._lost += not made
 
@@ -141,18 +116,4 @@ def check_rejections(rows: int, reasons: Counter[str], name: str, *, unreadable:
         f"0 of {rows} rows: all of {reasons.total()} tries were turned down, most often "
         f"({times} times) by: {reason}",
         hint="Loosen that check, or give examples that pass it.",
-    )
-
-
-def row_of(outcome: Outcome[Any]) -> Row:
-    """Return the row of an outcome."""
-    decoded = outcome.completion
-    return Row(
-        number=outcome.row,
-        value=outcome.value,
-        made=outcome.accepted is not None,
-        rejections=outcome.rejections,
-        tokens=decoded.tokens,
-        drawn=decoded.sampled_tokens,
-        log_weight=decoded.log_weight,
     )

@@ -30,6 +30,7 @@ from ..engine.requests import (
     GenerationRequest,
     LogWeightPolicy,
     Rejected,
+    Row,
 )
 from ..engine.sampling import accept_by_weight
 from ..errors import DecodingError, TooFewRowsError, UsageError
@@ -37,6 +38,7 @@ from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.descriptions import describe
 from ..prompting.examples import Example, json_record, null_rates
 from ..prompting.prompts import SYSTEM, FewShotPrompt, Message, Prompt
+from ..rejection import Rejection
 from ..schema import (
     Bounds,
     RowGrammar,
@@ -50,7 +52,7 @@ from ..schema.grammar.tsv import Lines
 from ..schema.null_rates import NullPlace, has_nulls
 from ..schema.repeated_items import once, read_without_repeats, without_repeats
 from .notebook_progress import shown
-from .stats import Row, Tally, TokenTotals, check_rejections, row_of
+from .stats import Tally, TokenTotals, check_rejections
 from .tabular_options import (
     TabularRequest,
     check_null_rate,
@@ -223,8 +225,8 @@ class TabularGenerator:
         seed: int = 0,
         selection: ShardSelection | None = None,
         **names: int,
-    ) -> Generator[Row]:
-        """Yield every row with its account, in row order; a row that was given up has no value.
+    ) -> Generator[Row[Any]]:
+        """Yield every row in row order; one whose attempts were all rejected has no value.
 
         Of a `selection`, only the rows of its shards.
         """
@@ -372,7 +374,7 @@ class TabularGenerator:
 
     def _rows(
         self, job: GenerationRequest, count: int, selection: ShardSelection | None
-    ) -> Generator[Row]:
+    ) -> Generator[Row[Any]]:
         exact = self._sampling == "exact"
         first = next(iter(self._model.shards(count, self._batch)), range(0))
         accepted = False  # any row of the first shard: which others are made is not always the same
@@ -384,7 +386,7 @@ class TabularGenerator:
                 text = self._lines.read(decoded.text) if self._lines else decoded.text
                 value = self._read(text)
                 if exact and not _accepts(job.seed, decoded):
-                    return Rejected(_UNLIKELY)
+                    return Rejected(Rejection(_UNLIKELY))
             except ValueError as error:
                 if not accepted and decoded.attempt.row in first:
                     reasons[str(error)] += 1
@@ -392,11 +394,11 @@ class TabularGenerator:
                     check_rejections(
                         count, reasons, self.grammar.schema.name, unreadable=unreadable
                     )
-                return Rejected(str(error))
+                return Rejected(Rejection.from_error(error))
             accepted = accepted or decoded.attempt.row in first
             return Accepted(value)
 
-        outcomes = self._model.decode(
+        rows = self._model.decode(
             job,
             count,
             check,
@@ -404,8 +406,8 @@ class TabularGenerator:
             batch=self._batch,
             selection=selection,
         )
-        with closing(outcomes):
-            yield from map(row_of, outcomes)
+        with closing(rows):
+            yield from rows
 
     def _read(self, text: str) -> Any:
         """The instance of a row; lists lose repeats, unless sampling or an example has them."""

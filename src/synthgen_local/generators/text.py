@@ -21,15 +21,16 @@ from ..engine.requests import (
     Accepted,
     Completion,
     GenerationRequest,
-    Outcome,
     Rejected,
+    Row,
     SequenceInit,
-    accepted_values,
+    made_values,
 )
 from ..errors import DecodingError, PromptError, UsageError
 from ..local_model import LocalModel, ShardSelection, check_sampling_options
 from ..prompting.length_limits import Preferences, check_room, limits, read_preferences
 from ..prompting.prompts import Prompt, few_shot, share
+from ..rejection import Rejection
 from .async_generation import collect_in_thread
 from .spans import Leaf, Span, json_fields, leaves, shown, spans
 
@@ -182,17 +183,17 @@ class TextGenerator:
 
         Example: `for text in generator.stream([["blue"], ["red"]]): print(text.text)`
         """
-        return accepted_values(self.outcomes(inputs, preferences, seed=seed))
+        return made_values(self.rows(inputs, preferences, seed=seed))
 
-    def outcomes(
+    def rows(
         self,
         inputs: Iterable[Any],
         preferences: Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
         selection: ShardSelection | None = None,
-    ) -> Generator[Outcome[Text]]:
-        """Yield the texts with their accounts; of a `selection`, those of its shards."""
+    ) -> Generator[Row[Text]]:
+        """Yield the texts and how they were generated; of a `selection`, those of its shards."""
         wanted = read_preferences(preferences)
         for key in wanted.unread:
             warnings.warn(
@@ -259,7 +260,7 @@ class TextGenerator:
         preferences: Mapping[str, Any] | None,
         job: GenerationRequest,
         selection: ShardSelection | None,
-    ) -> Generator[Outcome[Text]]:
+    ) -> Generator[Row[Text]]:
         def check(decoded: Completion) -> Accepted[str] | Rejected:
             """See that the promise was kept: a text that broke it would be a fault of ours."""
             plan, text = plans[decoded.attempt.row], decoded.text
@@ -267,23 +268,23 @@ class TextGenerator:
             kept = all(places(value, text) for value in values)
             if kept and plan.length.holds(text, values) and ends_sentence(text):
                 return Accepted(text)
-            return Rejected("a value, the length or the end is missing")
+            return Rejected(Rejection("a value, the length or the end is missing"))
 
-        outcomes = self._model.decode(
+        rows = self._model.decode(
             job, len(plans), check, attempts=_ATTEMPTS, batch=self._batch, selection=selection
         )
-        with closing(outcomes):
-            for outcome in outcomes:
-                if outcome.accepted is None:
+        with closing(rows):
+            for row in rows:
+                if row.value is None:
                     raise DecodingError(
-                        f"The text of input {outcome.row + 1} broke its promise: "
-                        f"{outcome.rejections[-1]}.",
+                        f"The text of input {row.number + 1} broke its promise: "
+                        f"{row.rejections[-1]}.",
                         hint="This is a fault of synthgen-local: please report it.",
                     )
-                plan, text = plans[outcome.row], outcome.accepted.value
+                plan, text = plans[row.number], row.value
                 found = spans(plan.leaves, text)
-                made = Text(originals[outcome.row], preferences, text, found)
-                yield Outcome(outcome.completion, Accepted(made), outcome.rejections)
+                made = Text(originals[row.number], preferences, text, found)
+                yield row.with_value(made)
 
     def prompt_text(self, fields: Any, preferences: Mapping[str, Any] | None = None) -> str:
         """Return the whole prompt of a text as the model sees it, chat template included.

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..data.provenance import ShardFacts, shard_hash
+from ..engine.requests import Row
 from ..errors import OutputError, RunError
+from ..rejection import Rejection
 
 _TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -35,23 +37,8 @@ _FILE, _LOCK = "ledger.sqlite3", "lock"
 NOTE = "output.sha256"
 """The file in which a run notes the hash of its output before it is moved into place."""
 _FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", NOTE, _LOCK)
-_LAYOUT = 3
+_LAYOUT = 4
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-
-@dataclass(frozen=True)
-class RowRecord:
-    """A row as it came out: `line` is its JSON text, None if it was given up.
-
-    `rejections`, `tokens`, `drawn` and `log_weight` are those of `tabular.Row`.
-    """
-
-    row: int
-    line: str | None
-    rejections: Sequence[str]
-    tokens: int
-    drawn: int
-    log_weight: float | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +99,7 @@ class Ledger:
             done = {number for (number,) in self._database.execute("SELECT shard FROM shards")}
         return [number for number in range(len(self._shards)) if number not in done]
 
-    def add(self, rows: Iterable[RowRecord], seconds: float = 0.0) -> None:
+    def add(self, rows: Iterable[Row[str]], seconds: float = 0.0) -> None:
         """Put rows in, all or none of them, and the time that they have taken."""
         with _translate_errors(self._folder), self._database:
             self._put("seconds", self.seconds + seconds)
@@ -176,14 +163,14 @@ class Ledger:
                 "coalesce(sum(log_weight), 0.0) FROM rows"
             ).fetchone())  # fmt: skip
 
-    def accounts(self) -> Iterator[tuple[bool, list[str]]]:
-        """For each row that was turned down, whether it was made after all, and why it was."""
+    def rejected(self) -> Iterator[tuple[bool, list[Rejection]]]:
+        """Yield for each row with rejected attempts whether it was made, and the rejections."""
         with _translate_errors(self._folder):
             for made, reasons in self._database.execute(
                 "SELECT line IS NOT NULL, rejections FROM rows "
                 "WHERE rejections IS NOT NULL ORDER BY row"
             ):
-                yield bool(made), json.loads(reasons)
+                yield bool(made), [Rejection(*reason) for reason in json.loads(reasons)]
 
     @property
     def empty(self) -> bool:
@@ -344,9 +331,11 @@ def _salted(value: Any, salt: str) -> str:
     return hashlib.scrypt(said, salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
 
-def _record(made: RowRecord) -> tuple[Any, ...]:
-    rejections = json.dumps(list(made.rejections)) if made.rejections else None
-    values = (made.row, made.line, rejections, made.tokens, made.drawn, made.log_weight)
+def _record(row: Row[str]) -> tuple[Any, ...]:
+    reasons = [(reason.validator, reason.message) for reason in row.rejections]
+    rejections = json.dumps(reasons) if reasons else None
+    numbers = row.tokens, row.sampled_tokens, row.log_weight
+    values = (row.number, row.value, rejections, *numbers)
     return (*values, _hash(values))
 
 

@@ -26,7 +26,6 @@ from ..data.provenance import (
 )
 from ..errors import OutputError, RunError
 from ..local_model import LocalModel
-from ..schema import Rejection
 from ..system.atomic_write import atomic_write
 from .ledger import Ledger
 from .spec import AnyJobSpec, RowSource
@@ -111,9 +110,7 @@ def counts(ledger: Ledger) -> RowCounts:
     """Return the sums over a ledger; rejections by who turned the rows down."""
     sums = ledger.counts()
     redraws = Counter(
-        Rejection.from_text(reason).validator
-        for _, reasons in ledger.accounts()
-        for reason in reasons
+        rejection.validator for _, rejections in ledger.rejected() for rejection in rejections
     )
     return RowCounts(
         rows=sums.made,

@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 from ..data.provenance import OutputFacts, file_hash, manifest_path, model_facts, readable_name
 from ..data.tables import write_table
+from ..engine.requests import Row
 from ..engine.stop_request import StopRequest
 from ..generators.stats import Tally
 from ..local_model import LocalModel, ShardSelection
-from .ledger import Ledger, RowRecord, discard, ledger_folder
+from .ledger import Ledger, discard, ledger_folder
 from .manifest import Manifest, describe, inputs
 from .ownership import announce, refuse_replacing
 from .spec import AnyJobSpec, RowSource
@@ -27,7 +28,7 @@ from .spec import AnyJobSpec, RowSource
 _COMMIT = 0.5  # seconds between transactions
 _PROVENANCE = {"settings", "model", "hashes", "layout", "versions", "counts", "guarantee"}
 
-Track: TypeAlias = Callable[[Generator[RowRecord], int], Generator[RowRecord]]
+Track: TypeAlias = Callable[[Generator[Row[str]], int], Generator[Row[str]]]
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,12 @@ def _make(
     safe = ledger.kept
     kept(safe)
     committed = time.monotonic()
-    batch: list[RowRecord] = []
+    batch: list[Row[str]] = []
     try:
         with closing(track(row_source.make(selection), sum(missing.values()))) as rows:
-            for made in rows:
-                batch.append(made)
-                shard = made.row // a_shard
+            for row in rows:
+                batch.append(row)
+                shard = row.number // a_shard
                 missing[shard] -= 1
                 if missing[shard] and time.monotonic() < committed + _COMMIT:
                     continue
@@ -176,7 +177,7 @@ def _make(
 
 def _tally(row_source: RowSource, ledger: Ledger) -> Tally:
     tally = Tally(row_source.rows, row_source.word)
-    for made, rejections in ledger.accounts():
+    for made, rejections in ledger.rejected():
         tally.add(rejections, made=made)
     tally.made = ledger.counts().made  # most were right at once
     return tally

@@ -19,7 +19,7 @@ from ..data.inputs import load_documents, load_records
 from ..data.provenance import schema_hashes, text_hash
 from ..data.tables import plain_schema, row_line
 from ..engine.parallel_plan import MAX_ROWS, MAX_THREADS
-from ..engine.requests import Outcome
+from ..engine.requests import Row
 from ..errors import UsageError
 from ..generators.extract import Extractor
 from ..generators.tabular import RowLayout, Sampling, TabularGenerator
@@ -31,7 +31,6 @@ from ..prompting.prompts import FewShotPrompt
 from ..schema import Bounds, Certificate, RowSchema, compile_schema, load_schema
 from ..schema.grammar.json_text import write_value
 from ..schema.json_schema.references import part_of
-from .ledger import RowRecord
 
 _SPANS: dict[str, Any] = {
     "type": "array",
@@ -73,7 +72,7 @@ class RowSource:
     schema: RowSchema
     shards: Sequence[range]
     hashes: Mapping[str, str]
-    make: Callable[[ShardSelection], Generator[RowRecord]]
+    make: Callable[[ShardSelection], Generator[Row[str]]]
     certificate: Certificate | None = None
     examples: Sequence[str] = ()
     private: frozenset[str] = frozenset()
@@ -165,7 +164,7 @@ class GenerateJobSpec(JobSpec):
         )
         prompt = generator.prompt_text(self.subject, self.extra)
 
-        def make(selection: ShardSelection) -> Generator[RowRecord]:
+        def make(selection: ShardSelection) -> Generator[Row[str]]:
             rows = generator.rows(
                 self.subject, self.rows, extra=self.extra, seed=self.seed, selection=selection
             )
@@ -177,8 +176,7 @@ class GenerateJobSpec(JobSpec):
                         line = write_value(
                             {**json.loads(line), _LOG_WEIGHT: round(row.log_weight, 6)}
                         )
-                    account = row.rejections, row.tokens, row.drawn, row.log_weight
-                    yield RowRecord(row.number, line, *account)
+                    yield row.with_value(line)
 
         return RowSource(
             "rows",
@@ -218,14 +216,12 @@ class TextJobSpec(JobSpec):
             model, mentions=self.mentions, temperature=self.temperature, batch=self.batch
         )
 
-        def make(selection: ShardSelection) -> Generator[RowRecord]:
-            outcomes = generator.outcomes(
-                fields, self.preferences, seed=self.seed, selection=selection
-            )
-            with closing(outcomes):
-                for outcome in outcomes:
-                    assert outcome.accepted is not None
-                    yield _made(outcome, outcome.accepted.value.as_dict(), schema)
+        def make(selection: ShardSelection) -> Generator[Row[str]]:
+            rows = generator.rows(fields, self.preferences, seed=self.seed, selection=selection)
+            with closing(rows):
+                for row in rows:
+                    assert row.value is not None, "a text is made or an error raised"
+                    yield row.with_value(row_line(row.value.as_dict(), schema))
 
         schema = plain_schema("fields", "preferences", text={"type": "string"}, spans=_SPANS)
         hashes = {
@@ -272,18 +268,14 @@ class ExtractJobSpec(JobSpec):
         columns = {**beside, "text": {"type": "string"}}
         schema = plain_schema(**columns, records={"type": "array", "items": record})
 
-        def make(selection: ShardSelection) -> Generator[RowRecord]:
-            outcomes = extractor.outcomes(passages, seed=self.seed, selection=selection)
-            with closing(outcomes):
-                for outcome in outcomes:
-                    row: dict[str, Any] | None = None
-                    if outcome.accepted is not None:
-                        records = [
-                            extractor.schema.dump(record) for record in outcome.accepted.value
-                        ]
-                        row = {key: sources.items[outcome.row].get(key) for key in columns}
-                        row["records"] = records
-                    yield _made(outcome, row, schema)
+        def make(selection: ShardSelection) -> Generator[Row[str]]:
+            rows = extractor.rows(passages, seed=self.seed, selection=selection)
+            with closing(rows):
+                for row in rows:
+                    found = [extractor.schema.dump(record) for record in row.value or ()]
+                    document = {key: sources.items[row.number].get(key) for key in columns}
+                    line = row_line({**document, "records": found}, schema) if row.made else None
+                    yield row.with_value(line)
 
         hashes = schema_hashes(extractor.grammar, self.source) | {
             "passages": text_hash(sources.items if beside else passages),
@@ -332,15 +324,3 @@ def _extra_columns(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
             plain = len(named) == len(kinds) and len(set(named) - {"null"}) == 1
             found[key] = {"type": named} if plain else {}
     return found
-
-
-def _made(outcome: Outcome[Any], row: Mapping[str, Any] | None, schema: RowSchema) -> RowRecord:
-    decoded = outcome.completion
-    return RowRecord(
-        outcome.row,
-        None if row is None else row_line(row, schema),
-        outcome.rejections,
-        decoded.tokens,
-        decoded.sampled_tokens,
-        decoded.log_weight,
-    )

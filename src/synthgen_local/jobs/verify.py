@@ -131,9 +131,9 @@ def _made_again(row_source: RowSource, chosen: Sequence[int]) -> dict[int, list[
     """The lines of shards, in their order."""
     lines: dict[int, str | None] = {}
     with closing(row_source.make(ShardSelection(chosen))) as rows:
-        for made in rows:
-            lines[made.row] = made.line
-    return {number: [lines[row] for row in row_source.shards[number]] for number in chosen}
+        for row in rows:
+            lines[row.number] = row.value
+    return {shard: [lines[row] for row in row_source.shards[shard]] for shard in chosen}
 
 
 def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterator[list[str]]:

@@ -6,14 +6,13 @@ Knows no models, prompts or rows: `load_schema` reads, `compile_schema` makes th
 from .certificate import Certificate, Constraint
 from .compiler import RowGrammar, compile_schema, compile_within
 from .ir import Bounds
-from .rejections import Rejection, UnreadableRowError
+from .rejections import UnreadableRowError
 from .row_schema import RowSchema, load_schema
 
 __all__ = [
     "Bounds",
     "Certificate",
     "Constraint",
-    "Rejection",
     "RowGrammar",
     "RowSchema",
     "UnreadableRowError",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from ..errors import SchemaError
+from ..rejection import RejectedRowError, Rejection
 from .certificate import join_path
 
 if TYPE_CHECKING:
@@ -25,35 +25,6 @@ _LABELS = frozenset({
     "constrained-str", *map(str, range(1000)),
 })  # fmt: skip
 """Parts of pydantic's paths that are no keys: places in lists, options of unions."""
-
-_SAYS = " says: "
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """The reason why a row was rejected: a validator's name and its message.
-
-    The message may be about the row, the name is not: rejections are counted by `validator`. A
-    reason that no validator gave, such as pydantic's own, is all in `validator`. Its text is the
-    form that ledgers store and errors show.
-
-    Example: `str(Rejection("is_even", "must be even")) == "is_even says: must be even"`
-    """
-
-    validator: str
-    message: str = ""
-
-    @classmethod
-    def from_text(cls, text: str) -> Rejection:
-        """Return the rejection that a text stands for.
-
-        Example: `Rejection.from_text("is_even says: odd") == Rejection("is_even", "odd")`
-        """
-        validator, _, message = text.partition(_SAYS)
-        return cls(validator, message)
-
-    def __str__(self) -> str:
-        return f"{self.validator}{_SAYS}{self.message}" if self.message else self.validator
 
 
 class UnreadableRowError(ValueError):
@@ -103,26 +74,33 @@ def one_line(declared: Collection[str]) -> Iterator[None]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = shown_path(first["loc"], declared)
-        said = _said(first)
-        raise ValueError(f"{where}: {said}" if where else said) from None
+        prefix = f"{where}: " if where else ""
+        raise RejectedRowError(_rejection(first, prefix)) from None
     except SchemaError:
         raise
     except (Exception, SystemExit) as error:  # of a validator, which may raise anything
         said = type(error).__name__
-        raise ValueError(str(Rejection(_raiser(error), said))) from None
+        raise RejectedRowError(Rejection(_raiser(error), said)) from None
 
 
-def _said(error: ErrorDetails) -> str:
-    """What is wrong, in words that come from the schema, from pydantic or from a code's text."""
-    kind, context = error["type"], error.get("ctx", {})
-    raised = context.get("error")
+def _rejection(error: ErrorDetails, prefix: str) -> Rejection:
+    """Return pydantic's error in words of the schema, of pydantic or of a validator's code.
+
+    `prefix` is put before the validator's name: rejections of different fields count apart.
+    """
+    raised = error.get("ctx", {}).get("error")
     if isinstance(raised, Exception) and (trace := raised.__traceback__) is not None:
         name = trace.tb_frame.f_code.co_name
         known = str(raised) in _texts(trace) or _module(trace) == "outlines"  # its pattern alone
-        said = error["msg"] if known else type(raised).__name__
-        return str(Rejection(name, said))
+        return Rejection(prefix + name, error["msg"] if known else type(raised).__name__)
+    return Rejection(prefix + _words(error))
+
+
+def _words(error: ErrorDetails) -> str:
+    """Return the message of an error that no validator raised."""
+    kind = error["type"]
     if kind == "union_tag_invalid":
-        return f"the tag is none of {context['expected_tags']}"
+        return f"the tag is none of {error['ctx']['expected_tags']}"
     if kind == "uuid_parsing":
         return "Input should be a valid UUID"
     if kind == "import_error" or kind in ("value_error", "assertion_error") or kind not in _KINDS:
