@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import copyreg
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
-from types import GenericAlias, NoneType
-from typing import Any, ClassVar, Literal, Union
+from itertools import chain
+from types import GenericAlias, NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -195,7 +196,7 @@ def _type_named(text: str, others: Mapping[str, Any] | None = None) -> Any:
     kind = _kind(tree, {**FIELD_TYPES, **(others or {})})
     if kind in (None, NoneType):
         return None
-    return kind | None if nullable else kind
+    return _union([kind, NoneType]) if nullable else kind
 
 
 def _kind(tree: ast.expr, known: Mapping[str, Any]) -> Any:
@@ -207,7 +208,7 @@ def _kind(tree: ast.expr, known: Mapping[str, Any]) -> Any:
             return NoneType
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             parts = [_kind(part, known) for part in (left, right)]
-            return None if None in parts else Union[tuple(parts)]
+            return None if None in parts else _union(parts)
         case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
             return _generic(name.lower(), inner, known)
     return None
@@ -231,7 +232,19 @@ def _generic(name: str, inner: ast.expr, known: Mapping[str, Any]) -> Any:
         case "dict", [key, value]:
             return GenericAlias(dict, (key, value))
         case "optional", [item]:
-            return item | None
+            return _union([item, NoneType])
         case "union", [_, *_]:
-            return Union[tuple(parts)]
+            return _union(parts)
     return None
+
+
+def _union(parts: Sequence[Any]) -> Any:
+    """Return the union of some types, in their order.
+
+    Nested unions are flattened first: `Union[int, str]` and `Union[str, int]` are equal keys of
+    the cache of `typing`, so a nested one could come back in another order.
+    """
+    members = (
+        get_args(part) if get_origin(part) in (Union, UnionType) else (part,) for part in parts
+    )
+    return Union[tuple(chain.from_iterable(members))]
