@@ -519,7 +519,7 @@ def test_a_file_that_no_run_made_is_replaced_only_by_force(
     refused = run(*asked, "-o", name)
 
     assert refused.code == 1
-    assert "no run made it" in refused.err
+    assert "no run wrote it" in refused.err
     assert "--force" in refused.err
     assert target.read_text() == "mine\n"
     assert not list(tmp_path.glob("*.run"))
@@ -552,7 +552,7 @@ def test_an_empty_file_may_be_replaced_and_a_strange_manifest_not(run: Run, tmp_
 
     refused = run(*ROWS, "-o", "y.jsonl")
 
-    assert (refused.code, "no manifest" in refused.err) == (1, True)
+    assert (refused.code, "is not a manifest" in refused.err) == (1, True)
     assert (tmp_path / "y.jsonl.manifest.json").read_text() == "my own"
 
 
@@ -595,7 +595,7 @@ def test_a_file_that_appears_meanwhile_is_kept(random_model: LocalModel, tmp_pat
         output.write_text("mine\n")
         yield from made
 
-    with pytest.raises(OutputError, match="no run made it"):
+    with pytest.raises(OutputError, match="no run wrote it"):
         into(output, random_model, track=track)
     assert output.read_text() == "mine\n"
 
@@ -716,7 +716,7 @@ def test_rows_are_verified_in_every_format(
     replay(Path(output), verify(Path(output), said.append), 5, said.append)
 
     assert any("30 rows are valid" in line for line in said)
-    assert any("come out the same" in line for line in said)
+    assert any("are reproduced" in line for line in said)
 
 
 def test_the_same_run_writes_the_same_parquet(random_model: LocalModel, tmp_path: Path) -> None:
@@ -757,7 +757,7 @@ def test_changed_rows_with_a_changed_hash_are_found_by_replay(
     manifest["output"]["sha256"] = file_hash(output)
     path.write_text(json.dumps(manifest))
 
-    with pytest.raises(RunError, match="come out otherwise"):
+    with pytest.raises(RunError, match="differ when decoded again"):
         replay(output, verify(output, lambda _: None), 1, lambda _: None)
 
 
@@ -772,7 +772,7 @@ def test_replay_allows_what_columns_write_otherwise(
 
     replay(output, verify(output, lambda _: None), 1, said.append)
 
-    assert said[-1].endswith("come out the same")
+    assert said[-1].endswith("are reproduced")
 
 
 def test_rows_of_parquet_are_compared_too(random_model: LocalModel, tmp_path: Path) -> None:
@@ -787,7 +787,7 @@ def test_rows_of_parquet_are_compared_too(random_model: LocalModel, tmp_path: Pa
     manifest["output"]["sha256"] = file_hash(output)
     path.write_text(json.dumps(manifest))
 
-    with pytest.raises(RunError, match="come out otherwise"):
+    with pytest.raises(RunError, match="differ when decoded again"):
         replay(output, verify(output, lambda _: None), 1, lambda _: None)
 
 
@@ -962,7 +962,7 @@ def test_changed_weights_are_found(tmp_path: Path, weights: Path, run: Run) -> N
     changed = run("verify", "rows.jsonl", "--replay", "1")
 
     assert changed.code == 1
-    assert "other bytes than the weights" in changed.err
+    assert "is not the weights file" in changed.err
 
 
 def test_no_manifest_no_verification(tmp_path: Path, run: Run) -> None:
@@ -974,7 +974,7 @@ def test_no_manifest_no_verification(tmp_path: Path, run: Run) -> None:
 
     assert (alone.code, broken.code) == (1, 1)
     assert "cannot be read" in alone.err
-    assert "is no manifest" in broken.err
+    assert "is not a manifest" in broken.err
 
 
 @pytest.mark.parametrize("value", [-5, 10**30])
@@ -1044,7 +1044,7 @@ def test_a_manifest_tells_nothing_of_examples_by_a_hash(
     assert made["12345"]["hashes"] == made["12346"]["hashes"]
     manifest = verify(output, lambda _: None)
     replay(output, manifest, 1, lambda _: None)
-    with pytest.raises(RunError, match="come out otherwise") as caught:
+    with pytest.raises(RunError, match="differ when decoded again") as caught:
         replay(output, manifest, 1, lambda _: None, inputs=str(tmp_path / "12345.jsonl"))
     assert "examples" in caught.value.hint
 

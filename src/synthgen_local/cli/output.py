@@ -192,7 +192,7 @@ def _run(
 def _interrupted(kept: int, row_source: RowSource) -> InterruptedRunError:
     return InterruptedRunError(
         f"Interrupted: {kept} of {row_source.rows} {row_source.word} are kept.",
-        hint="The same command goes on where it was; --fresh begins anew.",
+        hint="The same command resumes; --fresh starts again.",
     )
 
 

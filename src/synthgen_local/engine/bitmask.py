@@ -1,7 +1,7 @@
 """Bitmasks: sets of tokens with one bit each, in llguidance's layout.
 
 Token t is bit t % 32 of word t // 32; a mask has ceil(vocabulary / 32) words. For 262,144 tokens
-that is 32 KiB, beside 1 MiB of logits. Knows bits; knows no grammars.
+that is 32 KiB; their logits are 1 MiB. Knows bits; knows no grammars.
 """
 
 from __future__ import annotations

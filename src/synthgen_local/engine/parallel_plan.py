@@ -110,7 +110,7 @@ class Shards(Sequence[range]):
 
 
 def make_shards(rows: range, plan: ParallelPlan) -> Shards:
-    """Divide rows into shards of equal length, so many that all contexts decode equally many.
+    """Divide rows into shards of equal length; all contexts decode the same number of shards.
 
     Example: `make_shards(range(10), ParallelPlan(2, 32, 1)) == [range(0, 5), range(5, 10)]`
     """

@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
 
 class SamplingInputs(NamedTuple):
-    """Inputs of sampling for some sequences beside their logits, in the order of the sequences.
+    """Inputs of sampling for some sequences, without their logits, in the order of the sequences.
 
     `masks` has a row for each, `uniforms` a number in [0, 1). `with_mass` says for which ones
     the allowed mass is computed; of the others only the logits of allowed tokens are read.

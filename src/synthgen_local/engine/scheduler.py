@@ -33,7 +33,7 @@ class Scheduler:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no sequence is running."""
+        """True if no sequence is running."""
         return not self._running
 
     def start_sequences(self) -> list[RunningSequence]:

@@ -46,7 +46,7 @@ class RunningSequence:
 
     @property
     def needs_full_logits(self) -> bool:
-        """Whether logits are read of tokens that may not come next."""
+        """True if logits are read of tokens that may not come next."""
         return self.has_log_weight or self.opportunistic or self.constraint.needs_full_logits
 
     def accept(self, sample: Sample, broad_mask: bool) -> bool:

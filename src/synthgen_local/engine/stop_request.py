@@ -26,10 +26,10 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested."""
+        """True if a stop was requested."""
         return self._since is not None
 
     @property
     def expired(self) -> bool:
-        """Whether the grace period is over."""
+        """True if the grace period is over."""
         return self._since is not None and time.monotonic() > self._since + GRACE_PERIOD

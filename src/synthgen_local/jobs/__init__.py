@@ -1,4 +1,4 @@
-"""Long runs: what was asked for, what is made already, and what an auditor needs.
+"""Jobs: specs, the runner with its ledger, manifests and their verification.
 
-Knows settings, files and the generators; the command line is above it.
+Knows files and the generators; knows no command line.
 """

@@ -1,8 +1,8 @@
-"""The rows of a run as they are made, on disk: what a killed run goes on from.
+"""The ledger of a run: its finished rows on disk, from which a killed run resumes.
 
-`FILE.run/` holds an sqlite database in WAL mode. Rows come in by transactions and a shard counts
-as done when all of its rows are there; what a torn write has damaged is found by a hash of each
-row, and refused. Knows lines of text and numbers, not models or schemas.
+`FILE.run/` holds an sqlite database in WAL mode. Rows are added in transactions, and a shard
+is done when all of its rows are added. Each row has a hash, so that damage by a torn write is
+detected and refused. Knows lines of text and numbers, not models or schemas.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CREATE TABLE shards (shard INTEGER PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
 _FILE, _LOCK = "ledger.sqlite3", "lock"
 NOTE = "output.sha256"
-"""The file in which a run notes the hash of its output before it is moved into place."""
+"""The file that holds the hash of the output from before the output is moved into place."""
 _FILES = (_FILE, f"{_FILE}-wal", f"{_FILE}-shm", NOTE, _LOCK)
 _LAYOUT = 4
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -55,7 +55,7 @@ class Counts:
 
 
 def ledger_folder(output: Path) -> Path:
-    """Return where the state of a run lies that writes to `output`.
+    """Return the folder that holds the state of a run that writes to `output`.
 
     Example: `ledger_folder(Path("people.jsonl")) == Path("people.jsonl.run")`
     """
@@ -63,12 +63,12 @@ def ledger_folder(output: Path) -> Path:
 
 
 class Ledger:
-    """The state of one run, to be closed after use.
+    """The state of one run; close it after use.
 
-    `inputs` is all that decides what the rows are. A ledger that was begun with others is not
-    opened: RunError names those that differ. Nor is one that another process writes to, or one
-    that is damaged. Inputs that `private` names are kept as salted scrypt hashes (RFC 7914): the
-    hash of a short example would tell it to whoever tries all values.
+    `inputs` is everything that determines the rows. RunError is raised for a ledger that was
+    created with other inputs (it names those that differ), one that another process writes to,
+    and one that is damaged. Inputs that `private` names are kept as salted scrypt hashes
+    (RFC 7914): a short example could be found from a plain hash by trying all values.
 
     Example: `with Ledger(ledger_folder(output), {"seed": 0}, shards) as ledger: ledger.missing()`
     """
@@ -94,13 +94,13 @@ class Ledger:
                 opened.pop_all()
 
     def missing(self) -> list[int]:
-        """The numbers of the shards that are not done."""
+        """Return the numbers of the shards that are not done."""
         with _translate_errors(self._folder):
             done = {number for (number,) in self._database.execute("SELECT shard FROM shards")}
         return [number for number in range(len(self._shards)) if number not in done]
 
     def add(self, rows: Iterable[Row[str]], seconds: float = 0.0) -> None:
-        """Put rows in, all or none of them, and the time that they have taken."""
+        """Add rows and the seconds that they took, in one transaction."""
         with _translate_errors(self._folder), self._database:
             self._put("seconds", self.seconds + seconds)
             self._database.executemany(
@@ -109,9 +109,9 @@ class Ledger:
             )
 
     def finish_shard(self, number: int) -> int:
-        """Say that all rows of a shard are in, and return how many were made.
+        """Mark a shard as done and return the number of its rows that were made.
 
-        Raises RunError if they are not in.
+        Raises RunError if a row of it is missing.
         """
         shard = self._shards[number]
         with _translate_errors(self._folder), self._database:
@@ -125,14 +125,14 @@ class Ledger:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken, all of its parts together."""
+        """The seconds that the run took, over all its processes."""
         with _translate_errors(self._folder):
             return float(self._get("seconds") or 0)
 
     def lines(self) -> Iterator[str]:
-        """The rows in their order, without those that were given up.
+        """Yield the rows in row order, without those that were not made.
 
-        Raises RunError if a shard is not what it was when it was done.
+        Raises RunError if a shard changed after it was done.
         """
         with _translate_errors(self._folder):
             for number, (_, known) in enumerate(zip(self._shards, self._hashes(), strict=True)):
@@ -140,7 +140,7 @@ class Ledger:
                 yield from (line for line in lines if line is not None)
 
     def shards(self) -> list[ShardFacts]:
-        """How many rows of each shard were made, and a hash of their lines."""
+        """Return the number of rows made of each shard, and the hash of their lines."""
         with _translate_errors(self._folder):
             return [
                 ShardFacts(made=self._made(shard), sha256=known)
@@ -149,12 +149,12 @@ class Ledger:
 
     @property
     def kept(self) -> int:
-        """Rows of the shards that are done: those that need not be made again."""
+        """The number of rows made in the shards that are done; they are not generated again."""
         missing = set(self.missing())
         return sum(self._made(s) for n, s in enumerate(self._shards) if n not in missing)
 
     def counts(self) -> Counts:
-        """Sums over the rows."""
+        """Return sums over the rows."""
         with _translate_errors(self._folder):
             return Counts(*self._database.execute(
                 "SELECT count(line), count(*) - count(line), coalesce(sum(tokens), 0), "
@@ -174,21 +174,21 @@ class Ledger:
 
     @property
     def empty(self) -> bool:
-        """Whether no row is in, nor has been."""
+        """True if no row was ever added."""
         if not self._open:
             return False
         with _translate_errors(self._folder):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
     def remove(self) -> None:
-        """Delete the state: it has been used, or is of no use."""
+        """Delete the state, which is no longer needed."""
         self._open = False
         self._database.close()
         _delete(self._folder)
         self._lock.close()
 
     def close(self) -> None:
-        """Leave the state on disk."""
+        """Close the files and leave the state on disk."""
         self._open = False
         self._database.close()
         self._lock.close()
@@ -234,8 +234,8 @@ class Ledger:
             )
             raise RunError(
                 f"{self._folder} holds a run with other inputs: {', '.join(changed)}.",
-                hint=f"Repeat its command{layout and f' ({layout})'} to go on, "
-                "or begin anew with --fresh.",
+                hint=f"Repeat its command{layout and f' ({layout})'} to resume, "
+                "or start again with --fresh.",
             )
         state = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if state != "ok":
@@ -243,13 +243,13 @@ class Ledger:
         self._check()
 
     def _check_is_empty(self) -> None:
-        """Raise RunError unless all tables are empty: a ledger that is new holds nothing."""
+        """Raise RunError unless all tables are empty, as those of a new ledger are."""
         for table in ("run", "rows", "shards"):
             if self._database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
                 raise self._damaged(f"it has no inputs, and its table '{table}' is not empty")
 
     def _check(self) -> None:
-        """Raise RunError if a row or a finished shard is not what was put in."""
+        """Raise RunError if a row or a finished shard differs from what was added."""
         total = self._shards[-1].stop if self._shards else 0
         outside = self._database.execute(
             "SELECT row FROM rows WHERE row < 0 OR row >= ? LIMIT 1", (total,)
@@ -267,7 +267,7 @@ class Ledger:
             pass  # each row is compared with its hash
 
     def _check_shard(self, number: int, known: str) -> list[str | None]:
-        """Return the lines of a finished shard, which must be those that were put in."""
+        """Return the lines of a finished shard after comparing them with its hash."""
         shard = self._shards[number]
         lines = [line for _, line in self._read(shard.start, shard.stop)]
         if len(lines) != len(shard) or shard_hash(lines) != known:
@@ -275,7 +275,7 @@ class Ledger:
         return lines
 
     def _read(self, start: int, stop: int) -> Iterator[tuple[int, str | None]]:
-        """Rows with their lines; each is what was put in."""
+        """Yield rows with their lines after comparing each with its hash."""
         for record in self._database.execute(
             "SELECT * FROM rows WHERE row >= ? AND row < ? ORDER BY row", (start, stop)
         ):
@@ -291,7 +291,7 @@ class Ledger:
         self._database.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (name, str(value)))
 
     def _damaged(self, what: str) -> RunError:
-        return RunError(f"{self._folder} is damaged: {what}.", hint="Begin anew with --fresh.")
+        return RunError(f"{self._folder} is damaged: {what}.", hint="Start again with --fresh.")
 
 
 def discard(folder: Path) -> None:
@@ -309,14 +309,14 @@ def discard(folder: Path) -> None:
 
 
 def _check_ownership(folder: Path) -> None:
-    """Raise RunError for somebody's folder: it is neither written to nor deleted."""
+    """Raise RunError if the folder was not created by a run; it is not written to or deleted."""
     strange = folder.is_dir() and any(folder.iterdir()) and not (folder / _LOCK).exists()
     if strange or (folder.exists() and not folder.is_dir()):
         raise RunError(f"{folder} is not the state of a run.", hint="Choose another -o.")
 
 
 def _delete(folder: Path) -> None:
-    """Delete what a ledger has made, the lock at last, and the folder if that was all."""
+    """Delete the files of a ledger, the lock last, and the folder if it is empty then."""
     for scratch in folder.glob(".*.partial"):
         shutil.rmtree(scratch, ignore_errors=True) if scratch.is_dir() else scratch.unlink()
     for name in _FILES:
@@ -326,7 +326,7 @@ def _delete(folder: Path) -> None:
 
 
 def _salted(value: Any, salt: str) -> str:
-    """Hash a value so that each guess costs 16 MiB and about 50 ms."""
+    """Return a hash for which each guess costs 16 MiB and about 50 ms."""
     said = json.dumps(value, sort_keys=True).encode()
     return hashlib.scrypt(said, salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
@@ -354,13 +354,13 @@ def _open_database(path: Path) -> sqlite3.Connection:
         database.close()
         raise RunError(
             f"{path} was written by another version of synthgen-local, or is damaged.",
-            hint="Go on with that version, or begin anew with --fresh.",
+            hint="Resume with that version, or start again with --fresh.",
         )
     return database
 
 
 def _hold_lock(folder: Path) -> IO[str]:
-    """A lock that ends with this process."""
+    """Return the file whose lock ends with this process."""
     file = os.fdopen(os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600), "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -374,20 +374,22 @@ def _hold_lock(folder: Path) -> IO[str]:
 
 @contextmanager
 def _translate_errors(folder: Path) -> Iterator[None]:
-    """Turn what sqlite and the disk say into one line."""
+    """Turn errors of SQLite and of the disk into one-line errors."""
     try:
         yield
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGE:
             raise RunError(
-                f"{folder} is damaged: {error}.", hint="Begin anew with --fresh."
+                f"{folder} is damaged: {error}.", hint="Start again with --fresh."
             ) from error
         raise OutputError(
             f"{folder} cannot be written: {error}.",
-            hint="Make room, or wait, and repeat the command: it goes on where it was.",
+            hint="Free disk space, or wait, and repeat the command: it resumes.",
         ) from error
     except ValueError as error:
-        raise RunError(f"{folder} is damaged: {error}.", hint="Begin anew with --fresh.") from error
+        raise RunError(
+            f"{folder} is damaged: {error}.", hint="Start again with --fresh."
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written: {error.strerror}.", hint="Choose another -o."

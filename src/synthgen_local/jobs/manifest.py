@@ -1,7 +1,7 @@
-"""What an auditor needs to know of a file of rows, and what it takes to make it again.
+"""The manifest of a file of rows: everything that an audit or a replay of the run needs.
 
-`FILE.manifest.json` lies beside the rows. It holds settings, hashes and counts; rows and examples
-it does not hold, the latter unless they are asked for.
+`FILE.manifest.json` is written next to the rows. It holds settings, hashes and counts. It holds no
+rows, and examples only on request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAMES = {"source", "examples", "records", "passages"}  # what they hold is hash
 
 
 class Manifest(Facts):
-    """All that is known of a run that is complete."""
+    """The record of a complete run."""
 
     format: int = 1
     output: OutputFacts
@@ -53,8 +53,8 @@ class Manifest(Facts):
     examples: list[Any] | None = None
 
     def write(self, path: Path, *, scratch: Path | None = None) -> None:
-        """Write it whole, or not at all. Raises OutputError."""
-        mode = 0o666 if self.examples is None else 0o600  # they may be somebody's
+        """Write the manifest atomically. Raises OutputError."""
+        mode = 0o666 if self.examples is None else 0o600  # examples may be personal data
         try:
             with atomic_write(path, scratch=scratch, mode=mode) as file:
                 file.write(f"{self.model_dump_json(indent=2)}\n".encode())
@@ -65,7 +65,7 @@ class Manifest(Facts):
 
 
 def read_manifest(output: Path) -> Manifest:
-    """Read the manifest of an output. Raises RunError if there is none, or it is no manifest.
+    """Read the manifest of an output. Raises RunError if it is missing or invalid.
 
     Example: `read_manifest(Path("people.csv")).settings.seed`
     """
@@ -75,13 +75,13 @@ def read_manifest(output: Path) -> Manifest:
     except OSError as error:
         raise RunError(
             f"{path} cannot be read: {error.strerror}.",
-            hint="A run into a file writes it, and save() of rows that generate() returned.",
+            hint="generate -o writes it, and save() of a Dataset that generate() returned.",
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise RunError(
-            f"{path} is no manifest: {where}: {first['msg']}", hint="Was it edited?"
+            f"{path} is not a manifest: {where}: {first['msg']}", hint="Was it edited?"
         ) from None
 
 
@@ -94,7 +94,7 @@ def layout(model: LocalModel, row_source: RowSource) -> Layout:
 def inputs(
     settings: AnyJobSpec, row_source: RowSource, model: LocalModel, facts: ModelFacts
 ) -> dict[str, Any]:
-    """Return all that decides what the rows are, by names that people know."""
+    """Return everything that determines the rows, by displayed name."""
     return {
         **settings.model_dump(mode="json", exclude=_NAMES | {"model", "threads"}),
         "batch": model.batch_size(row_source.rows, settings.batch),
@@ -107,7 +107,7 @@ def inputs(
 
 
 def counts(ledger: Ledger) -> RowCounts:
-    """Return the sums over a ledger; rejections by who turned the rows down."""
+    """Return the sums over a ledger; rejections are counted by validator."""
     sums = ledger.counts()
     redraws = Counter(
         rejection.validator for _, rejections in ledger.rejected() for rejection in rejections
@@ -133,10 +133,10 @@ def describe(
     *,
     examples: bool = False,
 ) -> Manifest:
-    """Return the manifest of a run whose rows are all made, but for its output.
+    """Return the manifest of a run whose rows are all made, without its output.
 
-    It holds nothing of the examples unless `examples` asks for them: not even a hash, since a
-    short example is found by hashing guesses.
+    It holds nothing of the examples unless `examples` is set, not even a hash: a short example
+    could be found by hashing guesses.
     """
     found, seconds = counts(ledger), ledger.seconds
     private = frozenset() if examples else row_source.private

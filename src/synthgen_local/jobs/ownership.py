@@ -1,7 +1,7 @@
-"""Which files a run may replace: those that a run made before, and never an input.
+"""Protection of files: a run replaces only files that a run wrote, and never an input.
 
-A file is known as made by a run if its manifest has its hash. Between the moment when a file is
-moved into place and the moment when its manifest is, a note in the state of the run says so.
+A run wrote a file if the file's manifest has its hash. A file that was moved into place before
+its manifest was written is recognised by its hash in the state of the run. Knows paths and hashes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _HINT = "Choose another -o, or replace it with --force."
 
 
 def refuse_inputs(output: Path, settings: AnyJobSpec, others: Iterable[str] = ()) -> None:
-    """Raise UsageError if writing `output` would destroy what the run reads.
+    """Raise UsageError if writing `output` would replace an input of the run.
 
-    Links are followed, and stdin counts. `others` are inputs that the settings do not name.
+    Links are followed; stdin is an input, too. `others` are inputs that the settings do not name.
 
     Example: `refuse_inputs(Path("people.jsonl"), settings)`
     """
@@ -40,26 +40,26 @@ def refuse_inputs(output: Path, settings: AnyJobSpec, others: Iterable[str] = ()
 
 
 def refuse_replacing(output: Path, *, force: bool) -> None:
-    """Raise OutputError if `output` or its manifest is there and no run made it.
+    """Raise OutputError if `output` or its manifest exists and no run wrote it.
 
-    Empty files and folders may be replaced, and with `force` all others.
+    Empty files and folders may be replaced; with `force`, all may.
 
     Example: `refuse_replacing(Path("people.jsonl"), force=False)`
     """
     if force:
         return
     if not (_is_empty(output) or _is_made_by_a_run(output)):
-        raise OutputError(f"{output} is there, and no run made it.", hint=_HINT)
-    beside = manifest_path(output)
-    if not _is_empty(beside):
+        raise OutputError(f"{output} exists, and no run wrote it.", hint=_HINT)
+    manifest = manifest_path(output)
+    if not _is_empty(manifest):
         try:
             read_manifest(output)
         except RunError:
-            raise OutputError(f"{beside} is there, and is no manifest.", hint=_HINT) from None
+            raise OutputError(f"{manifest} exists and is not a manifest.", hint=_HINT) from None
 
 
 def announce(output: Path, made: Path) -> None:
-    """Note the hash of a file that is about to become `output`, in the state of its run.
+    """Write the hash of a file that will be moved to `output` into the state of its run.
 
     Raises OSError.
 
@@ -71,7 +71,7 @@ def announce(output: Path, made: Path) -> None:
 
 
 def _inputs(settings: AnyJobSpec) -> Iterator[str]:
-    """What settings name that may be a file."""
+    """Yield the values of settings that may name a file."""
     for name in _NAMES:
         value = getattr(settings, name, None)
         if value:
@@ -88,7 +88,7 @@ def _is_same(name: str, target: Path) -> bool:
 
 
 def _is_inside(name: str, target: Path) -> bool:
-    """Whether a file lies in a folder that would be replaced."""
+    """Return whether a file lies in a folder that would be replaced."""
     if not name or name == "-" or not target.is_dir():
         return False
     try:
@@ -99,7 +99,7 @@ def _is_inside(name: str, target: Path) -> bool:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether nothing is lost with what has that name."""
+    """Return whether a path does not exist or is an empty file or folder."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):

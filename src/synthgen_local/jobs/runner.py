@@ -1,8 +1,8 @@
-"""A run into a file: begun, gone on with, or brought to its end.
+"""The runner of jobs that write a file: start, resume, finish.
 
-Rows go into the ledger as they come; when all shards are done the file is written whole and moved
-into place, its manifest beside it. What is killed at any moment goes on by the same command and
-ends in the same bytes.
+Finished rows are added to the ledger. When all shards are done the file is written atomically, and
+then its manifest. A run that was killed resumes with the same command and writes the same bytes.
+Knows ledgers and files; knows no command line.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ Track: TypeAlias = Callable[[Generator[Row[str]], int], Generator[Row[str]]]
 
 @dataclass(frozen=True)
 class Retention:
-    """What is to be kept: `fresh` forgets what is there, `run` leaves the ledger in the end.
+    """Choices of what is kept and replaced.
 
-    `force` replaces a file that no run made.
+    `fresh` deletes an existing ledger first, `run` keeps the ledger at the end, `examples` puts
+    the examples into the manifest, `force` replaces a file that no run wrote.
     """
 
     fresh: bool = False
@@ -46,9 +47,9 @@ class Retention:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a run went: its manifest and its tally, or None for a manifest if it was ended early.
+    """The result of a run: its tally, and its manifest unless it was interrupted.
 
-    `kept` rows are in shards that are done, and will not be made again.
+    `kept` is the number of rows in shards that are done.
     """
 
     manifest: Manifest | None
@@ -68,12 +69,12 @@ def run_job(
     track: Track = lambda made, _rows: made,
     kept: Callable[[int], None] = lambda _: None,
 ) -> JobResult:
-    """Make what is missing of a run and write its file.
+    """Generate the missing rows of a run and write its file.
 
-    `track` sees the rows go by, with how many are to come. `kept` is told how many rows are in
-    shards that are done, each time that it changes: whatever ends the run, these are not made
-    again. Raises RunError if the run was begun
-    with other inputs, OutputError if a file is there that no run made.
+    `track` wraps the iterator of rows, given their number. `kept` is called with the number of
+    rows in shards that are done each time it changes: a later run does not generate them again.
+    Raises RunError if the run was started with other inputs, OutputError if `output` exists and
+    no run wrote it.
 
     Example: `run_job(settings, settings.row_source(model, settings.read()), model, "people.jsonl")`
     """
@@ -115,11 +116,11 @@ def _write(
     csv_safe: bool,
     force: bool,
 ) -> Manifest:
-    """Put the table in its place, and then its manifest."""
+    """Write the table atomically, then its manifest."""
     path = Path(output)
 
     def ready(made: Path) -> None:
-        refuse_replacing(path, force=force)  # it may have come since the run began
+        refuse_replacing(path, force=force)  # it may have been created since the run started
         announce(path, made)
 
     known = manifest.model_dump(mode="json", include=_PROVENANCE)
@@ -147,7 +148,7 @@ def _make(
     track: Track,
     kept: Callable[[int], None],
 ) -> None:
-    """Put the rows of the missing shards into the ledger."""
+    """Generate the rows of the missing shards and add them to the ledger."""
     assert selection.shards is not None
     missing = {number: len(row_source.shards[number]) for number in selection.shards}
     if not missing or selection.stop.requested:
@@ -179,5 +180,5 @@ def _tally(row_source: RowSource, ledger: Ledger) -> Tally:
     tally = Tally(row_source.rows, row_source.word)
     for made, rejections in ledger.rejected():
         tally.add(rejections, made=made)
-    tally.made = ledger.counts().made  # most were right at once
+    tally.made = ledger.counts().made  # rows without rejections are not in `rejected`
     return tally

@@ -1,6 +1,6 @@
-"""Whether a file is what its manifest says, and comes out the same when it is made again.
+"""Verification of a file against its manifest, and replay of shards to compare their rows.
 
-Knows manifests, tables and settings; says what it finds, line by line.
+Knows manifests, tables and job specs; knows no command line.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .spec import AnyJobSpec, ExtractJobSpec, GenerateJobSpec, RowSource, with_w
 
 Note: TypeAlias = Callable[[str], None]
 
-_HINT = "It is not what the run has made: find out who changed it, or make it again."
-_DISAGREES = "Its bytes are those that its manifest names: the check or the manifest is wrong."
+_HINT = "The file was changed after the run: find out by whom, or generate it again."
+_DISAGREES = "Its hash is the manifest's: the check or the manifest is wrong."
 
 
 def verify(output: Path, note: Note, *, model: str = "", source: str = "") -> Manifest:
     """Check the bytes of a file, each of its rows, and the weights if they are here.
 
-    Rows are held against the JSON Schema of the manifest, or against the schema that `source`
-    names, whose code runs. `model` says where the weights lie now. `note` gets a line for each
-    check that has passed. Raises RunError for what is not as the manifest says.
+    Rows are validated with the JSON Schema of the manifest, or with the schema that `source`
+    names, whose code is executed. `model` is the present name or path of the weights. `note`
+    receives a line for each check that passed. Raises RunError for the first that failed.
 
     Example: `verify(Path("people.jsonl"), print)`
     """
     manifest = read_manifest(output)
     if not output.exists():
-        raise RunError(f"{output} is not there.", hint="Only its manifest is.")
+        raise RunError(f"{output} does not exist.", hint="Only its manifest is.")
     if file_hash(output) != manifest.output.sha256:
         raise RunError(f"{output} has other bytes than its manifest says.", hint=_HINT)
     note(f"{output} has the manifest's SHA-256, {manifest.output.sha256}")
@@ -58,10 +58,10 @@ def replay(
     source: str = "",
     inputs: str = "",
 ) -> None:
-    """Decode some of a run's shards again, spread over it, and compare them with the file.
+    """Decode `shards` of a run's shards again, evenly spread, and compare them with the file.
 
-    `inputs` says where the examples, records or passages lie now. The schema's code runs. Raises
-    RunError if a row differs, or if the inputs have changed.
+    `inputs` is the present path of the examples, records or passages. The schema's code is
+    executed. Raises RunError if a row differs or the inputs changed.
 
     Example: `replay(output, verify(output, print), 5, print)`
     """
@@ -80,18 +80,21 @@ def replay(
             same = _normal(kept, row_source.schema) == _normal(lines, row_source.schema)
             if shard_hash(made) != known.sha256 or not same:
                 raise RunError(
-                    f"{output}: rows {rows.start + 1} to {rows.stop} come out otherwise now.",
+                    f"{output}: rows {rows.start + 1} to {rows.stop} differ when decoded again.",
                     hint="Rows, examples, weights, build or CPU differ, "
                     "or the manifest was edited.",
                 )
-            note(f"Rows {rows.start + 1} to {rows.stop} come out the same")
+            note(f"Rows {rows.start + 1} to {rows.stop} are reproduced")
 
 
 def _with_locations(manifest: Manifest, model: str, source: str, inputs: str) -> AnyJobSpec:
-    """The settings with what lies elsewhere now; what was opened as shipped is so again."""
+    """Return the settings with present paths; weights are loaded in the format of the run."""
     settings = manifest.settings
     changes = {"model": model} if model else {}
-    as_shipped = manifest.model.opened_as in (None, "as-shipped")  # others may be held in memory
+    as_shipped = manifest.model.opened_as in (
+        None,
+        "as-shipped",
+    )  # others may have been converted in memory
     if as_shipped and manifest.model.opened_sha256 == manifest.model.sha256:
         changes["weights"] = "as-shipped"
     if source and isinstance(settings, GenerateJobSpec | ExtractJobSpec):
@@ -107,7 +110,7 @@ def _check_inputs(
 ) -> None:
     facts = model_facts(loaded)
     known = {**manifest.hashes, "model": manifest.model.sha256, "device": manifest.model.device}
-    unsaid = row_source.private - known.keys()  # whether these are the same, the rows show
+    unsaid = row_source.private - known.keys()  # a replay compares the rows instead
     hashes = {name: value for name, value in row_source.hashes.items() if name not in unsaid}
     now = {**hashes, "model": facts.sha256, "device": facts.device}
     changed = [name for name in sorted(known | now) if known.get(name) != now.get(name)]
@@ -128,7 +131,7 @@ def _check_inputs(
 
 
 def _made_again(row_source: RowSource, chosen: Sequence[int]) -> dict[int, list[str | None]]:
-    """The lines of shards, in their order."""
+    """Decode shards; return the lines of each in row order."""
     lines: dict[int, str | None] = {}
     with closing(row_source.make(ShardSelection(chosen))) as rows:
         for row in rows:
@@ -137,7 +140,7 @@ def _made_again(row_source: RowSource, chosen: Sequence[int]) -> dict[int, list[
 
 
 def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterator[list[str]]:
-    """The file's own rows of shards that come one after the other."""
+    """Yield the file's rows of each chosen shard, in the order of the file."""
     schema = RowSchema.of(manifest.json_schema)
     _, lines = read_table(output, schema, csv_safe=manifest.output.csv_safe)
     for number, shard in enumerate(manifest.shards):
@@ -147,12 +150,12 @@ def _rows_of(output: Path, manifest: Manifest, chosen: Sequence[int]) -> Iterato
 
 
 def _normal(lines: Iterable[str], schema: RowSchema) -> list[str]:
-    """Rows as text that does not depend on what they were kept in."""
+    """Return rows as text that does not depend on the file's format."""
     return [row_line(schema.parse(line), schema) for line in lines]
 
 
 def _spread(shards: int, wanted: int) -> Sequence[int]:
-    """The first, the last, and others at equal distances."""
+    """Return shard numbers at equal distances, the first and the last among them."""
     chosen = min(shards, wanted)
     if chosen <= 1:
         return range(chosen)
@@ -174,16 +177,20 @@ def _valid_rows(output: Path, manifest: Manifest, source: str) -> int:
                 why = f"{output}: row {count} is not valid: {error}"
                 raise RunError(why, hint=_DISAGREES) from None
         if len(rows) < shard.made or (exact and shard_hash(rows) != shard.sha256):
-            raise RunError(f"{output}: shard {number} is not what was made.", hint=_DISAGREES)
+            raise RunError(
+                f"{output}: the rows of shard {number} differ from the hash in the manifest.",
+                hint=_DISAGREES,
+            )
     if next(lines, None) is not None or count != manifest.counts.rows:
         raise RunError(
-            f"{output} has not {manifest.counts.rows} rows, as its manifest says.", hint=_DISAGREES
+            f"{output} has {count} rows or more; its manifest says {manifest.counts.rows}.",
+            hint=_DISAGREES,
         )
     return count
 
 
 def _schema(manifest: Manifest, source: str) -> RowSchema:
-    """The JSON Schema of the manifest, or the schema that somebody names."""
+    """Return the JSON Schema of the manifest, or the schema that `source` names."""
     settings = manifest.settings
     if not source or not isinstance(settings, GenerateJobSpec):
         return RowSchema.of(manifest.json_schema)
@@ -192,13 +199,13 @@ def _schema(manifest: Manifest, source: str) -> RowSchema:
     known = with_weight(schema) if weighted else schema
     if known.json_schema != manifest.json_schema:
         raise RunError(
-            f"{source} is another schema than the run's.", hint="Give the one it was made with."
+            f"{source} is not the schema of the run.", hint="Give the one it was made with."
         )
     return known
 
 
 def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
-    """The file as shipped, and the one that was loaded if that is another and still here."""
+    """Compare the hash of the file as shipped, and of the optimised one that was loaded."""
     if manifest.model.sha256 is None:
         return
     try:
@@ -215,7 +222,7 @@ def _check_weights(manifest: Manifest, model: str, note: Note) -> None:
     for file, known in wanted:
         if file_hash(file) != known:
             raise RunError(
-                f"{file} has other bytes than the weights of the run.",
-                hint="Fetch the model again; forget an optimised file: models optimise --forget.",
+                f"{file} is not the weights file of the run.",
+                hint="Fetch the model again; delete an optimised file: models optimise --forget.",
             )
         note(f"{file} has the manifest's SHA-256, {known}")

@@ -110,7 +110,7 @@ class Context(Protocol):
         ...
 
     def release(self, slot: int) -> None:
-        """Free the cells that a slot holds beside the prefix."""
+        """Free the cells that a slot holds after the prefix."""
         ...
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class Model(Protocol):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether layers run on a GPU."""
+        """True if layers run on a GPU."""
         ...
 
     def tokenize(self, text: str, *, begun: bool = False) -> list[int]:

@@ -61,7 +61,7 @@ class ExtractionConstraint:
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the grammar allows no further token."""
+        """True if the grammar allows no further token."""
         return self._constraint.is_terminated
 
     def fill_bitmask(self, mask: Mask) -> None:
@@ -160,7 +160,7 @@ class _ListState:
 
     @property
     def opens_item(self) -> bool:
-        """Whether a string that begins now is a new item."""
+        """True if a string that begins now is a new item."""
         return self.in_list and not self.string
 
     def at_name(self, string: str) -> bool:

@@ -98,7 +98,7 @@ class GrammarConstraint:
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the grammar allows no further token."""
+        """True if the grammar allows no further token."""
         return bool(self.matcher.is_stopped())
 
     def fill_bitmask(self, mask: Mask) -> None:  # noqa: ARG002

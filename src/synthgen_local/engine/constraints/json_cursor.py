@@ -58,12 +58,12 @@ class JsonCursor:
 
     @property
     def escaped(self) -> bool:
-        """Whether the next byte of the string belongs to an escape sequence."""
+        """True if the next byte of the string belongs to an escape sequence."""
         return self._escaped
 
     @property
     def in_array(self) -> bool:
-        """Whether the innermost container is an array."""
+        """True if the innermost container is an array."""
         return bool(self.containers) and self.containers[-1].is_array
 
     def read(self, text: bytes) -> None:

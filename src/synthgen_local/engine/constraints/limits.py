@@ -37,7 +37,7 @@ class TokenLimitConstraint:
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the text is complete or cut."""
+        """True if the text is complete or cut."""
         return self.cut or self._constraint.is_terminated
 
     @property

@@ -104,7 +104,7 @@ class NullRatesConstraint:
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the grammar allows no further token."""
+        """True if the grammar allows no further token."""
         return self._row.is_terminated
 
     def fill_bitmask(self, mask: Mask) -> None:

@@ -23,7 +23,7 @@ class Constraint(Protocol):
 
     @property
     def is_terminated(self) -> bool:
-        """Whether the sequence is complete, so that nothing but `text` and `close` is called."""
+        """True if the sequence is complete, so that nothing but `text` and `close` is called."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class Constraint(Protocol):
 
     @property
     def needs_full_logits(self) -> bool:
-        """Whether `process_logits` reads logits of tokens that the mask does not allow."""
+        """True if `process_logits` reads logits of tokens that the mask does not allow."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class Constraint(Protocol):
     def accept_token(self, token: int, stream: np.random.Generator) -> Sequence[int]:
         """Accept a sampled token; return the fast-forward tokens, which are accepted as well.
 
-        `stream` is the row's random stream, for choices beside the tokens.
+        `stream` is the row's random stream, for choices other than tokens.
         """
         ...
 

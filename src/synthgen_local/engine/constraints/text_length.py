@@ -12,7 +12,7 @@ from functools import cached_property
 from .text_rules import fits_a_line, sentences
 from .vocabulary import VocabularyTable
 
-_SEPARATOR = 4  # characters reserved for each value beside its own
+_SEPARATOR = 4  # characters reserved for each value in addition to its own
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class MentionedValue:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether all its characters may stand in a line outside of values."""
+        """True if all its characters may stand in a line outside of values."""
         return all(map(fits_a_line, self.value))
 
 

@@ -72,7 +72,7 @@ def without_stops(text: str, values: Iterable[str]) -> str:
 
 @lru_cache(maxsize=65536)
 def hides_stops(value: str) -> bool:
-    """Return whether a value has stops, which end no sentence, beside letters or digits.
+    """Return whether a value has stops, which end no sentence, next to letters or digits.
 
     Example: `hides_stops("Mr. Fox") and not hides_stops("...")`
     """

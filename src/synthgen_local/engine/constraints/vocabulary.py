@@ -58,12 +58,12 @@ class VocabularyTable:
 
     @cached_property
     def text(self) -> TextTable:
-        """What each token adds to a line of text; computed at first use."""
+        """The text that each token adds to a line; computed at first use."""
         return TextTable(self._bytes, self.end_tokens)
 
 
 class TextTable:
-    """What each token adds to a line of text: arrays of shape (vocabulary,).
+    """The text that each token adds to a line: arrays of shape (vocabulary,).
 
     Of tokens that may follow a complete character:
 

@@ -45,18 +45,18 @@ class WrittenText:
 
     @property
     def in_word(self) -> bool:
-        """Whether a letter would continue a word."""
+        """True if a letter would continue a word."""
         return bool(self.text) and joins(self.text[-1])
 
     @property
     def may_begin_word(self) -> bool:
-        """Whether a word may begin without a space before it."""
+        """True if a word may begin without a space before it."""
         return not self.text or self.text[-1].isspace() or self.text[-1] in _OPENERS
 
 
 @dataclass
 class Budget:
-    """What may still be written when everything due is reserved; None means no limit."""
+    """The length that remains after everything due is reserved; None means no limit."""
 
     characters: int
     words: int | None

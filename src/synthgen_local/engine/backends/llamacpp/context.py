@@ -33,7 +33,7 @@ from .library import address, error_log
 from .logits import DecodeFunction, LogitsReader
 
 MAX_SLOTS = llama_cpp.llama_max_parallel_sequences() - 1
-"""The maximum number of sequences beside the prefix."""
+"""The maximum number of sequences next to the prefix."""
 
 F16, BF16 = 1, 30  # GGML_TYPE_F16, GGML_TYPE_BF16
 _FLASH = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
